@@ -1,0 +1,66 @@
+// What the core keeps and changes that is durable, beside jobs: queue records, the memory of ended
+// jobs, the writes of a batch, and the snapshot a broker starts from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/job.h"
+
+namespace sluice {
+
+// Totals of a queue since its data began; they only grow.
+struct QueueTotals {
+  std::uint64_t submitted = 0, completed = 0, failed = 0, cancelled = 0;
+  std::uint64_t retried = 0, lost = 0, handed_back = 0, timed_out = 0, expired = 0;
+  friend bool operator==(const QueueTotals&, const QueueTotals&) = default;
+};
+
+// What is durable about a queue: its settings and its totals.
+struct QueueRecord {
+  std::string name;
+  bool is_paused = false;
+  QueueTotals totals;
+  friend bool operator==(const QueueRecord&, const QueueRecord&) = default;
+};
+
+// The memory of a job that has ended: 32 bytes in Redis.
+struct EndedRecord {
+  IdHash id;
+  std::uint64_t content_hash = 0;
+  JobState state = JobState::completed;
+  std::int64_t finished_ms = 0;
+  friend bool operator==(const EndedRecord&, const EndedRecord&) = default;
+};
+
+// A job that a batch changed. Borrowed: valid until the core is called again.
+struct JobChange {
+  const Job* job = nullptr;
+  bool has_payload = false;  // its submit (or a full rewrite): the log entry carries the payload
+};
+
+// What one batch changed, as the core hands it over.
+struct BatchWrites {
+  std::vector<JobChange> jobs;
+  std::vector<JobId> removed;              // deleted by an operator
+  std::vector<const QueueRecord*> queues;  // changed settings or totals, absolute values
+  std::uint64_t next_sequence = 1;
+
+  [[nodiscard]] bool empty() const { return jobs.empty() && removed.empty() && queues.empty(); }
+};
+
+// Where the last broker stopped.
+struct Snapshot {
+  std::uint64_t epoch = 0;       // ours, taken
+  std::uint64_t last = 0;        // number of the last batch in the log
+  std::uint64_t checkpoint = 0;  // the last batch that the view contains
+  std::uint64_t next_sequence = 1;
+  std::vector<Job> jobs;  // every live job, and ended ones that changed after the checkpoint
+  std::vector<QueueRecord> queues;
+  std::vector<EndedRecord> ended;  // oldest first
+  bool has_cold_jobs = false;  // the view holds ended jobs that neither `jobs` nor `ended` names
+};
+
+}  // namespace sluice

@@ -1,0 +1,210 @@
+// The store as the broker sees it: durable batches (the log), a readable view just behind it, and
+// reads of what is not in memory. Implemented by RedisStore (a real redis-server) and MemoryStore
+// (the checked in-memory twin); one conformance suite holds both to this contract. Layout: KEYS.md.
+//
+// One thread. send() never blocks; what it asks is answered by receive(), in the order sent on one
+// connection. When the connection ends, `StoreDisconnected` stands for every answer not yet given:
+// their outcome is unknown. The store reconnects by itself and then says `StoreConnected`.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "broker/core/records.h"
+#include "common/ids.h"
+#include "common/job.h"
+#include "common/protocol/messages.h"
+#include "common/result.h"
+
+namespace sluice {
+
+// One durable batch: entry `<n>-0` of the log. `blob` is made by encode_entry() (log_entry.h).
+// Shared, immutable: the pipeline, the replay ring and the projector hold the same bytes.
+struct LogEntry {
+  std::uint64_t n = 0;
+  std::string blob;
+};
+
+using LogEntryPtr = std::shared_ptr<const LogEntry>;
+
+// What `meta` says.
+struct StoreMeta {
+  bool exists = false;
+  std::uint64_t layout = 0;
+  std::uint64_t epoch = 0;
+  std::string owner;
+  std::uint64_t last = 0;        // number of the last batch in the log
+  std::uint64_t checkpoint = 0;  // the last batch that the view contains
+};
+
+// ------------------------------------------------------------------ start
+
+// What open() brings: everything a broker needs to go on where the last one stopped.
+struct Opened {
+  Snapshot snapshot;   // for the core
+  std::string run_id;  // of the Redis process
+  Durability durability = Durability::everysec;
+  std::vector<LogEntryPtr>
+      unprojected;  // the entries after the checkpoint, in order: for the projector
+  std::uint64_t ended_chunk_first = 0;  // KEYS.md, `ended:<chunk>`
+  std::uint64_t ended_chunk_next = 0;
+};
+
+// ------------------------------------------------------------------ requests and replies
+
+// Appends the entry if (epoch, owner) is still the owner and n = last + 1.
+struct CommitRequest {
+  std::uint64_t epoch = 0;
+  LogEntryPtr entry;
+};
+enum class CommitAnswer : std::uint8_t {
+  ok,
+  already,      // n <= last: it is there from before
+  gap,          // n > last + 1: nothing written; `value` = last
+  fenced,       // a higher epoch, or the same with another owner; `value` = that epoch
+  rolled_back,  // no meta, or a lower epoch: FLUSHALL or an older state
+};
+
+struct CommitReply {
+  std::uint64_t n = 0;
+  CommitAnswer answer = CommitAnswer::ok;
+  std::uint64_t value = 0;
+};
+
+// One call of the view's round: at most about 32 rows. Made by the Projector.
+struct NodeText {
+  std::string node;
+  std::string json;  // empty = remove
+};
+
+struct ViewRow {
+  Job job;
+  bool has_payload = false;  // write spec.payload; else the hash keeps the one it has
+};
+
+struct Retention {  // by state: completed/cancelled, failed
+  std::int64_t keep_ms = 24LL * 3600 * 1000;
+  std::int64_t failed_keep_ms = 30LL * 24 * 3600 * 1000;
+  std::uint64_t keep_count = 10'000;  // per queue and state
+};
+
+struct ProjectRequest {
+  std::uint64_t epoch = 0;
+  std::vector<ViewRow> rows;
+  std::vector<JobId> removed;  // deleted by an operator
+  std::vector<NodeText> nodes;
+  std::vector<std::string> events;  // JSON texts for the capped stream `events`
+  std::string ended_blob;           // 32-byte records to append to chunk `ended_chunk`
+  std::uint64_t ended_chunk = 0;
+  std::vector<std::uint64_t> ended_drop;  // chunks to forget
+  // Only in the last call of a round:
+  std::optional<std::uint64_t> checkpoint;  // moves forward only
+  std::vector<QueueRecord> queues;          // settings and totals at that checkpoint
+  std::vector<std::string> trim_queues;     // queues whose ended jobs are to be looked through
+  std::uint64_t trim_before_batch = 0;  // remove only jobs with batch <= this (previous checkpoint)
+  std::int64_t wall_ms = 0;             // now, for the age rule
+  std::uint64_t next_sequence = 0;
+  std::uint64_t finished_not_kept = 0;  // added to the total
+  std::int64_t view_lag_ms = 0;
+};
+
+struct ProjectReply {
+  bool fenced = false;
+  std::uint64_t checkpoint = 0;  // as it now stands
+  std::uint64_t removed = 0;     // by retention
+};
+
+// Reads jobs by id from the view.
+struct FetchJobs {
+  std::uint64_t token = 0;
+  std::vector<JobId> ids;
+};
+
+struct FetchedJobs {
+  std::uint64_t token = 0;
+  std::vector<Job> jobs;  // with payload and result; absent ids are missing
+};
+
+// Reads a page of an index, for `list` and filters. Jobs without payload and result.
+struct FetchList {
+  std::uint64_t token = 0;
+  Filter filter;
+};
+
+struct FetchedList {
+  std::uint64_t token = 0;
+  std::vector<Job> jobs;
+  std::string cursor;
+  std::uint64_t batch = 0;     // the checkpoint that the page shows
+  std::optional<Error> error;  // a cursor that does not parse
+};
+
+// After StoreConnected, when the state is older than ours or another Redis process's: own it again.
+// `base` (resync only): the number after which the log goes on when it has lost more than we can
+// replay; 0 = keep `last` as it is.
+struct TakeOver {
+  std::uint64_t epoch = 0;  // refused (`taken` false) unless above the stored one
+  std::uint64_t base = 0;
+};
+
+struct TookOver {
+  bool taken = false;
+  StoreMeta meta;  // after the call
+};
+
+struct StoreConnected {
+  std::string run_id;
+  StoreMeta meta;
+};
+
+struct StoreDisconnected {
+  std::string reason;
+};
+
+// Redis answered an error that wrote nothing (OOM, MISCONF, READONLY, LOADING, BUSY, NOREPLICAS, no
+// such function). For commits the pipeline sends the batch and all behind it again later.
+struct StoreRefused {
+  enum class What : std::uint8_t {
+    commit,
+    project,
+    fetch,
+    take_over
+  } what = What::commit;
+  std::uint64_t n = 0;  // commit: the batch; fetch: the token
+  std::string reason;   // "OOM command not allowed ..."
+};
+
+using StoreRequest = std::variant<CommitRequest, ProjectRequest, FetchJobs, FetchList, TakeOver>;
+using StoreReply = std::variant<CommitReply,
+                                ProjectReply,
+                                FetchedJobs,
+                                FetchedList,
+                                TookOver,
+                                StoreConnected,
+                                StoreDisconnected,
+                                StoreRefused>;
+
+class Store {
+ public:
+  Store() = default;
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+  virtual ~Store() = default;
+
+  // Takes over with an epoch of max(stored + 1, `epoch_min`) and reads what is there. Blocks; used
+  // once, before anything is sent. Errors: store_unavailable (away; try again), bad_field (an
+  // unsafe Redis, a newer layout, with a sentence that says what to change), denied (wrong
+  // password).
+  [[nodiscard]] virtual Result<Opened> open(std::string owner, std::uint64_t epoch_min) = 0;
+
+  virtual void send(StoreRequest request) = 0;
+
+  // Moves what has arrived to the end of `replies`.
+  virtual void receive(std::vector<StoreReply>& replies) = 0;
+};
+
+}  // namespace sluice

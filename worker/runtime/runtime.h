@@ -1,0 +1,71 @@
+// How attempts are run: the one interface between the worker's loop and its runtimes (thread, exec,
+// http, later isolates). A runtime does its work without ever blocking the loop's thread and tells
+// the loop through one file descriptor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/protocol/messages.h"
+#include "common/time.h"
+
+namespace sluice {
+
+enum class StopReason : std::uint8_t {
+  cancel,     // asked for by a producer: report `cancelled`
+  timed_out,  // its time is over: report failed, code `timeout`
+  dropped,    // no longer ours: stop it; the report is thrown away
+  hand_back,  // the node leaves: report `handed_back`
+};
+
+// The attempt has ended and nothing of it is left: no process, no call. Only now its slot is free.
+struct AttemptDone {
+  AttemptResult result;
+};
+
+struct AttemptProgress {
+  JobId id;
+  Fence fence;
+  std::uint32_t percent = 0;
+  std::string message;
+  std::optional<std::string> checkpoint;
+};
+
+using RuntimeEvent = std::variant<AttemptDone, AttemptProgress>;
+
+// One attempt as a runtime gets it. `deadline_mono_ms` is when the core will call stop(timed_out);
+// kNever without a time-out.
+struct Assignment {
+  RunJob job;
+  std::int64_t deadline_mono_ms = kNever;
+};
+
+class Runtime {
+ public:
+  Runtime() = default;
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+  virtual ~Runtime() = default;
+
+  // Begins an attempt of a task that this runtime was configured for. Whatever goes wrong, also
+  // right here, is told by an AttemptDone from poll().
+  virtual void start(Assignment assignment) = 0;
+
+  // Ends an attempt: asks, waits the configured grace, then kills. Still ends with one AttemptDone.
+  // Unknown attempts are ignored. A second call with another reason keeps the first reason, except
+  // that `dropped` replaces any.
+  virtual void stop(const JobId& id, Fence fence, StopReason reason) = 0;
+
+  // Readable (level-triggered) when poll() has something to do.
+  [[nodiscard]] virtual int fd() const = 0;
+
+  // When poll() wants to be called at the latest, monotonic; kNever when it does not matter.
+  [[nodiscard]] virtual std::int64_t next_deadline_mono_ms() const { return kNever; }
+
+  // Does what there is to do and appends what happened.
+  virtual void poll(Now now, std::vector<RuntimeEvent>& events) = 0;
+};
+
+}  // namespace sluice
