@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/ids.h"
 #include "common/job.h"
+#include "common/protocol/messages.h"
 
 namespace sluice {
 
@@ -61,6 +63,33 @@ struct Snapshot {
   std::vector<QueueRecord> queues;
   std::vector<EndedRecord> ended;  // oldest first
   bool has_cold_jobs = false;  // the view holds ended jobs that neither `jobs` nor `ended` names
+};
+
+// ---- reads that the core asks of the store; `token` is the core's own number for the request.
+
+// Reads jobs by id from the view.
+struct FetchJobs {
+  std::uint64_t token = 0;
+  std::vector<JobId> ids;
+};
+
+struct FetchedJobs {
+  std::uint64_t token = 0;
+  std::vector<Job> jobs;  // with payload and result; absent ids are missing
+};
+
+// Reads a page of an index, for `list` and filters. Jobs without payload and result.
+struct FetchList {
+  std::uint64_t token = 0;
+  Filter filter;
+};
+
+struct FetchedList {
+  std::uint64_t token = 0;
+  std::vector<Job> jobs;
+  std::string cursor;
+  std::uint64_t batch = 0;     // the checkpoint that the page shows
+  std::optional<Error> error;  // a cursor that does not parse
 };
 
 }  // namespace sluice

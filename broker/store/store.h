@@ -118,31 +118,6 @@ struct ProjectReply {
   std::uint64_t removed = 0;     // by retention
 };
 
-// Reads jobs by id from the view.
-struct FetchJobs {
-  std::uint64_t token = 0;
-  std::vector<JobId> ids;
-};
-
-struct FetchedJobs {
-  std::uint64_t token = 0;
-  std::vector<Job> jobs;  // with payload and result; absent ids are missing
-};
-
-// Reads a page of an index, for `list` and filters. Jobs without payload and result.
-struct FetchList {
-  std::uint64_t token = 0;
-  Filter filter;
-};
-
-struct FetchedList {
-  std::uint64_t token = 0;
-  std::vector<Job> jobs;
-  std::string cursor;
-  std::uint64_t batch = 0;     // the checkpoint that the page shows
-  std::optional<Error> error;  // a cursor that does not parse
-};
-
 // After StoreConnected, when the state is older than ours or another Redis process's: own it again.
 // `base` (resync only): the number after which the log goes on when it has lost more than we can
 // replay; 0 = keep `last` as it is.
@@ -178,6 +153,14 @@ struct StoreRefused {
   std::string reason;   // "OOM command not allowed ..."
 };
 
+// Said after open() and whenever it changes (looked at every few seconds): whether submits still
+// fit.
+struct StoreHealth {
+  bool is_full = false;  // used_memory is above 85 % of maxmemory
+  Durability durability = Durability::everysec;
+  std::string unsafe;  // a setting that became unsafe while running, in words; empty = fine
+};
+
 using StoreRequest = std::variant<CommitRequest, ProjectRequest, FetchJobs, FetchList, TakeOver>;
 using StoreReply = std::variant<CommitReply,
                                 ProjectReply,
@@ -186,7 +169,8 @@ using StoreReply = std::variant<CommitReply,
                                 TookOver,
                                 StoreConnected,
                                 StoreDisconnected,
-                                StoreRefused>;
+                                StoreRefused,
+                                StoreHealth>;
 
 class Store {
  public:
