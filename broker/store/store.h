@@ -83,7 +83,9 @@ struct NodeText {
 
 struct ViewRow {
   Job job;
-  bool has_payload = false;  // write spec.payload; else the hash keeps the one it has
+  // Write spec.payload; else the hash keeps the one it has. A completed job without
+  // spec.keep_payload loses it either way (failed and cancelled ones keep it: they may be retried).
+  bool has_payload = false;
 };
 
 struct Retention {  // by state: completed/cancelled, failed
