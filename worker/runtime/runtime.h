@@ -10,37 +10,11 @@
 
 #include "common/protocol/messages.h"
 #include "common/time.h"
+#include "worker/core/attempt.h"
 
 namespace sluice {
 
-enum class StopReason : std::uint8_t {
-  cancel,     // asked for by a producer: report `cancelled`
-  timed_out,  // its time is over: report failed, code `timeout`
-  dropped,    // no longer ours: stop it; the report is thrown away
-  hand_back,  // the node leaves: report `handed_back`
-};
-
-// The attempt has ended and nothing of it is left: no process, no call. Only now its slot is free.
-struct AttemptDone {
-  AttemptResult result;
-};
-
-struct AttemptProgress {
-  JobId id;
-  Fence fence;
-  std::uint32_t percent = 0;
-  std::string message;
-  std::optional<std::string> checkpoint;
-};
-
 using RuntimeEvent = std::variant<AttemptDone, AttemptProgress>;
-
-// One attempt as a runtime gets it. `deadline_mono_ms` is when the core will call stop(timed_out);
-// kNever without a time-out.
-struct Assignment {
-  RunJob job;
-  std::int64_t deadline_mono_ms = kNever;
-};
 
 class Runtime {
  public:

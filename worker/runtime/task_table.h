@@ -1,0 +1,97 @@
+// Which task is run how: the [task.NAME] tables of the configuration, and the runtimes that came of
+// them. A kind of runtime (`run = "exec"`) registers a builder; it takes the tables of its kind,
+// checks them, and makes one Runtime for all of them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/result.h"
+#include "worker/runtime/runtime.h"
+
+namespace sluice {
+
+// One [task.NAME] table. A builder takes the keys that it knows; what nobody took is refused with
+// its name. Errors: bad_field, `where` = task.NAME.KEY.
+class TaskSettings {
+ public:
+  using Texts = std::vector<std::string>;
+  using TextMap = std::map<std::string, std::string>;
+  using Value = std::variant<bool, std::int64_t, double, std::string, Texts, TextMap>;
+
+  TaskSettings() = default;
+
+  TaskSettings(std::string task, std::map<std::string, Value> values)
+      : task_(std::move(task)), values_(std::move(values)) {}
+
+  [[nodiscard]] const std::string& task() const { return task_; }
+
+  // Each returns nothing when the key is absent, and an error when it has another type.
+  [[nodiscard]] Result<std::optional<bool>> take_bool(const std::string& key);
+  [[nodiscard]] Result<std::optional<std::int64_t>> take_integer(const std::string& key,
+                                                                 std::int64_t min,
+                                                                 std::int64_t max);
+  [[nodiscard]] Result<std::optional<std::string>> take_text(const std::string& key);
+  // A single text is taken as a list of one.
+  [[nodiscard]] Result<std::optional<Texts>> take_texts(const std::string& key);
+  [[nodiscard]] Result<std::optional<TextMap>> take_map(const std::string& key);
+  // "1500ms", "30s", "5m", "1h", or an integer of milliseconds.
+  [[nodiscard]] Result<std::optional<std::int64_t>> take_duration_ms(const std::string& key);
+
+  // The first key that nobody took, or nothing.
+  [[nodiscard]] std::optional<Error> untaken() const;
+  [[nodiscard]] Error error(const std::string& key, std::string detail) const;
+
+ private:
+  std::string task_;
+  std::map<std::string, Value> values_;
+};
+
+class RuntimeBuilder {
+ public:
+  RuntimeBuilder() = default;
+  RuntimeBuilder(const RuntimeBuilder&) = delete;
+  RuntimeBuilder& operator=(const RuntimeBuilder&) = delete;
+  virtual ~RuntimeBuilder() = default;
+
+  // Takes one task's settings. Called before any thread exists.
+  [[nodiscard]] virtual Result<void> add(TaskSettings& settings) = 0;
+  // Called once, after the spawner was forked, and only if add() was called.
+  [[nodiscard]] virtual std::unique_ptr<Runtime> build() = 0;
+
+  // Whether the node must have a spawner for this runtime.
+  [[nodiscard]] virtual bool needs_spawner() const { return false; }
+};
+
+class TaskTable {
+ public:
+  void add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder);
+  // `settings` has the key `run`, which chooses the kind. Errors: bad_field (unknown kind, a bad or
+  // unknown key, a task named twice, a bad name).
+  [[nodiscard]] Result<void> add(TaskSettings settings);
+
+  [[nodiscard]] std::vector<std::string> tasks() const;
+  [[nodiscard]] bool needs_spawner() const;
+
+  // Makes the runtimes. Once. The pointers of `by_task` point into `runtimes`.
+  struct Built {
+    std::vector<std::unique_ptr<Runtime>> runtimes;
+    std::map<std::string, Runtime*, std::less<>> by_task;
+  };
+
+  [[nodiscard]] Built build();
+
+ private:
+  std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;
+  std::map<std::string, std::string> kind_of_;  // task -> kind
+};
+
+}  // namespace sluice
