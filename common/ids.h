@@ -86,5 +86,5 @@ struct std::hash<sluice::JobId> {
 
 template <>
 struct std::hash<sluice::IdHash> {
-  std::size_t operator()(const sluice::IdHash& hash) const noexcept { return hash.low; }
+  std::size_t operator()(const sluice::IdHash& id) const noexcept { return id.low; }
 };
