@@ -11,6 +11,8 @@
 // be kept back: an output not carried out is a lost message.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -46,8 +48,9 @@ class WorkerCore {
   // Results sent and not yet acknowledged; more wait here, so that a status is never behind
   // megabytes on a slow line. At least one result is always let go.
   static constexpr std::size_t kInFlightBytesMax = 4u << 20;
-  // How long a drained node waits for the acknowledgement of its last results.
-  static constexpr std::int64_t kLastAckGraceMs = 5'000;
+  // How long after the drain grace a node waits for its handlers to end and for the acknowledgement
+  // of its last results; then it leaves all the same.
+  static constexpr std::int64_t kLastGraceMs = 10'000;
 
   explicit WorkerCore(WorkerSettings settings);
 
@@ -78,18 +81,19 @@ class WorkerCore {
   static constexpr std::size_t kTimers = 4;
 
   struct Held {
-    RunJob job;  // moved out when it starts, but for what identifies it
+    RunJob job;  // moved out when it starts
     Phase phase = Phase::waiting;
     bool is_dropped = false;   // still running, its report will be thrown away
     bool is_stopping = false;  // the runtime was asked to stop it
-    std::int64_t due_ms[kTimers] = {kNever, kNever, kNever, kNever};
-    // A report that has not left yet, and the last checkpoint that is not acknowledged.
-    std::optional<AttemptProgress> progress;
-    std::optional<std::string> checkpoint;
-    std::uint64_t checkpoint_n = 0;
+    std::array<std::int64_t, kTimers> due_ms = {kNever, kNever, kNever, kNever};
+    // The newest progress, and the newest checkpoint until it is acknowledged.
+    bool has_report = false;  // something of it has not left yet
+    bool is_checkpoint_due = false;
     std::uint32_t percent = 0;
     std::string message;
-    std::int64_t progress_sent_ms = INT64_MIN;
+    std::optional<std::string> checkpoint;
+    std::uint64_t checkpoint_n = 0;
+    std::int64_t report_allowed_ms = 0;
     // Only when finished.
     AttemptResult result;
     std::int64_t repeat_delay_ms = kRepeatFirstMs;
@@ -122,14 +126,14 @@ class WorkerCore {
   void forget(HeldMap::iterator it);
   void begin_drain(std::string why, std::int64_t grace_ms, Now now, WorkerOutput& out);
   void hand_back_waiting(WorkerOutput& out);
-  void fire_timers(Now now, WorkerOutput& out);
-  void fire(Timer timer, const AttemptKey& key, Held& held, Now now, WorkerOutput& out);
   void drain(Now now, WorkerOutput& out);
+  void leave(ExitWish exit, WorkerOutput& out);
+  void fire_timers(Now now, WorkerOutput& out);
   void repeat_everything(Now now, WorkerOutput& out);
   void send_status(Now now, WorkerOutput& out);
-  void send_progress(const AttemptKey& key, Held& held, Now now, WorkerOutput& out);
+  void report(const AttemptKey& key, Held& held, Now now, WorkerOutput& out);
   void send_results(Now now, WorkerOutput& out);
-  void leave(ExitWish exit, WorkerOutput& out);
+  void land(const AttemptKey& key, Held& held);
   void arm(const AttemptKey& key, Held& held, Timer timer, std::int64_t due_ms);
 
   WorkerSettings settings_;
@@ -152,6 +156,7 @@ class WorkerCore {
   bool status_wanted_ = false;
   bool has_left_ = false;
   std::int64_t drain_deadline_ms_ = kNever;  // when what still runs is handed back
+  bool is_grace_over_ = false;
 };
 
 }  // namespace sluice
