@@ -14,7 +14,12 @@
 
 namespace sluice {
 
-using RuntimeEvent = std::variant<AttemptDone, AttemptProgress>;
+// The runtime can run nothing any more; the node hands back what it holds and leaves.
+struct RuntimeFailed {
+  std::string detail;
+};
+
+using RuntimeEvent = std::variant<AttemptDone, AttemptProgress, RuntimeFailed>;
 
 class Runtime {
  public:
@@ -40,6 +45,10 @@ class Runtime {
 
   // Does what there is to do and appends what happened.
   virtual void poll(Now now, std::vector<RuntimeEvent>& events) = 0;
+
+  // Ends everything at once, in about two seconds at most; nothing is reported any more. False when
+  // something cannot be ended (a handler that does not return): the process must leave by _Exit.
+  [[nodiscard]] virtual bool shut_down() { return true; }
 };
 
 }  // namespace sluice

@@ -67,8 +67,9 @@ class RuntimeBuilder {
   // Called once, after the spawner was forked, and only if add() was called.
   [[nodiscard]] virtual std::unique_ptr<Runtime> build() = 0;
 
-  // Whether the node must have a spawner for this runtime.
-  [[nodiscard]] virtual bool needs_spawner() const { return false; }
+  // Called once before any thread, socket or ZeroMQ context exists, and only if add() was called:
+  // the place to fork. Throws std::runtime_error with a sentence.
+  virtual void prepare() {}
 };
 
 class TaskTable {
@@ -79,7 +80,8 @@ class TaskTable {
   [[nodiscard]] Result<void> add(TaskSettings settings);
 
   [[nodiscard]] std::vector<std::string> tasks() const;
-  [[nodiscard]] bool needs_spawner() const;
+  // See RuntimeBuilder::prepare.
+  void prepare();
 
   // Makes the runtimes. Once. The pointers of `by_task` point into `runtimes`.
   struct Built {
@@ -91,7 +93,7 @@ class TaskTable {
 
  private:
   std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;
-  std::map<std::string, std::string> kind_of_;  // task -> kind
+  std::map<std::string, std::string> kind_of_;  // task -> kind; only kinds that stand in kinds_
 };
 
 }  // namespace sluice

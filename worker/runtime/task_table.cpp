@@ -1,0 +1,143 @@
+#include "worker/runtime/task_table.h"
+
+#include <charconv>
+#include <stdexcept>
+
+#include "common/ids.h"
+#include "common/limits.h"
+
+namespace sluice {
+
+namespace {
+
+// "1500ms", "30s", "5m", "1h".
+std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || number < 0) return std::nullopt;
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  const std::int64_t factor = unit == "ms"  ? 1
+                              : unit == "s" ? 1000
+                              : unit == "m" ? 60'000
+                              : unit == "h" ? 3'600'000
+                                            : 0;
+  if (factor == 0 || number > kTenYearsMs / factor) return std::nullopt;
+  return number * factor;
+}
+
+}  // namespace
+
+Error TaskSettings::error(const std::string& key, std::string detail) const {
+  return Error{ErrorCode::bad_field, "task." + task_ + "." + key, std::move(detail)};
+}
+
+std::optional<Error> TaskSettings::untaken() const {
+  if (values_.empty()) return std::nullopt;
+  return error(values_.begin()->first, "this setting is not known here");
+}
+
+Result<std::optional<bool>> TaskSettings::take_bool(const std::string& key) {
+  const auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  if (const auto* value = std::get_if<bool>(&node.mapped())) return *value;
+  return tl::unexpected(error(key, "must be true or false"));
+}
+
+Result<std::optional<std::int64_t>> TaskSettings::take_integer(const std::string& key,
+                                                               std::int64_t min,
+                                                               std::int64_t max) {
+  const auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  const auto* value = std::get_if<std::int64_t>(&node.mapped());
+  if (value != nullptr && *value >= min && *value <= max) return *value;
+  return tl::unexpected(
+      error(key, "must be an integer from " + std::to_string(min) + " to " + std::to_string(max)));
+}
+
+Result<std::optional<std::string>> TaskSettings::take_text(const std::string& key) {
+  auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  if (auto* value = std::get_if<std::string>(&node.mapped())) return std::move(*value);
+  return tl::unexpected(error(key, "must be a text"));
+}
+
+Result<std::optional<TaskSettings::Texts>> TaskSettings::take_texts(const std::string& key) {
+  auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  if (auto* value = std::get_if<Texts>(&node.mapped())) return std::move(*value);
+  if (auto* value = std::get_if<std::string>(&node.mapped())) return Texts{std::move(*value)};
+  return tl::unexpected(error(key, "must be a list of texts"));
+}
+
+Result<std::optional<TaskSettings::TextMap>> TaskSettings::take_map(const std::string& key) {
+  auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  if (auto* value = std::get_if<TextMap>(&node.mapped())) return std::move(*value);
+  return tl::unexpected(error(key, "must be a table of texts"));
+}
+
+Result<std::optional<std::int64_t>> TaskSettings::take_duration_ms(const std::string& key) {
+  const auto node = values_.extract(key);
+  if (!node) return std::nullopt;
+  if (const auto* number = std::get_if<std::int64_t>(&node.mapped()))
+    if (*number >= 0 && *number <= kTenYearsMs) return *number;
+  if (const auto* text = std::get_if<std::string>(&node.mapped()))
+    if (const auto duration = parse_duration_ms(*text)) return *duration;
+  return tl::unexpected(error(key, "must be a duration such as \"30s\", or milliseconds"));
+}
+
+void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
+  kinds_[std::move(run)] = std::move(builder);
+}
+
+Result<void> TaskTable::add(TaskSettings settings) {
+  const std::string& task = settings.task();
+  if (!is_name(task))
+    return tl::unexpected(settings.error("", "a task name is [A-Za-z0-9_.-], at most 64"));
+  if (kind_of_.contains(task))
+    return tl::unexpected(settings.error("run", "this task is defined twice"));
+  if (kind_of_.size() >= kTasksPerNodeMax)
+    return tl::unexpected(settings.error("run", "a node offers at most 256 tasks"));
+  const auto run = settings.take_text("run");
+  if (!run) return tl::unexpected(run.error());
+  const auto kind = kinds_.find(run->value_or("exec"));
+  if (kind == kinds_.end()) {
+    std::string known;
+    for (const auto& [name, builder] : kinds_)
+      known += (known.empty() ? "" : ", ") + name;
+    return tl::unexpected(settings.error("run", "must be one of " + known));
+  }
+  if (auto added = kind->second->add(settings); !added) return added;
+  if (const auto error = settings.untaken()) return tl::unexpected(*error);
+  kind_of_[task] = kind->first;
+  return {};
+}
+
+std::vector<std::string> TaskTable::tasks() const {
+  std::vector<std::string> names;
+  for (const auto& [task, kind] : kind_of_)
+    names.push_back(task);
+  return names;
+}
+
+void TaskTable::prepare() {
+  std::map<std::string, bool> is_done;
+  for (const auto& [task, kind] : kind_of_)
+    if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare();
+}
+
+TaskTable::Built TaskTable::build() {
+  Built built;
+  std::map<std::string, Runtime*> by_kind;
+  for (const auto& [task, kind] : kind_of_) {
+    Runtime*& runtime = by_kind[kind];
+    if (runtime == nullptr) {
+      built.runtimes.push_back(kinds_.at(kind)->build());
+      runtime = built.runtimes.back().get();
+    }
+    built.by_task[task] = runtime;
+  }
+  return built;
+}
+
+}  // namespace sluice
