@@ -3,7 +3,6 @@
 #include <charconv>
 #include <stdexcept>
 
-#include "common/ids.h"
 #include "common/limits.h"
 
 namespace sluice {
@@ -23,6 +22,14 @@ std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
                                             : 0;
   if (factor == 0 || number > kTenYearsMs / factor) return std::nullopt;
   return number * factor;
+}
+
+// As is_name() of common/ids.h.
+bool is_task_name(std::string_view text) {
+  return !text.empty() && text.size() <= kNameBytesMax &&
+         text.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+             "0123456789_.-") == std::string_view::npos;
 }
 
 }  // namespace
@@ -92,7 +99,7 @@ void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builde
 
 Result<void> TaskTable::add(TaskSettings settings) {
   const std::string& task = settings.task();
-  if (!is_name(task))
+  if (!is_task_name(task))
     return tl::unexpected(settings.error("", "a task name is [A-Za-z0-9_.-], at most 64"));
   if (kind_of_.contains(task))
     return tl::unexpected(settings.error("run", "this task is defined twice"));
