@@ -127,10 +127,10 @@ std::vector<std::string> TaskTable::tasks() const {
   return names;
 }
 
-void TaskTable::prepare() {
+void TaskTable::prepare(const std::string& node) {
   std::map<std::string, bool> is_done;
   for (const auto& [task, kind] : kind_of_)
-    if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare();
+    if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare(node);
 }
 
 TaskTable::Built TaskTable::build() {

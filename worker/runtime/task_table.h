@@ -68,8 +68,9 @@ class RuntimeBuilder {
   [[nodiscard]] virtual std::unique_ptr<Runtime> build() = 0;
 
   // Called once before any thread, socket or ZeroMQ context exists, and only if add() was called:
-  // the place to fork. Throws std::runtime_error with a sentence.
-  virtual void prepare() {}
+  // the place to fork. `node` is this life's node id, the marker for child processes (SLUICE_NODE).
+  // Throws std::runtime_error with a sentence.
+  virtual void prepare(const std::string& node) { (void)node; }
 };
 
 class TaskTable {
@@ -81,7 +82,7 @@ class TaskTable {
 
   [[nodiscard]] std::vector<std::string> tasks() const;
   // See RuntimeBuilder::prepare.
-  void prepare();
+  void prepare(const std::string& node);
 
   // Makes the runtimes. Once. The pointers of `by_task` point into `runtimes`.
   struct Built {

@@ -1,0 +1,64 @@
+// The worker's ZeroMQ side: one DEALER to the broker, and the monitor that tells when its
+// connection stands. Bytes in, events out; messages in, bytes out. One thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <zmq.hpp>
+
+#include "common/protocol/messages.h"
+#include "common/time.h"
+#include "worker/core/events.h"
+
+namespace sluice {
+
+class BrokerLink {
+ public:
+  // Begins to connect. `concurrency` sizes the queues. Throws zmq::error_t on a bad address.
+  BrokerLink(std::string address, std::uint32_t concurrency);
+  ~BrokerLink();
+  BrokerLink(const BrokerLink&) = delete;
+  BrokerLink& operator=(const BrokerLink&) = delete;
+
+  // What to wait for. Two items.
+  void add_poll_items(std::vector<zmq::pollitem_t>& items);
+
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const { return reopen_ms_; }
+
+  // Everything that is there to read, at most a few thousand messages; connection events first.
+  void read(Now now, std::vector<WorkerEvent>& events);
+  void send(const WorkerMessage& message);
+  // Sends what is left, waiting a second at most for room, then lingers two seconds at most.
+  void close();
+
+ private:
+  void open();
+  void shut(int linger_ms);
+  void read_monitor(Now now, std::vector<WorkerEvent>& events);
+  void read_messages(std::vector<WorkerEvent>& events);
+  void on_monitor(std::uint16_t event,
+                  std::uint32_t value,
+                  Now now,
+                  std::vector<WorkerEvent>& events);
+  void say_nobody_answers(Now now);
+  void flush();
+
+  std::string address_;
+  int high_water_mark_;
+  zmq::context_t context_{1};
+  std::optional<zmq::socket_t> socket_;
+  std::optional<zmq::socket_t> monitor_;
+  std::deque<std::string> backlog_;  // what the socket had no room for
+  int monitor_count_ = 0;
+  bool is_up_ = false;
+  std::int64_t said_ms_ = INT64_MIN;  // when it was last said that nobody answers
+  std::int64_t reopen_ms_ =
+      kNever;  // after a refused handshake libzmq does not come back by itself
+  std::int64_t reopen_delay_ms_ = 1000;
+};
+
+}  // namespace sluice

@@ -1,0 +1,64 @@
+#include "worker/runtime/builtin_tasks.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include "common/limits.h"
+#include "worker/runtime/payload.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sluice {
+
+namespace {
+
+TaskOutcome echo(Task& task) {
+  return task.payload();
+}
+
+TaskOutcome noop(Task&) {
+  return TaskOutcome::ok();
+}
+
+TaskOutcome sleep(Task& task) {
+  const auto body = payload_as_json(task.content_type(), task.payload());
+  if (!body) return TaskOutcome::failed("bad_payload", "sleep wants {\"ms\": N}", false);
+  const nlohmann::json ms = body->is_object() ? body->value("ms", nlohmann::json()) : *body;
+  if (!ms.is_number_integer())
+    return TaskOutcome::failed("bad_payload", "sleep wants {\"ms\": N}", false);
+  const auto wanted = std::clamp<std::int64_t>(ms.get<std::int64_t>(), 0, kTenYearsMs);
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait_for(lock, task.stop_token(), std::chrono::milliseconds(wanted), [] { return false; });
+  if (task.stop_requested()) return TaskOutcome::failed("stopped", "asked to stop while asleep");
+  return TaskOutcome::ok();
+}
+
+TaskOutcome fail_as_asked(Task& task) {
+  const auto body = payload_as_json(task.content_type(), task.payload());
+  TaskOutcome outcome = TaskOutcome::failed("failed", "as asked");
+  if (!body || !body->is_object()) return outcome;
+  if (const auto code = body->find("code"); code != body->end() && code->is_string())
+    outcome.error_code = code->get<std::string>();
+  if (const auto text = body->find("message"); text != body->end() && text->is_string())
+    outcome.error = text->get<std::string>();
+  if (const auto flag = body->find("retryable"); flag != body->end() && flag->is_boolean())
+    outcome.retryable = flag->get<bool>();
+  if (const auto ms = body->find("retry_after_ms"); ms != body->end() && ms->is_number_integer())
+    outcome.retry_after_ms = ms->get<std::int64_t>();
+  return outcome;
+}
+
+}  // namespace
+
+void add_builtin_handlers(ThreadRuntimeBuilder& builder) {
+  builder.add_handler("echo", make_handler(echo));
+  builder.add_handler("noop", make_handler(noop));
+  builder.add_handler("sleep", make_handler(sleep));
+  builder.add_handler("fail", make_handler(fail_as_asked));
+}
+
+}  // namespace sluice

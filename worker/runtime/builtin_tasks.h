@@ -1,0 +1,14 @@
+// Tasks that sluice-worker brings along, for demonstrations and tests:
+//   echo   gives back its payload
+//   noop   gives back nothing
+//   sleep  {"ms": 200}, or the number alone; ends early when it is asked to stop
+//   fail   {"code": "...", "message": "...", "retryable": false, "retry_after_ms": 100}
+#pragma once
+
+#include "worker/runtime/thread_runtime.h"
+
+namespace sluice {
+
+void add_builtin_handlers(ThreadRuntimeBuilder& builder);
+
+}  // namespace sluice

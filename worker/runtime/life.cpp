@@ -1,0 +1,149 @@
+#include "worker/runtime/life.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+#include "common/limits.h"
+#include "worker/runtime/log_line.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string random_hex() {
+  std::uint32_t number = 0;
+  if (::getrandom(&number, sizeof number, 0) != sizeof number)
+    throw std::system_error(errno, std::generic_category(), "getrandom");
+  std::array<char, 9> text{};
+  std::snprintf(text.data(), text.size(), "%08x", number);
+  return text.data();
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+bool carries(const std::string& environment, const std::string& marker) {
+  const std::size_t at = environment.find(marker);
+  return at != std::string::npos && (at == 0 || environment[at - 1] == '\0') &&
+         (at + marker.size() == environment.size() || environment[at + marker.size()] == '\0');
+}
+
+int kill_marked(const std::string& marker) {
+  int killed = 0;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator("/proc", error)) {
+    const std::string name = entry.path().filename();
+    pid_t pid = 0;
+    const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (bad != std::errc{} || end != name.data() + name.size() || pid == ::getpid()) continue;
+    if (carries(read_file(entry.path() / "environ"), marker) && ::kill(pid, SIGKILL) == 0) ++killed;
+  }
+  return killed;
+}
+
+}  // namespace
+
+Life::Life(std::string node, std::string replaces, int lock_fd)
+    : node_(std::move(node)), replaces_(std::move(replaces)), lock_fd_(lock_fd) {}
+
+Life::~Life() {
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+int sweep_processes(std::string_view node) {
+  const std::string marker = "SLUICE_NODE=" + std::string(node);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  int total = 0;
+  // A process may have forked while we looked: again until nobody is left.
+  while (const int killed = kill_marked(marker)) {
+    total += killed;
+    if (std::chrono::steady_clock::now() > give_up) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return total;
+}
+
+Life begin_life(std::string_view name, const std::string& state_dir) {
+  std::string node = std::string(name) + "@" + random_hex();
+  if (state_dir.empty()) return {std::move(node), {}, -1};
+  std::error_code error;
+  fs::create_directories(state_dir, error);
+  const fs::path lock_path = fs::path(state_dir) / "life";
+  const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0)
+    throw std::runtime_error("cannot open " + lock_path.string() + ": " + std::strerror(errno));
+  std::string before = read_file(lock_path);
+  before = before.substr(0, before.find('\n'));
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    throw std::runtime_error("the state directory " + state_dir +
+                             " belongs to a worker that is running: " + before);
+  }
+  if (!before.empty()) {
+    if (const int killed = sweep_processes(before); killed > 0)
+      log_line(LogLevel::warn,
+               "leftovers_killed",
+               {{"node", before}, {"processes", std::to_string(killed)}});
+  }
+  const std::string line = node + "\n";
+  if (::ftruncate(fd, 0) != 0 ||
+      ::pwrite(fd, line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
+    const std::string why = std::strerror(errno);
+    ::close(fd);
+    throw std::runtime_error("cannot write " + lock_path.string() + ": " + why);
+  }
+  return {std::move(node), std::move(before), fd};
+}
+
+std::string host_name() {
+  std::array<char, 256> text{};
+  (void)::gethostname(text.data(), text.size() - 1);
+  std::string name = std::string(text.data()).substr(0, kNodeNameBytesMax);
+  std::replace_if(
+      name.begin(),
+      name.end(),
+      [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.';
+      },
+      '_');
+  return name.empty() ? "worker" : name;
+}
+
+std::uint32_t cpu_count() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::uint32_t count = 1;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0)
+    count = static_cast<std::uint32_t>(std::max(CPU_COUNT(&set), 1));
+  // cgroup v2: "max 100000" or "150000 100000".
+  std::ifstream quota("/sys/fs/cgroup/cpu.max");
+  double limit = 0;
+  double period = 0;
+  if (quota >> limit >> period && limit > 0 && period > 0)
+    count = std::min(count, static_cast<std::uint32_t>(std::ceil(limit / period)));
+  return std::clamp<std::uint32_t>(count, 1, kConcurrencyMax);
+}
+
+}  // namespace sluice

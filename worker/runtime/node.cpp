@@ -1,0 +1,234 @@
+#include "worker/runtime/node.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <map>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+
+#include <zmq.hpp>
+
+#include "worker/core/worker_core.h"
+#include "worker/runtime/broker_link.h"
+#include "worker/runtime/clock.h"
+#include "worker/runtime/life.h"
+#include "worker/runtime/log_line.h"
+
+namespace sluice {
+
+namespace {
+
+// SIGTERM and SIGINT as something to read.
+class SignalFd {
+ public:
+  SignalFd() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+  }
+
+  ~SignalFd() { ::close(fd_); }
+
+  SignalFd(const SignalFd&) = delete;
+  SignalFd& operator=(const SignalFd&) = delete;
+
+  [[nodiscard]] int fd() const { return fd_; }
+
+  [[nodiscard]] int take_count() const {
+    int count = 0;
+    signalfd_siginfo info{};
+    while (::read(fd_, &info, sizeof info) == sizeof info)
+      ++count;
+    return count;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+class NodeLoop {
+ public:
+  NodeLoop(const NodeOptions& options, WorkerSettings settings, TaskTable::Built built)
+      : core_(std::move(settings)),
+        built_(std::move(built)),
+        link_(options.broker, options.concurrency) {}
+
+  NodeExit run() {
+    while (true) {
+      wait();
+      const Now now = clock_now();
+      gather(now);
+      for (WorkerEvent& event : std::exchange(events_, {}))
+        core_.handle(std::move(event), now, out_);
+      core_.settle(now, out_);
+      carry_out();
+      if (out_.exit != ExitWish::none) return leave();
+      out_.clear();
+    }
+  }
+
+ private:
+  void wait() {
+    items_.clear();
+    link_.add_poll_items(items_);
+    items_.push_back({nullptr, signals_.fd(), ZMQ_POLLIN, 0});
+    std::int64_t deadline = std::min(core_.next_deadline_mono_ms(), link_.next_deadline_mono_ms());
+    for (const auto& runtime : built_.runtimes) {
+      items_.push_back({nullptr, runtime->fd(), ZMQ_POLLIN, 0});
+      deadline = std::min(deadline, runtime->next_deadline_mono_ms());
+    }
+    std::int64_t timeout_ms = -1;
+    if (!events_.empty())
+      timeout_ms = 0;
+    else if (deadline != kNever)
+      timeout_ms = std::clamp<std::int64_t>(deadline - clock_now().mono_ms, 0, INT_MAX);
+    try {
+      zmq::poll(items_, std::chrono::milliseconds(timeout_ms));
+    } catch (const zmq::error_t& error) {
+      if (error.num() != EINTR) throw;
+    }
+  }
+
+  void gather(Now now) {
+    link_.read(now, events_);
+    for (int count = signals_.take_count(); count > 0; --count) {
+      if (std::exchange(is_asked_, true))
+        events_.emplace_back(LeaveRequested{});
+      else
+        events_.emplace_back(StopRequested{});
+    }
+    happened_.clear();
+    for (const auto& runtime : built_.runtimes)
+      runtime->poll(now, happened_);
+    for (RuntimeEvent& event : happened_)
+      std::visit([this](auto& what) { take(what); }, event);
+  }
+
+  void take(AttemptDone& done) {
+    running_.erase({done.result.id, done.result.fence});
+    events_.emplace_back(std::move(done));
+  }
+
+  void take(AttemptProgress& progress) { events_.emplace_back(std::move(progress)); }
+
+  void take(RuntimeFailed& failed) {
+    log_line(LogLevel::error, "runtime_failed", {{"detail", failed.detail}});
+    is_broken_ = true;
+    events_.emplace_back(RuntimeBroken{std::move(failed.detail)});
+  }
+
+  void carry_out() {
+    for (const AttemptStop& stop : out_.stops) {
+      const auto it = running_.find(stop.key);
+      if (it != running_.end()) it->second->stop(stop.key.id, stop.key.fence, stop.reason);
+    }
+    for (Assignment& assignment : out_.starts)
+      start(std::move(assignment));
+    for (const WorkerFact& fact : out_.facts)
+      log_fact(fact);
+    if (out_.exit == ExitWish::at_once) shut_down_runtimes();  // before anybody hears of it
+    for (const WorkerMessage& message : out_.sends)
+      link_.send(message);
+  }
+
+  void start(Assignment assignment) {
+    const auto runtime = built_.by_task.find(assignment.job.task);
+    if (runtime != built_.by_task.end()) {
+      running_[{assignment.job.id, assignment.job.fence}] = runtime->second;
+      runtime->second->start(std::move(assignment));
+      return;
+    }
+    AttemptDone done;
+    done.result.id = assignment.job.id;
+    done.result.fence = assignment.job.fence;
+    done.result.outcome = Outcome::failed;
+    done.result.error_code = "task_not_offered";
+    done.result.error = "this node does not offer the task " + assignment.job.task;
+    events_.emplace_back(std::move(done));
+  }
+
+  void shut_down_runtimes() {
+    for (const auto& runtime : built_.runtimes)
+      if (!runtime->shut_down()) is_stuck_ = true;
+  }
+
+  NodeExit leave() {
+    NodeExit code = out_.unacknowledged_count > 0 ? node_unacknowledged : node_drained;
+    if (is_broken_) code = node_broken;
+    link_.close();
+    shut_down_runtimes();
+    if (is_stuck_) {
+      log_line(LogLevel::error,
+               "handler_stuck",
+               {{"what_next", "a handler does not return; the process ends under it"}});
+      std::_Exit(code);
+    }
+    return code;
+  }
+
+  SignalFd signals_;  // first: the threads of ZeroMQ and of the pool inherit the blocked signals
+  WorkerCore core_;
+  TaskTable::Built built_;
+  BrokerLink link_;
+  std::unordered_map<AttemptKey, Runtime*> running_;
+  std::vector<zmq::pollitem_t> items_;
+  std::vector<WorkerEvent> events_;
+  std::vector<RuntimeEvent> happened_;
+  WorkerOutput out_;
+  bool is_asked_ = false;   // a first signal came
+  bool is_broken_ = false;  // a runtime failed
+  bool is_stuck_ = false;
+};
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+NodeOptions with_defaults(NodeOptions options) {
+  if (options.name.empty()) options.name = host_name();
+  if (options.concurrency == 0) options.concurrency = cpu_count();
+  return options;
+}
+
+NodeExit run_node(NodeOptions options, TaskTable& tasks) {
+  ::signal(SIGPIPE, SIG_IGN);
+  raise_file_limit();
+  options = with_defaults(std::move(options));
+  const Life life = begin_life(options.name, options.state_dir);
+  tasks.prepare(life.node());
+  WorkerSettings settings;
+  settings.node = life.node();
+  settings.replaces = life.replaces();
+  settings.concurrency = options.concurrency;
+  settings.tasks = tasks.tasks();
+  settings.queues = options.queues;
+  settings.labels = options.labels;
+  settings.drain_grace_ms = options.drain_grace_ms;
+  log_line(LogLevel::info,
+           "node_started",
+           {{"node", settings.node},
+            {"replaces", settings.replaces},
+            {"broker", options.broker},
+            {"concurrency", std::to_string(settings.concurrency)}});
+  return NodeLoop(options, std::move(settings), tasks.build()).run();
+}
+
+}  // namespace sluice

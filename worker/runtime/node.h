@@ -1,0 +1,42 @@
+// A worker node as a process: one thread that owns the core, the connection and the runtimes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/limits.h"
+#include "common/protocol/messages.h"
+#include "worker/runtime/task_table.h"
+
+namespace sluice {
+
+struct NodeOptions {
+  std::string broker = "tcp://127.0.0.1:7712";
+  std::string name;               // empty = the host's name
+  std::uint32_t concurrency = 0;  // 0 = the CPUs that this process may use
+  std::vector<std::string> queues;
+  std::vector<Header> labels;
+  std::int64_t drain_grace_ms = kDrainGraceDefaultMs;
+  std::string state_dir;  // empty = none: then nothing is known of the life before
+};
+
+// How a node's life ended: the exit code of its process.
+enum NodeExit : int {
+  node_drained = 0,         // every result was acknowledged
+  node_failed = 1,          // it could not begin: one line on stderr says why
+  node_misconfigured = 2,   // flags or configuration
+  node_broken = 3,          // a runtime could not go on; what was held is handed back
+  node_unacknowledged = 4,  // left at once, or nobody acknowledged the last results
+};
+
+// Fills in what was left open.
+[[nodiscard]] NodeOptions with_defaults(NodeOptions options);
+
+// Runs until the node has left: a first SIGTERM or SIGINT drains, a second leaves at once. Blocks
+// both signals in the calling thread and leaves them blocked. Throws std::exception when it cannot
+// begin. Does not return but ends the process (with the same code) when a handler cannot be
+// stopped.
+[[nodiscard]] NodeExit run_node(NodeOptions options, TaskTable& tasks);
+
+}  // namespace sluice

@@ -1,0 +1,60 @@
+// A worker node of your own in C++. The smallest one:
+//
+//   #include "worker/sdk/worker.h"
+//   int main() {
+//     sluice::Worker worker;
+//     worker.on("shout", [](sluice::Task& task) { return upper(task.payload()); });
+//     return worker.run();
+//   }
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "worker/sdk/task.h"
+
+namespace sluice {
+
+class Worker {
+ public:
+  Worker();
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // How people see this node; default SLUICE_NAME, else the host's name. [A-Za-z0-9_.-], at
+  // most 64.
+  Worker& name(std::string text);
+  // Default SLUICE_WORKER_BROKER, else tcp://127.0.0.1:7712.
+  Worker& broker(std::string address);
+  // Attempts that run at once, 1..10000; default SLUICE_CONCURRENCY, else the CPUs.
+  Worker& concurrency(std::uint32_t count);
+  // Take jobs of this queue only; may be called several times. Default: every queue.
+  Worker& queue(std::string name);
+  // A directory that remembers this node's life, so that its successor is known as such.
+  Worker& state_dir(std::string path);
+
+  // Offers a task. `handler` is called with a Task& on several threads at once; it returns a string
+  // (the result), a TaskOutcome, or nothing, and may throw (see TaskFailed).
+  template <typename Callable>
+  Worker& on(std::string task, Callable handler) {
+    return on_handler(std::move(task), make_handler(std::move(handler)));
+  }
+
+  // Works until SIGTERM or SIGINT: the first drains (25 s, then hands back), the second leaves at
+  // once. Call it from main(), before other threads exist: it blocks both signals. Returns the exit
+  // code: 0 drained, 1 could not begin (a line on stderr says why), 2 bad settings, 4 left with
+  // results that nobody acknowledged. Once.
+  [[nodiscard]] int run();
+
+ private:
+  struct Settings;
+
+  Worker& on_handler(std::string task, TaskHandler handler);
+
+  std::unique_ptr<Settings> settings_;
+};
+
+}  // namespace sluice
