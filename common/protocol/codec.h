@@ -27,6 +27,8 @@ struct BadRequest {
 [[nodiscard]] std::string encode_run(Seen number, std::span<const Job* const> jobs);
 // About how many bytes the job takes in a `run`; never less than it really takes.
 [[nodiscard]] std::size_t run_bytes_bound(const Job& job);
+// The same for a job in a reply (`jobs`, `finished`, `listed`), payload and result included.
+[[nodiscard]] std::size_t job_view_bytes_bound(const Job& job);
 [[nodiscard]] std::string event_topic(const EventBody& event);
 [[nodiscard]] std::string encode_event(const EventBody& event, std::uint64_t sequence);
 

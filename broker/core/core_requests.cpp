@@ -1,0 +1,555 @@
+// What producers and people ask.
+#include <algorithm>
+#include <type_traits>
+
+#include "broker/core/core.h"
+#include "common/check.h"
+#include "common/protocol/codec.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr std::int64_t kRetryAfterMs = 1000;
+constexpr std::size_t kAnswerBytesMax = kMessageBytesMax - kIdsPerRequestMax * (kIdBytesMax + 128);
+
+bool is_retryable(ErrorCode code) {
+  return code == ErrorCode::store_unavailable || code == ErrorCode::store_full ||
+         code == ErrorCode::retry_later || code == ErrorCode::queue_full ||
+         code == ErrorCode::draining;
+}
+
+JobView view_of(const Job& job) {
+  return {.id = job.id(), .job = job, .state = job.state, .finished_ms = job.finished_ms};
+}
+
+// Whether a request changes something and so needs the store.
+bool needs_write(const RequestBody& body) {
+  return std::holds_alternative<Submit>(body) || std::holds_alternative<Cancel>(body) ||
+         std::holds_alternative<Retry>(body) || std::holds_alternative<Delete>(body) ||
+         std::holds_alternative<Pause>(body) || std::holds_alternative<Resume>(body) ||
+         std::holds_alternative<Purge>(body);
+}
+
+Error store_is_away() {
+  return {ErrorCode::store_unavailable,
+          "",
+          "the broker cannot reach its Redis just now; nothing was changed, send it again"};
+}
+
+}  // namespace
+
+void BrokerCore::reply(
+    const Peer& peer, const Req& req, ReplyBody body, Output& out, bool is_immediate) {
+  out.replies.push_back({peer, Reply{req, std::move(body)}, is_immediate});
+}
+
+void BrokerCore::refuse(const Peer& peer, const Req& req, Error error, Output& out) {
+  ErrorReply body;
+  body.retryable = is_retryable(error.code);
+  if (body.retryable) body.retry_after_ms = kRetryAfterMs;
+  body.error = std::move(error);
+  reply(peer, req, std::move(body), out, true);
+}
+
+void BrokerCore::on_request(
+    RequestReceived& event, std::vector<JobId>* absent, std::string cursor, Now now, Output& out) {
+  const Peer peer = event.peer;
+  const Req req = event.request.req;
+  const Context context{peer, req, absent, std::move(cursor)};
+  if (is_store_down_ && needs_write(event.request.body))
+    return refuse(peer, req, store_is_away(), out);
+  std::visit(
+      [&](auto& body) {
+        using Body = std::decay_t<decltype(body)>;
+        if constexpr (std::is_same_v<Body, Submit>) {
+          on_submit(event, body, context, now, out);
+        } else if constexpr (std::is_same_v<Body, Get>) {
+          on_get(event, body, context, out);
+        } else if constexpr (std::is_same_v<Body, Wait>) {
+          on_wait(event, body, context, now, out);
+        } else if constexpr (std::is_same_v<Body, Cancel> || std::is_same_v<Body, Retry> ||
+                             std::is_same_v<Body, Delete>) {
+          on_targets(event, body, context, now, out);
+        } else if constexpr (std::is_same_v<Body, List>) {
+          on_list(event, body, out);
+        } else if constexpr (std::is_same_v<Body, Queues>) {
+          reply(peer, req, queues_info(now), out, true);
+        } else if constexpr (std::is_same_v<Body, Workers>) {
+          reply(peer, req, workers_info(now), out, true);
+        } else if constexpr (std::is_same_v<Body, Stats>) {
+          reply(peer, req, stats_info(now), out, true);
+        } else if constexpr (std::is_same_v<Body, Pause>) {
+          on_pause(body.queue, true, context, out);
+        } else if constexpr (std::is_same_v<Body, Resume>) {
+          on_pause(body.queue, false, context, out);
+        } else if constexpr (std::is_same_v<Body, Purge>) {
+          purges_.push_back({peer, req, body.queue, now.wall_ms, 0, 0});
+        } else if constexpr (std::is_same_v<Body, Drain>) {
+          on_wish(body.node, DrainWish{}, context, out);
+        } else if constexpr (std::is_same_v<Body, SetConcurrency>) {
+          on_wish(body.node, ConcurrencyWish{body.concurrency}, context, out);
+        } else {
+          static_assert(std::is_same_v<Body, Ping>);
+          Pong pong;
+          pong.version = config_.version;
+          pong.epoch = epoch_;
+          pong.durable = config_.durability;
+          pong.store = is_store_down_ ? "down" : "ok";
+          pong.insecure = config_.is_insecure;
+          reply(peer, req, pong, out, true);
+        }
+      },
+      event.request.body);
+}
+
+// ---------------------------------------------------------------- submit
+
+std::optional<Error> BrokerCore::refuse_submit() const {
+  if (is_stopping_)
+    return Error{ErrorCode::draining, "", "the broker is stopping; send it again when it is back"};
+  if (is_store_full_)
+    return Error{ErrorCode::store_full,
+                 "",
+                 "Redis is above 85 % of its maxmemory; remove finished jobs or give it more"};
+  if (jobs_.memory_bytes() >= config_.memory_max_bytes)
+    return Error{ErrorCode::retry_later,
+                 "",
+                 "the broker's memory for jobs (memory_max) is used up"};
+  return std::nullopt;
+}
+
+void BrokerCore::on_submit(
+    RequestReceived& event, Submit& submit, const Context& context, Now now, Output& out) {
+  if (auto refusal = refuse_submit())
+    return refuse(context.peer, context.req, std::move(*refusal), out);
+  if (submit.wait && !waits_.has_room(submit.jobs.size()))
+    return refuse(context.peer,
+                  context.req,
+                  {ErrorCode::retry_later, "wait", "too many jobs are being waited for"},
+                  out);
+  if (has_cold_jobs_ && context.absent == nullptr) {
+    std::vector<JobId> unknown;
+    for (const auto& entry : submit.jobs) {
+      const auto* spec = std::get_if<JobSpec>(&entry);
+      if (spec != nullptr && !jobs_.find(spec->id) && ended_.find(spec->id) == nullptr)
+        unknown.push_back(spec->id);
+    }
+    if (!unknown.empty()) return park(event, std::move(unknown), context, out);
+  }
+  Submitted answer;
+  answer.durable = config_.durability;
+  answer.results.reserve(submit.jobs.size());
+  for (auto& entry : submit.jobs) {
+    if (auto* rejected = std::get_if<RejectedJob>(&entry)) {
+      ++counters_.rejected;
+      answer.results.push_back(
+          {rejected->id, SubmitStatus::rejected, std::nullopt, rejected->error});
+    } else {
+      answer.results.push_back(submit_one(std::move(std::get<JobSpec>(entry)), now, out));
+    }
+  }
+  if (!submit.wait) return reply(context.peer, context.req, std::move(answer), out);
+
+  Waits::Opening opening{.peer = context.peer,
+                         .req = context.req,
+                         .ids = {},
+                         .ended = {},
+                         .results = {}};
+  opening.deadline_ms = after(core_ms(now), kWaitMaxMs);
+  opening.is_submit = true;
+  opening.durability = config_.durability;
+  for (const SubmitResult& result : answer.results) {
+    if (result.status != SubmitStatus::accepted && result.status != SubmitStatus::duplicate)
+      continue;
+    add_waited(JobId(result.id), opening);
+  }
+  if (context.peer.has_delimiter) {
+    opening.results = std::move(answer.results);
+  } else {
+    answer.open = true;
+    reply(context.peer, context.req, std::move(answer), out);
+  }
+  waits_.open(std::move(opening));
+}
+
+// Whether the id is taken, by a job in memory or by one that has ended and left.
+std::optional<SubmitResult> BrokerCore::known_submit(const JobSpec& spec) const {
+  std::uint64_t content_hash = 0;
+  JobState state = JobState::pending;
+  if (const auto slot = jobs_.find(spec.id)) {
+    content_hash = jobs_.at(*slot).job.spec.content_hash;
+    state = jobs_.at(*slot).job.state;
+  } else if (const Ended* ended = ended_.find(spec.id)) {
+    content_hash = ended->content_hash;
+    state = ended->state;
+  } else {
+    return std::nullopt;
+  }
+  if (content_hash == spec.content_hash)
+    return SubmitResult{spec.id.str(), SubmitStatus::duplicate, state, {}};
+  return SubmitResult{
+      spec.id.str(),
+      SubmitStatus::conflict,
+      state,
+      Error{ErrorCode::conflict, "id", "a job with this id and other content exists"}};
+}
+
+SubmitResult BrokerCore::submit_one(JobSpec&& spec, Now now, Output& out) {
+  if (auto known = known_submit(spec)) {
+    ++(known->status == SubmitStatus::duplicate ? counters_.duplicates : counters_.conflicts);
+    return std::move(*known);
+  }
+  const auto rejected = [&](ErrorCode code, const char* field, const char* detail) {
+    ++counters_.rejected;
+    return SubmitResult{spec.id.str(),
+                        SubmitStatus::rejected,
+                        std::nullopt,
+                        Error{code, field, detail}};
+  };
+  if (spec.run_at_ms > now.wall_ms + kTenYearsMs)
+    return rejected(ErrorCode::bad_field, "run_at_ms", "more than ten years ahead");
+  if (spec.expires_at_ms > now.wall_ms + kTenYearsMs)
+    return rejected(ErrorCode::bad_field, "expires_at_ms", "more than ten years ahead");
+  if (config_.queue_max > 0) {
+    const QueueEntry& queue = queues_.entry(queues_.queue(spec.queue));
+    if (queue.pending + queue.queued >= config_.queue_max)
+      return rejected(ErrorCode::queue_full,
+                      "queue",
+                      "the queue holds as many waiting jobs as it may");
+  }
+  std::string id = spec.id.str();
+  const JobSlot slot = add_job(std::move(spec), now, out);
+  return {std::move(id), SubmitStatus::accepted, jobs_.at(slot).job.state, {}};
+}
+
+// ---------------------------------------------------------------- get, wait, list
+
+// What memory knows of an id, when it need not be fetched.
+JobView BrokerCore::known_view(const JobId& id) const {
+  if (const auto slot = jobs_.find(id)) return view_of(jobs_.at(*slot).job);
+  JobView view;
+  view.id = id;
+  if (const Ended* ended = ended_.find(id)) {
+    view.is_result_gone = true;
+    view.state = ended->state;
+    view.finished_ms = ended->finished_ms;
+  } else {
+    view.is_not_found = true;
+  }
+  return view;
+}
+
+void BrokerCore::on_get(RequestReceived& event,
+                        const Get& get,
+                        const Context& context,
+                        Output& out) {
+  std::vector<JobId> cold;
+  for (const JobId& id : get.ids)
+    if (may_be_cold(id, context)) cold.push_back(id);
+  if (!cold.empty()) return park(event, std::move(cold), context, out);
+  Jobs answer;
+  std::size_t bytes = 0;
+  for (const JobId& id : get.ids) {
+    JobView view = known_view(id);
+    bytes += view.job ? job_view_bytes_bound(*view.job) : kIdBytesMax + 64;
+    if (bytes > kAnswerBytesMax && !answer.jobs.empty()) {
+      answer.more.push_back(id);
+    } else {
+      answer.jobs.push_back(std::move(view));
+    }
+  }
+  reply(context.peer, context.req, std::move(answer), out);
+}
+
+// Adds an id to a wait: ended already, or to be waited for. Ids named twice count once.
+void BrokerCore::add_waited(const JobId& id, Waits::Opening& opening) {
+  const auto is_it = [&](const JobId& other) {
+    return other == id;
+  };
+  if (std::any_of(opening.ids.begin(), opening.ids.end(), is_it)) return;
+  const auto slot = jobs_.find(id);
+  if (slot && !is_ended(jobs_.at(*slot).job.state)) {
+    jobs_.at(*slot).has_waiters = true;
+    opening.ids.push_back(id);
+  } else {
+    opening.ended.push_back(known_view(id));
+  }
+}
+
+void BrokerCore::on_wait(
+    RequestReceived& event, const Wait& wait, const Context& context, Now now, Output& out) {
+  std::vector<JobId> cold;
+  for (const JobId& id : wait.ids)
+    if (may_be_cold(id, context)) cold.push_back(id);
+  if (!cold.empty()) return park(event, std::move(cold), context, out);
+  if (!waits_.has_room(wait.ids.size()))
+    return refuse(context.peer,
+                  context.req,
+                  {ErrorCode::retry_later, "ids", "too many jobs are being waited for"},
+                  out);
+  Waits::Opening opening{.peer = context.peer,
+                         .req = context.req,
+                         .ids = {},
+                         .ended = {},
+                         .results = {}};
+  opening.deadline_ms = after(core_ms(now), wait.timeout_ms);
+  for (const JobId& id : wait.ids)
+    add_waited(id, opening);
+  waits_.open(std::move(opening));
+}
+
+void BrokerCore::on_list(RequestReceived& event, const List& list, Output& out) {
+  if (is_store_down_) return refuse(event.peer, event.request.req, store_is_away(), out);
+  const std::uint64_t token = next_token_++;
+  out.fetches.push_back(FetchList{token, list.filter});
+  parked_.emplace(token, Parked{std::move(event), {}, {}});
+  ++counters_.fetches;
+}
+
+// ---------------------------------------------------------------- cancel, retry, delete
+
+template <typename Operation>
+void BrokerCore::on_targets(
+    RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out) {
+  if (operation.targets.filter) {
+    const std::uint64_t token = next_token_++;
+    out.fetches.push_back(FetchList{token, *operation.targets.filter});
+    parked_.emplace(token, Parked{std::move(event), {}, {}});
+    ++counters_.fetches;
+    return;
+  }
+  std::vector<JobId> cold;
+  for (const JobId& id : operation.targets.ids)
+    if (may_be_cold(id, context)) cold.push_back(id);
+  if (!cold.empty()) return park(event, std::move(cold), context, out);
+  TargetsDone answer;
+  answer.op = std::is_same_v<Operation, Cancel>  ? "cancelled"
+              : std::is_same_v<Operation, Retry> ? "retried"
+                                                 : "deleted";
+  for (const JobId& id : operation.targets.ids)
+    answer.results.push_back(apply(operation, id, now, out));
+  answer.cursor = context.cursor;
+  reply(context.peer, context.req, std::move(answer), out);
+}
+
+template void BrokerCore::on_targets(RequestReceived&, Cancel&, const Context&, Now, Output&);
+template void BrokerCore::on_targets(RequestReceived&, Retry&, const Context&, Now, Output&);
+template void BrokerCore::on_targets(RequestReceived&, Delete&, const Context&, Now, Output&);
+
+TargetResult BrokerCore::apply(const Cancel& cancel, const JobId& id, Now now, Output& out) {
+  const auto slot = jobs_.find(id);
+  if (!slot) return gone(id);
+  LiveJob& live = jobs_.at(*slot);
+  Job& job = live.job;
+  if (job.state == JobState::cancelled) return {id, "cancelled", job.state};
+  if (is_ended(job.state)) return {id, "too_late", job.state};
+  if (job.cancel_requested_ms == 0) {
+    job.cancel_requested_ms = now.wall_ms;
+    job.cancel_reason = cancel.reason;
+    mark_dirty(*slot);
+  }
+  if (job.state != JobState::running) {
+    end_job(*slot, JobState::cancelled, now, out);
+    return {id, "cancelled", JobState::cancelled};
+  }
+  if (live.node != kNoNode) {
+    nodes_.at(live.node).cancels.push_back({id, job.fence()});
+    nodes_.touch(live.node);
+  }
+  return {id, "cancelling", job.state};
+}
+
+TargetResult BrokerCore::apply(const Retry&, const JobId& id, Now now, Output& out) {
+  const auto slot = jobs_.find(id);
+  if (!slot) return gone(id);
+  LiveJob& live = jobs_.at(*slot);
+  Job& job = live.job;
+  if (job.state == JobState::completed) return {id, "too_late", job.state};
+  if (!is_ended(job.state)) return {id, "not_ended", job.state};
+  // A new life: counters at 0, the attempt number goes on.
+  ++job.life;
+  job.retry_count = job.lost_count = 0;
+  job.finished_ms = job.cancel_requested_ms = 0;
+  job.cancel_reason.clear();
+  job.error_code.clear();
+  job.error.clear();
+  job.spec.expires_at_ms = 0;  // whoever retries an expired job wants it to run
+  job.due_ms = now.wall_ms;
+  live.is_cold = false;
+  ended_.forget(id);
+  make_ready(*slot, now, out);
+  return {id, "retried", job.state};
+}
+
+TargetResult BrokerCore::apply(const Delete&, const JobId& id, Now now, Output&) {
+  const auto slot = jobs_.find(id);
+  if (!slot) return gone(id);
+  const Job& job = jobs_.at(*slot).job;
+  if (!is_ended(job.state)) return {id, "not_ended", job.state};
+  const JobState state = job.state;
+  ended_.remember({hash_id(id.view()), job.spec.content_hash, state, now.wall_ms});
+  removed_.push_back(id);
+  jobs_.erase(*slot);
+  return {id, "deleted", state};
+}
+
+// An operation on a job of which at most the memory of its end is left.
+TargetResult BrokerCore::gone(const JobId& id) const {
+  if (const Ended* ended = ended_.find(id)) return {id, "too_late", ended->state};
+  return {id, "not_found", std::nullopt};
+}
+
+// ---------------------------------------------------------------- queues, nodes, figures
+
+void BrokerCore::on_pause(const std::string& queue,
+                          bool is_paused,
+                          const Context& context,
+                          Output& out) {
+  const QueueIndex index = queues_.queue(queue);
+  QueueEntry& entry = queues_.entry(index);
+  if (entry.record.is_paused != is_paused) {
+    entry.record.is_paused = is_paused;
+    if (!entry.is_dirty) {
+      entry.is_dirty = true;
+      dirty_queues_.push_back(index);
+    }
+  }
+  reply(context.peer, context.req, Done{is_paused ? "paused" : "resumed", 0}, out);
+}
+
+void BrokerCore::on_wish(const std::string& name,
+                         BrokerBody wish,
+                         const Context& context,
+                         Output& out) {
+  std::vector<NodeIndex> named;
+  for (const NodeIndex index : nodes_.used())
+    if (nodes_.at(index).id == name || nodes_.at(index).name() == name) named.push_back(index);
+  if (named.empty())
+    return refuse(context.peer,
+                  context.req,
+                  {ErrorCode::not_found, "node", "no node of this name or id is connected"},
+                  out);
+  if (named.size() > 1)
+    return refuse(
+        context.peer,
+        context.req,
+        {ErrorCode::conflict, "node", "more than one node has this name; give the whole id"},
+        out);
+  nodes_.at(named.front()).wishes.push_back(std::move(wish));
+  nodes_.touch(named.front());
+  reply(context.peer, context.req, Done{"asked", 1}, out);
+}
+
+QueuesInfo BrokerCore::queues_info(Now now) {
+  QueuesInfo info;
+  for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
+    const QueueEntry& queue = queues_.entry(index);
+    const QueueTotals& totals = queue.record.totals;
+    QueueInfo row;
+    row.queue = queue.record.name;
+    row.paused = queue.record.is_paused;
+    row.pending = queue.pending;
+    row.queued = queue.queued;
+    row.running = queue.running;
+    row.completed = totals.completed;
+    row.failed = totals.failed;
+    row.cancelled = totals.cancelled;
+    row.submitted = totals.submitted;
+    row.retried = totals.retried;
+    row.lost = totals.lost;
+    for (const LineIndex line : queue.lines)
+      if (const LineHead* head = queues_.head(line))
+        row.oldest_queued_ms =
+            std::max(row.oldest_queued_ms, now.wall_ms - jobs_.at(head->slot).job.due_ms);
+    if (!queue.completed_marks.empty()) {
+      const auto& [then_ms, then] = queue.completed_marks.front();
+      if (now.mono_ms > then_ms)
+        row.completed_per_s = 1000.0 * static_cast<double>(totals.completed - then) /
+                              static_cast<double>(now.mono_ms - then_ms);
+    }
+    info.queues.push_back(std::move(row));
+  }
+  return info;
+}
+
+WorkersInfo BrokerCore::workers_info(Now now) const {
+  WorkersInfo info;
+  for (const NodeIndex index : nodes_.used()) {
+    const Node& node = nodes_.at(index);
+    NodeInfo row;
+    row.node = node.id;
+    row.concurrency = node.concurrency;
+    row.running = node.busy();
+    row.free = node.free();
+    row.tasks = node.tasks;
+    row.queues = node.queues;
+    row.labels = node.labels;
+    row.draining = node.is_draining;
+    row.version = node.version;
+    row.last_seen_ms = std::max<std::int64_t>(0, core_ms(now) - node.last_seen_ms);
+    row.completed = node.completed;
+    row.failed = node.failed;
+    info.workers.push_back(std::move(row));
+  }
+  return info;
+}
+
+StatsInfo BrokerCore::stats_info(Now now) const {
+  QueueTotals sum;
+  std::uint64_t pending = 0, queued = 0, running = 0, slots = 0, busy = 0;
+  for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
+    const QueueEntry& queue = queues_.entry(index);
+    const QueueTotals& totals = queue.record.totals;
+    pending += queue.pending;
+    queued += queue.queued;
+    running += queue.running;
+    sum.submitted += totals.submitted;
+    sum.completed += totals.completed;
+    sum.failed += totals.failed;
+    sum.cancelled += totals.cancelled;
+    sum.retried += totals.retried;
+    sum.lost += totals.lost;
+    sum.handed_back += totals.handed_back;
+    sum.timed_out += totals.timed_out;
+    sum.expired += totals.expired;
+  }
+  for (const NodeIndex index : nodes_.used()) {
+    slots += nodes_.at(index).concurrency;
+    busy += nodes_.at(index).busy();
+  }
+  StatsInfo info;
+  info.numbers = {{"submitted", sum.submitted},
+                  {"completed", sum.completed},
+                  {"failed", sum.failed},
+                  {"cancelled", sum.cancelled},
+                  {"retried", sum.retried},
+                  {"lost", sum.lost},
+                  {"handed_back", sum.handed_back},
+                  {"timed_out", sum.timed_out},
+                  {"expired", sum.expired},
+                  {"pending", pending},
+                  {"queued", queued},
+                  {"running", running},
+                  {"nodes", nodes_.used().size()},
+                  {"slots", slots},
+                  {"slots_busy", busy},
+                  {"epoch", epoch_},
+                  {"duplicates", counters_.duplicates},
+                  {"conflicts", counters_.conflicts},
+                  {"rejected", counters_.rejected},
+                  {"stale_results", counters_.stale_results},
+                  {"claimed", counters_.claimed},
+                  {"jobs_in_memory", jobs_.size()},
+                  {"memory_bytes", jobs_.memory_bytes()},
+                  {"ended_remembered", ended_.size()},
+                  {"ended_covers_ms", static_cast<std::uint64_t>(ended_.covers_ms(now.wall_ms))},
+                  {"waits", waits_.count()}};
+  info.texts = {{"version", config_.version},
+                {"store", is_store_down_ ? "down" : "ok"},
+                {"durable", std::string(to_string(config_.durability))}};
+  if (config_.is_insecure) info.texts.emplace_back("insecure", "yes");
+  return info;
+}
+
+}  // namespace sluice

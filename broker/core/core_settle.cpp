@@ -1,0 +1,180 @@
+// The end of a turn: timers, then dispatch.
+#include <algorithm>
+
+#include "broker/core/core.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr JobSlot kSlotsPerSlice = 20'000;    // looked at by one slice of a purge or rewrite
+constexpr std::size_t kJobsPerSlice = 1'000;  // changed by one slice
+constexpr std::int64_t kRateSpanMs = 10'000;
+constexpr std::int64_t kRateMarkMs = 1'000;
+
+}  // namespace
+
+void BrokerCore::run_timers(Now now, Output& out) {
+  check_silence(now, out);
+  if (core_ms(now) >= grace_until_ms_) end_grace(now, out);
+  while (run_deadlines_.next_ms() <= core_ms(now))
+    time_out(run_deadlines_.next_slot(), now, out);
+  run_wall_timers(now, out);
+}
+
+void BrokerCore::run_wall_timers(Now now, Output& out) {
+  while (wall_deadlines_.next_ms() <= now.wall_ms) {
+    const JobSlot slot = wall_deadlines_.next_slot();
+    LiveJob& live = jobs_.at(slot);
+    const std::int64_t expires_ms = live.job.spec.expires_at_ms;
+    if (expires_ms > 0 && expires_ms <= now.wall_ms) {
+      ++totals(live).expired;
+      fail_job(slot, "expired", "it was not started before its expires_at", now, out);
+    } else {
+      make_ready(slot, now, out);
+    }
+  }
+}
+
+void BrokerCore::check_silence(Now now, Output& out) {
+  if (core_ms(now) < next_silence_ms_) return;
+  next_silence_ms_ = kNever;
+  const std::vector<NodeIndex> used = nodes_.used();
+  for (const NodeIndex index : used) {
+    const std::int64_t dead_ms = after(nodes_.at(index).last_seen_ms, config_.dead_after_ms);
+    if (dead_ms > core_ms(now)) {
+      next_silence_ms_ = std::min(next_silence_ms_, dead_ms);
+      continue;
+    }
+    ++counters_.nodes_dead;
+    remove_node(index, NodeFactKind::dead, now, out);
+  }
+}
+
+// Running jobs from before our start whose node has not come back: it is dead.
+void BrokerCore::end_grace(Now now, Output& out) {
+  grace_until_ms_ = kNever;
+  for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot) {
+    const LiveJob& live = jobs_.at(slot);
+    if (live.is_used && live.job.state == JobState::running && live.node == kNoNode)
+      lose(slot, now, out);
+  }
+}
+
+// Cancels what waits in a queue, a slice a turn, so that dispatch goes on.
+void BrokerCore::purge_some(Now now, Output& out) {
+  if (purges_.empty()) return;
+  PurgeOp& purge = purges_.front();
+  const JobSlot end = std::min(jobs_.slot_count(), purge.next + kSlotsPerSlice);
+  std::size_t cancelled = 0;
+  for (; purge.next < end && cancelled < kJobsPerSlice; ++purge.next) {
+    LiveJob& live = jobs_.at(purge.next);
+    const Job& job = live.job;
+    const bool waits =
+        live.is_used && (job.state == JobState::pending || job.state == JobState::queued);
+    if (!waits || job.spec.queue != purge.queue || job.created_ms > purge.started_ms) continue;
+    live.job.cancel_requested_ms = now.wall_ms;
+    live.job.cancel_reason = "purged";
+    end_job(purge.next, JobState::cancelled, now, out);
+    ++cancelled;
+  }
+  purge.count += cancelled;
+  if (purge.next < jobs_.slot_count()) return;
+  reply(purge.peer, purge.req, Done{"purged", purge.count}, out);
+  purges_.pop_front();
+}
+
+// After a loss in the store that could not be replayed: everything is written again, whole.
+void BrokerCore::rewrite_some() {
+  const JobSlot end = std::min<JobSlot>(rewrite_end_, rewrite_next_ + kJobsPerSlice);
+  for (; rewrite_next_ < end; ++rewrite_next_) {
+    LiveJob& live = jobs_.at(rewrite_next_);
+    if (!live.is_used) continue;
+    live.needs_payload_write = true;
+    mark_dirty(rewrite_next_);
+  }
+  if (rewrite_next_ < rewrite_end_ || rewrite_end_ == 0) return;
+  rewrite_next_ = rewrite_end_ = 0;
+  for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
+    if (queues_.entry(index).is_dirty) continue;
+    queues_.entry(index).is_dirty = true;
+    dirty_queues_.push_back(index);
+  }
+}
+
+// ---------------------------------------------------------------- dispatch
+
+// Deals ready jobs to free slots: over all lines the highest priority first, the oldest first
+// inside it; each to the least loaded node that offers its task and takes its queue. A line that no
+// free node fits is out for this turn and holds up nobody.
+void BrokerCore::dispatch(Now now, Output& out) {
+  std::uint64_t free = 0;
+  for (const NodeIndex index : nodes_.used())
+    free += nodes_.at(index).free();
+  if (free == 0 || queues_.ready_lines().empty()) return;
+  const auto later = [](const auto& a, const auto& b) {
+    return b.first.before(a.first);
+  };
+  std::vector<std::pair<LineHead, LineIndex>>& heads = heads_;
+  heads.clear();
+  for (const LineIndex line : queues_.ready_lines()) {
+    if (queues_.is_paused(line)) continue;
+    if (const LineHead* head = queues_.head(line)) heads.emplace_back(*head, line);
+  }
+  std::make_heap(heads.begin(), heads.end(), later);
+  while (free > 0 && !heads.empty()) {
+    std::pop_heap(heads.begin(), heads.end(), later);
+    const auto [head, line] = heads.back();
+    heads.pop_back();
+    const NodeIndex node = pick_node(line);
+    if (node == kNoNode) continue;
+    queues_.pop(line);
+    dispatch_to(head.slot, node, now, out);
+    --free;
+    if (const LineHead* next = queues_.head(line)) {
+      heads.emplace_back(*next, line);
+      std::push_heap(heads.begin(), heads.end(), later);
+    }
+  }
+  queues_.sweep_ready();
+}
+
+// The least loaded node (busy / concurrency) among those that fit and have a free slot.
+NodeIndex BrokerCore::pick_node(LineIndex line) {
+  if (fitting_.size() <= line) fitting_.resize(line + 1);
+  Fitting& fitting = fitting_[line];
+  if (fitting.version != nodes_.version()) {
+    fitting.version = nodes_.version();
+    fitting.nodes.clear();
+    for (const NodeIndex index : nodes_.used())
+      if (nodes_.at(index).offers(queues_.task_of(line), queues_.queue_name_of(line)))
+        fitting.nodes.push_back(index);
+  }
+  NodeIndex best = kNoNode;
+  for (const NodeIndex index : fitting.nodes) {
+    const Node& node = nodes_.at(index);
+    if (node.free() == 0) continue;
+    if (best == kNoNode) {
+      best = index;
+      continue;
+    }
+    const Node& other = nodes_.at(best);
+    const std::uint64_t mine = std::uint64_t{node.busy()} * other.concurrency;
+    const std::uint64_t theirs = std::uint64_t{other.busy()} * node.concurrency;
+    if (mine < theirs || (mine == theirs && node.free() > other.free())) best = index;
+  }
+  return best;
+}
+
+void BrokerCore::mark_rates(Now now) {
+  if (now.mono_ms < next_rate_mark_ms_) return;
+  next_rate_mark_ms_ = now.mono_ms + kRateMarkMs;
+  for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
+    QueueEntry& queue = queues_.entry(index);
+    queue.completed_marks.emplace_back(now.mono_ms, queue.record.totals.completed);
+    while (queue.completed_marks.front().first < now.mono_ms - kRateSpanMs)
+      queue.completed_marks.pop_front();
+  }
+}
+
+}  // namespace sluice

@@ -1,0 +1,117 @@
+#include "broker/core/job_table.h"
+
+#include "common/check.h"
+
+namespace sluice {
+
+namespace {
+
+std::uint32_t bytes_of(const Job& job) {
+  std::size_t bytes = sizeof(LiveJob) + sizeof(JobId) + 16;  // the slot and its index entry
+  bytes += job.spec.payload.capacity() + job.result.capacity() + job.error.capacity();
+  bytes += job.checkpoint.capacity() + job.attempts.capacity() * sizeof(AttemptRecord);
+  for (const auto& attempt : job.attempts)
+    bytes += attempt.error.size() + attempt.node.size();
+  for (const auto& tag : job.spec.tags)
+    bytes += sizeof(std::string) + tag.size();
+  for (const auto& header : job.spec.headers)
+    bytes += sizeof(Header) + header.name.size() + header.value.size();
+  return static_cast<std::uint32_t>(bytes);
+}
+
+// Frees what is large; insert() overwrites the rest.
+void release(LiveJob& live) {
+  live.job.spec.payload = std::string();
+  live.job.result = std::string();
+  live.job.attempts.clear();
+}
+
+}  // namespace
+
+std::optional<JobSlot> JobTable::find(const JobId& id) const {
+  const auto found = index_.find(id);
+  if (found == index_.end()) return std::nullopt;
+  return found->second;
+}
+
+JobSlot JobTable::insert(Job job) {
+  JobSlot slot = 0;
+  if (free_.empty()) {
+    slot = static_cast<JobSlot>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    slot = free_.back();
+    free_.pop_back();
+  }
+  const bool is_new = index_.insert({job.id(), slot}).second;
+  CHECK(is_new);
+  LiveJob& live = slots_[slot];
+  live.job = std::move(job);
+  live.run_n = 0;
+  live.node = kNoNode;
+  live.is_used = true;
+  live.is_dirty = live.needs_payload_write = live.is_cold = live.has_waiters = false;
+  live.mark = 0;
+  account(slot);
+  return slot;
+}
+
+void JobTable::erase(JobSlot slot) {
+  LiveJob& live = slots_[slot];
+  CHECK(live.is_used);
+  index_.erase(live.job.id());
+  memory_bytes_ -= live.memory_bytes;
+  live.memory_bytes = 0;
+  live.is_used = false;
+  erased_.push_back(slot);
+}
+
+void JobTable::recycle() {
+  for (const JobSlot slot : erased_) {
+    release(slots_[slot]);
+    free_.push_back(slot);
+  }
+  erased_.clear();
+}
+
+void JobTable::account(JobSlot slot) {
+  LiveJob& live = slots_[slot];
+  memory_bytes_ -= live.memory_bytes;
+  live.memory_bytes = bytes_of(live.job);
+  memory_bytes_ += live.memory_bytes;
+}
+
+void EndedMemory::remember(const EndedRecord& record) {
+  map_.insert_or_assign(record.id, Ended{record.content_hash, record.state, record.finished_ms});
+  order_.push_back({record.id, record.finished_ms});
+}
+
+void EndedMemory::forget(const JobId& id) {
+  map_.erase(hash_id(id.view()));
+}
+
+const Ended* EndedMemory::find(const JobId& id) const {
+  const auto found = map_.find(hash_id(id.view()));
+  return found == map_.end() ? nullptr : &found->second;
+}
+
+bool EndedMemory::trim(std::int64_t wall_ms) {
+  bool dropped = false;
+  while (!order_.empty()) {
+    const Queued& oldest = order_.front();
+    if (order_.size() <= count_max_ && oldest.finished_ms + kKeepMs > wall_ms) break;
+    // A job that ended again (after an operator's retry) stands further back as well; then the map
+    // has the newer end, and this entry is only its shadow.
+    const auto found = map_.find(oldest.id);
+    if (found != map_.end() && found->second.finished_ms == oldest.finished_ms) map_.erase(found);
+    order_.pop_front();
+    dropped = true;
+  }
+  return dropped;
+}
+
+std::int64_t EndedMemory::covers_ms(std::int64_t wall_ms) const {
+  return order_.empty() ? kKeepMs : wall_ms - order_.front().finished_ms;
+}
+
+}  // namespace sluice

@@ -1,0 +1,81 @@
+// What the core wishes. Pointers into the core are valid until it is called again; the engine
+// encodes what it needs before that.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "broker/core/events.h"
+#include "broker/core/records.h"
+#include "common/protocol/messages.h"
+
+namespace sluice {
+
+struct ReplySend {
+  Peer peer;
+  Reply reply;
+  bool is_immediate = false;  // pong, errors, figures without job state: not held by the store
+};
+
+// A `run` message: whole jobs, borrowed.
+struct RunSend {
+  Seen number;
+  std::vector<const Job*> jobs;
+};
+
+struct WorkerSend {
+  Peer peer;
+  std::variant<BrokerMessage, RunSend> message;
+};
+
+enum class JobFactKind : std::uint8_t {
+  queued,
+  started,
+  progress,
+  retrying,
+  completed,
+  failed,
+  cancelled,
+  requeued
+};
+
+struct JobFact {
+  JobFactKind kind = JobFactKind::queued;
+  const Job* job = nullptr;
+  std::uint32_t attempt = 0;
+  std::uint32_t retry_count = 0;
+};
+enum class NodeFactKind : std::uint8_t {
+  joined,
+  left,
+  dead,
+  draining,
+  refused
+};
+
+struct NodeFact {
+  NodeFactKind kind = NodeFactKind::joined;
+  std::string node;
+  std::string detail;
+};
+
+using Fact = std::variant<JobFact, NodeFact>;
+using Fetch = std::variant<FetchJobs, FetchList>;
+
+struct Output {
+  std::vector<ReplySend> replies;
+  std::vector<WorkerSend> sends;  // in the order in which each node must get them
+  std::vector<Fact> facts;
+  std::vector<Fetch> fetches;
+
+  void clear() {
+    replies.clear();
+    sends.clear();
+    facts.clear();
+    fetches.clear();
+  }
+};
+
+}  // namespace sluice

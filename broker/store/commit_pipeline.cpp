@@ -1,0 +1,172 @@
+#include "broker/store/commit_pipeline.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace sluice {
+
+CommitPipeline::CommitPipeline(std::string owner,
+                               std::string run_id,
+                               std::uint64_t epoch,
+                               std::uint64_t last)
+    : owner_(std::move(owner)),
+      run_id_(std::move(run_id)),
+      epoch_(epoch),
+      appended_(last),
+      confirmed_(last),
+      logged_(last),
+      next_(last + 1),
+      given_(last) {
+  ring_bytes_counted_ = last;
+}
+
+void CommitPipeline::append(LogEntryPtr entry, Now now) {
+  CHECK(entry->n == next_n());
+  items_.push_back({std::move(entry), now.mono_ms});
+  ++appended_;
+}
+
+std::optional<CommitRequest> CommitPipeline::next(Now now) {
+  if (!is_connected_ || next_ > appended_ || now.mono_ms < rest_until_ms_) return std::nullopt;
+  if (is_rewinding_ && !in_flight_.empty()) return std::nullopt;
+  is_rewinding_ = false;
+  if (in_flight_.size() >= kInFlightMax) return std::nullopt;
+  in_flight_.push_back(next_);
+  return CommitRequest{epoch_, item(next_++).entry};
+}
+
+std::vector<LogEntryPtr> CommitPipeline::take_confirmed() {
+  std::vector<LogEntryPtr> entries;
+  for (; given_ < confirmed_; ++given_)
+    entries.push_back(item(given_ + 1).entry);
+  return entries;
+}
+
+std::int64_t CommitPipeline::oldest_age_ms(Now now) const {
+  return confirmed_ == appended_ ? 0 : now.mono_ms - item(confirmed_ + 1).appended_ms;
+}
+
+std::int64_t CommitPipeline::next_deadline_mono_ms() const {
+  return is_connected_ && next_ <= appended_ && rest_until_ms_ > 0 ? rest_until_ms_ : kNever;
+}
+
+CommitPipeline::Verdict CommitPipeline::on_reply(const CommitReply& reply, Now now) {
+  if (!in_flight_.empty()) in_flight_.pop_front();
+  switch (reply.answer) {
+    case CommitAnswer::ok:
+    case CommitAnswer::already:
+      rest_until_ms_ = 0;
+      logged_ = std::max(logged_, reply.n);
+      confirm(reply.n, now);
+      return Verdict::fine;
+    case CommitAnswer::gap:
+      // After a refusal the batches behind it meet a gap: from the last one that stands, again. A
+      // log that ends before what was confirmed has lost something.
+      if (reply.value < logged_) return Verdict::resync;
+      rewind(reply.value + 1);
+      return Verdict::fine;
+    case CommitAnswer::rolled_back:
+      return Verdict::resync;
+    case CommitAnswer::fenced:
+      return Verdict::fenced;
+  }
+  return Verdict::fine;
+}
+
+void CommitPipeline::confirm(std::uint64_t n, Now now) {
+  confirmed_ = std::max(confirmed_, n);
+  trim_ring(now);
+}
+
+void CommitPipeline::rewind(std::uint64_t n) {
+  if (n >= next_) return;
+  next_ = n;
+  is_rewinding_ = true;
+}
+
+// Drops confirmed entries that are too old or too many; never one that the projector has not had.
+void CommitPipeline::trim_ring(Now now) {
+  for (; ring_bytes_counted_ < confirmed_; ++ring_bytes_counted_)
+    ring_bytes_ += item(ring_bytes_counted_ + 1).entry->blob.size();
+  while (!items_.empty() && ring_first() <= std::min(given_, logged_)) {
+    const Item& oldest = items_.front();
+    const bool is_old = oldest.appended_ms + kRingMs < now.mono_ms;
+    if (!is_old && ring_bytes_ <= kRingBytes) break;
+    ring_bytes_ -= oldest.entry->blob.size();
+    items_.pop_front();
+  }
+}
+
+void CommitPipeline::on_refused(Now now) {
+  if (in_flight_.empty()) return;
+  rewind(in_flight_.front());
+  in_flight_.pop_front();
+  rest_until_ms_ = now.mono_ms + kRefusedRestMs;
+}
+
+void CommitPipeline::on_disconnected() {
+  is_connected_ = false;
+  in_flight_.clear();
+  is_rewinding_ = false;
+  next_ = logged_ + 1;
+}
+
+CommitPipeline::Verdict CommitPipeline::on_connected(const StoreConnected& connected) {
+  const StoreMeta& meta = connected.meta;
+  if (meta.exists && (meta.epoch > epoch_ || (meta.epoch == epoch_ && meta.owner != owner_)))
+    return Verdict::fenced;
+  const bool is_ours = meta.exists && meta.epoch == epoch_ && connected.run_id == run_id_;
+  run_id_ = connected.run_id;
+  if (!is_ours || meta.last < confirmed_) return Verdict::resync;
+  is_connected_ = true;
+  rest_until_ms_ = 0;
+  // What came through before the connection broke is confirmed by the `already` of its resend.
+  next_ = confirmed_ + 1;
+  return Verdict::fine;
+}
+
+CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
+                                                    std::uint64_t unix_s) const {
+  Plan plan;
+  plan.request.epoch = std::max({meta.epoch + 1, epoch_ + 1, unix_s});
+  const std::uint64_t last = meta.exists ? meta.last : 0;
+  const std::uint64_t replay_from = ring_first();
+  if (last + 1 < replay_from) {
+    plan.missing = replay_from - 1 - last;
+    plan.request.base = replay_from - 1;
+  }
+  return plan;
+}
+
+CommitPipeline::Verdict CommitPipeline::on_took_over(const TookOver& took, const Plan& plan) {
+  if (!took.taken) return Verdict::fenced;
+  epoch_ = plan.request.epoch;
+  lost_batches_ += plan.missing;
+  logged_ = std::min(took.meta.last, appended_);
+  if (confirmed_ > logged_) replayed_missing_ += confirmed_ - logged_;
+  // Appended by us before, found in the log now: known, though their answers never came.
+  confirmed_ = std::max(confirmed_, logged_);
+  next_ = logged_ + 1;
+  in_flight_.clear();
+  is_rewinding_ = false;
+  is_connected_ = true;
+  rest_until_ms_ = 0;
+  return Verdict::fine;
+}
+
+std::optional<std::vector<LogEntryPtr>> CommitPipeline::entries_after(
+    std::uint64_t checkpoint) const {
+  if (checkpoint + 1 < ring_first()) return std::nullopt;
+  std::vector<LogEntryPtr> entries;
+  for (std::uint64_t n = checkpoint + 1; n <= confirmed_; ++n)
+    entries.push_back(item(n).entry);
+  return entries;
+}
+
+std::int64_t CommitPipeline::ring_covers_ms(Now now) const {
+  if (items_.empty() || ring_first() > confirmed_) return kRingMs;
+  return now.mono_ms - items_.front().appended_ms;
+}
+
+}  // namespace sluice
