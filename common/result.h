@@ -1,6 +1,7 @@
 // Wrong input from outside is a value, not an exception: Result<T> at every edge.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,6 +31,7 @@ enum class ErrorCode : unsigned char {
 };
 
 [[nodiscard]] std::string_view to_string(ErrorCode code);
+[[nodiscard]] std::optional<ErrorCode> parse_error_code(std::string_view word);
 
 struct Error {
   ErrorCode code = ErrorCode::internal;

@@ -24,7 +24,7 @@ inline constexpr std::int64_t kNever = INT64_MAX;
 // A wall clock that follows the system's slowly. Durations come from the monotonic clock; the
 // difference to the system's wall clock is worked off at 10 % of the time that passes, so a jump of
 // the system clock makes nothing fire early by more than that slew.
-// Differences under `kStepMs` at construction are taken whole. Not thread-safe.
+// It never goes back. Not thread-safe.
 class SlewedClock {
  public:
   static constexpr std::int64_t kJumpMs = 1000;  // a difference above this is reported as a jump
@@ -38,6 +38,7 @@ class SlewedClock {
  private:
   std::int64_t mono_ms_;
   std::int64_t wall_ms_;
+  std::int64_t slew_credit_ms_ = 0;  // passed and not yet used for slewing
   bool is_away_ = false;
 };
 
