@@ -1,0 +1,75 @@
+// Brings the view (the hashes and indexes that people read) up to date behind the log. Pure:
+// confirmed entries go in, calls of about 32 rows come out, one at a time, so that they never hold
+// up the log.
+//
+// A *round* takes what has changed since the last one, coalesced by job: of a job that changed
+// three times only the newest record is written. The last call of a round moves the checkpoint.
+// Idle: a round begins at once; under load every `interval_ms`; when a round takes longer than
+// that, rounds follow each other and the lag grows, at most to about `interval_max_ms` before the
+// engine slows the producers down. Any call may be repeated: a failed round is begun again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "broker/store/store.h"
+#include "common/time.h"
+
+namespace sluice {
+
+struct ProjectorConfig {
+  Retention retention;
+  std::size_t rows_per_call = 32;
+  std::int64_t interval_ms = 50;
+  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes
+};
+
+class Projector {
+ public:
+  // `checkpoint` and the numbers of the ended chunks are those of Opened.
+  Projector(ProjectorConfig config,
+            std::uint64_t checkpoint,
+            std::uint64_t ended_chunk_first,
+            std::uint64_t ended_chunk_next);
+  ~Projector();
+  Projector(const Projector&) = delete;
+  Projector& operator=(const Projector&) = delete;
+
+  // The next confirmed entry, in order.
+  void add(const LogEntryPtr& entry, Now now);
+  // For people: a node's last status (empty json = it is gone), a line for the stream `events`.
+  void note_node(NodeText node);
+  void note_event(std::string json);
+  // Somebody wants to read the view as of this batch: do not wait for the interval.
+  void hurry(std::uint64_t batch);
+
+  // The next call, if one is due and none is out. `epoch` is left for the caller to fill in.
+  [[nodiscard]] std::optional<ProjectRequest> next(Now now);
+  // The call that is out was applied; or it was refused or its outcome is unknown: the round begins
+  // again.
+  void done(Now now);
+  void failed();
+
+  // After a resync the view may have gone back: everything after `checkpoint` again.
+  void restart(std::uint64_t checkpoint, const std::vector<LogEntryPtr>& entries, Now now);
+
+  // The last batch that the view contains.
+  [[nodiscard]] std::uint64_t checkpoint() const;
+  // Whether anything is still to be written.
+  [[nodiscard]] bool has_work() const;
+  [[nodiscard]] std::int64_t next_deadline_mono_ms(Now now) const;
+  // How long the oldest entry that is not in the view has been confirmed.
+  [[nodiscard]] std::int64_t lag_ms(Now now) const;
+  [[nodiscard]] std::uint64_t finished_not_kept() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sluice
