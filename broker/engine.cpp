@@ -1,0 +1,456 @@
+#include "broker/engine.h"
+
+#include <algorithm>
+
+#include "broker/store/log_entry.h"
+#include "common/check.h"
+#include "common/protocol/codec.h"
+
+namespace sluice {
+
+namespace {
+
+// The store is busy while its oldest batch is younger than this, and down when it is older.
+constexpr std::int64_t kDownAfterMs = 1000;
+constexpr std::int64_t kProjectRestMs = 100;
+// What may wait for its batch before producers are left unread.
+constexpr std::size_t kHeldBytesMax = 64u << 20;
+// Behind by more than this, the view slows the producers down.
+constexpr std::int64_t kViewLagMaxMs = 1000;
+
+std::string_view word(JobFactKind kind) {
+  switch (kind) {
+    case JobFactKind::queued:
+      return "queued";
+    case JobFactKind::started:
+      return "started";
+    case JobFactKind::progress:
+      return "progress";
+    case JobFactKind::retrying:
+      return "retrying";
+    case JobFactKind::completed:
+      return "completed";
+    case JobFactKind::failed:
+      return "failed";
+    case JobFactKind::cancelled:
+      return "cancelled";
+    case JobFactKind::requeued:
+      return "requeued";
+  }
+  return "queued";
+}
+
+std::string_view word(NodeFactKind kind) {
+  switch (kind) {
+    case NodeFactKind::joined:
+      return "joined";
+    case NodeFactKind::left:
+      return "left";
+    case NodeFactKind::dead:
+      return "dead";
+    case NodeFactKind::draining:
+      return "draining";
+    case NodeFactKind::refused:
+      return "refused";
+  }
+  return "joined";
+}
+
+}  // namespace
+
+Engine::Engine(EngineConfig config, Opened opened, Now now)
+    : config_(std::move(config)),
+      pipeline_(config_.owner, opened.run_id, opened.snapshot.epoch, opened.snapshot.last),
+      projector_(config_.view,
+                 opened.snapshot.checkpoint,
+                 opened.ended_chunk_first,
+                 opened.ended_chunk_next),
+      core_(config_.core, std::move(opened.snapshot), now) {
+  for (const LogEntryPtr& entry : opened.unprojected)
+    projector_.add(entry, now);
+}
+
+Engine::~Engine() = default;
+
+// ---------------------------------------------------------------- in
+
+void Engine::receive_producer(Peer peer, std::string_view frame, Now now) {
+  auto request = decode_request(frame);
+  if (request) return handle(RequestReceived{std::move(peer), std::move(*request)}, now);
+  ++counters_.bad_messages;
+  ErrorReply body;
+  body.error = std::move(request.error().error);
+  // Says nothing about any job, so it need not wait.
+  frames_.push_back({Channel::producers,
+                     std::move(peer),
+                     encode_reply(Reply{std::move(request.error().req), std::move(body)})});
+}
+
+void Engine::receive_worker(Peer peer, std::string_view frame, Now now) {
+  auto message = decode_worker_message(frame);
+  if (message) return handle(WorkerMessageReceived{std::move(peer), std::move(*message)}, now);
+  ++counters_.bad_messages;
+  fact(EngineFact::Kind::bad_message, message.error().where + ": " + message.error().detail);
+  frames_.push_back(
+      {Channel::workers,
+       std::move(peer),
+       encode_broker_message(BrokerMessage{{}, Refused{std::move(message.error())}})});
+}
+
+void Engine::slept(std::int64_t gap_ms, Now now) {
+  handle(Slept{gap_ms}, now);
+}
+
+void Engine::stop(Now now) {
+  is_stopping_ = true;
+  handle(Stopping{}, now);
+}
+
+void Engine::handle(Event&& event, Now now) {
+  core_.handle(std::move(event), now, output_);
+}
+
+// ---------------------------------------------------------------- the turn
+
+void Engine::turn(Now now) {
+  if (is_fenced_) return;
+  if (now.mono_ms >= take_over_again_ms_) begin_resync(resync_meta_, now);
+  watch_store(now);
+  core_.settle(now, output_);
+  say(now);
+  write_batches(now);
+  project(now);
+  ask_lists(now);
+  outbox_.release(pipeline_.confirmed(), frames_);
+}
+
+// Everything that the core wished in this turn goes to the outbox, behind the newest batch: the one
+// that is being gathered if anything changed that is not written, else the last one written.
+void Engine::say(Now now) {
+  const std::uint64_t after_batch =
+      core_.has_writes() ? pipeline_.next_n() : pipeline_.next_n() - 1;
+  for (ReplySend& send : output_.replies)
+    say_reply(send, after_batch);
+  for (WorkerSend& send : output_.sends) {
+    const auto* run = std::get_if<RunSend>(&send.message);
+    outbox_.hold({Channel::workers,
+                  std::move(send.peer),
+                  run != nullptr ? encode_run(run->number, run->jobs)
+                                 : encode_broker_message(std::get<BrokerMessage>(send.message))},
+                 after_batch);
+  }
+  say_facts(after_batch, now);
+  for (Fetch& fetch : output_.fetches) {
+    std::visit([&](const auto& request) { fetching_.insert(request.token); }, fetch);
+    if (auto* jobs = std::get_if<FetchJobs>(&fetch)) {
+      requests_.emplace_back(std::move(*jobs));
+    } else {
+      waiting_lists_.push_back({after_batch, std::move(std::get<FetchList>(fetch))});
+    }
+  }
+  output_.clear();
+}
+
+void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
+  if (auto* stats = std::get_if<StatsInfo>(&send.reply.body)) {
+    stats->numbers.emplace_back("batches", counters_.batches);
+    stats->numbers.emplace_back("batch", pipeline_.confirmed());
+    stats->numbers.emplace_back("checkpoint", projector_.checkpoint());
+    stats->numbers.emplace_back("finished_not_kept", projector_.finished_not_kept());
+    stats->numbers.emplace_back("replayed_missing", pipeline_.replayed_missing());
+    stats->numbers.emplace_back("lost_batches", pipeline_.lost_batches());
+    stats->numbers.emplace_back("bad_messages", counters_.bad_messages);
+  }
+  Frame frame{Channel::producers, std::move(send.peer), encode_reply(send.reply)};
+  if (send.is_immediate) {
+    frames_.push_back(std::move(frame));
+  } else {
+    outbox_.hold(std::move(frame), after_batch);
+  }
+}
+
+void Engine::say_facts(std::uint64_t after_batch, Now now) {
+  for (const Fact& each : output_.facts) {
+    if (const auto* job = std::get_if<JobFact>(&each)) {
+      const bool is_failure = job->kind == JobFactKind::failed;
+      if (!wants_job_events_ && !is_failure) continue;
+      JobEvent event{.what = std::string(word(job->kind)),
+                     .id = job->job->id(),
+                     .queue = job->job->spec.queue,
+                     .task = job->job->spec.task,
+                     .node = job->job->node,
+                     .attempt = job->attempt,
+                     .retry_count = job->retry_count,
+                     .percent = job->job->progress_percent,
+                     .error_code = job->job->error_code,
+                     .at_ms = now.wall_ms};
+      facts_.push_back({EngineFact::Kind::job,
+                        event.what,
+                        event.id.str(),
+                        event.queue,
+                        event.error_code,
+                        event.attempt,
+                        0});
+      const EventBody body = std::move(event);
+      outbox_.hold({Channel::watchers,
+                    Peer{event_topic(body), false},
+                    encode_event(body, ++event_sequence_)},
+                   after_batch);
+      continue;
+    }
+    const auto& node = std::get<NodeFact>(each);
+    facts_.push_back(
+        {EngineFact::Kind::node, std::string(word(node.kind)), node.node, {}, node.detail, 0, 0});
+    const EventBody body = NodeEvent{std::string(word(node.kind)), node.node, now.wall_ms};
+    outbox_.hold(
+        {Channel::watchers, Peer{event_topic(body), false}, encode_event(body, ++event_sequence_)},
+        after_batch);
+  }
+}
+
+// Group commit: while the pipeline is full, what changes gathers in the core.
+void Engine::write_batches(Now now) {
+  if (pipeline_.has_room() && core_.has_writes()) {
+    const std::uint64_t n = pipeline_.next_n();
+    const BatchWrites& writes = core_.take_writes(n);
+    ++counters_.batches;
+    counters_.batch_jobs += writes.jobs.size();
+    pipeline_.append(
+        std::make_shared<const LogEntry>(LogEntry{n, encode_entry(n, core_.epoch(), writes)}),
+        now);
+  }
+  if (store_life_ != StoreLife::up && store_life_ != StoreLife::replaying) return;
+  while (auto request = pipeline_.next(now))
+    requests_.emplace_back(std::move(*request));
+}
+
+// Tells the core when the store does not take batches any more, and when it does again.
+void Engine::watch_store(Now now) {
+  const bool is_late = pipeline_.oldest_age_ms(now) >= kDownAfterMs;
+  const bool is_down = store_life_ != StoreLife::up || is_late;
+  if (is_down == is_core_down_) return;
+  // Back only when everything that was under way is through.
+  if (!is_down && pipeline_.oldest_age_ms(now) > 0) return;
+  is_core_down_ = is_down;
+  if (is_down) {
+    handle(StoreDown{}, now);
+    if (store_life_ == StoreLife::up)
+      fact(EngineFact::Kind::store_lost, "no answer to a batch for a second");
+  } else {
+    handle(StoreUp{}, now);
+    fact(EngineFact::Kind::store_back, "");
+  }
+}
+
+void Engine::project(Now now) {
+  if (store_life_ != StoreLife::up || is_project_in_flight_ || now.mono_ms < project_rest_until_ms_)
+    return;
+  if (auto request = projector_.next(now)) {
+    request->epoch = pipeline_.epoch();
+    requests_.emplace_back(std::move(*request));
+    is_project_in_flight_ = true;
+  }
+}
+
+// `list` and filters first bring the view up to the batch of their arrival, then read it.
+void Engine::ask_lists(Now now) {
+  if (waiting_lists_.empty() || store_life_ != StoreLife::up) return;
+  while (!waiting_lists_.empty() && waiting_lists_.front().after_batch <= projector_.checkpoint()) {
+    requests_.emplace_back(std::move(waiting_lists_.front().fetch));
+    waiting_lists_.pop_front();
+  }
+  if (waiting_lists_.empty()) return;
+  projector_.hurry(waiting_lists_.back().after_batch);
+  project(now);
+}
+
+// ---------------------------------------------------------------- what the store says
+
+void Engine::receive_store(StoreReply&& reply, Now now) {
+  if (is_fenced_) return;
+  if (auto* commit = std::get_if<CommitReply>(&reply)) return on_commit_reply(*commit, now);
+  if (auto* project = std::get_if<ProjectReply>(&reply)) return on_project_reply(*project, now);
+  if (auto* jobs = std::get_if<FetchedJobs>(&reply)) {
+    fetching_.erase(jobs->token);
+    return handle(std::move(*jobs), now);
+  }
+  if (auto* list = std::get_if<FetchedList>(&reply)) {
+    fetching_.erase(list->token);
+    return handle(std::move(*list), now);
+  }
+  if (auto* took = std::get_if<TookOver>(&reply)) return on_took_over(*took, now);
+  if (auto* connected = std::get_if<StoreConnected>(&reply)) return on_connected(*connected, now);
+  if (auto* gone = std::get_if<StoreDisconnected>(&reply)) return on_disconnected(*gone, now);
+  if (auto* refused = std::get_if<StoreRefused>(&reply)) return on_refused(*refused, now);
+  on_health(std::get<StoreHealth>(reply), now);
+}
+
+void Engine::on_commit_reply(const CommitReply& reply, Now now) {
+  if (store_life_ == StoreLife::away || store_life_ == StoreLife::taking_over) return;
+  switch (pipeline_.on_reply(reply, now)) {
+    case CommitPipeline::Verdict::fenced:
+      return fenced();
+    case CommitPipeline::Verdict::resync: {
+      // Without a reconnect: an epoch above any that we know takes it, whatever is stored.
+      StoreMeta meta;
+      meta.exists = reply.answer == CommitAnswer::gap;
+      meta.last = meta.exists ? reply.value : 0;
+      meta.epoch = pipeline_.epoch();
+      return begin_resync(meta, now);
+    }
+    case CommitPipeline::Verdict::fine:
+      break;
+  }
+  if (store_life_ == StoreLife::replaying) {
+    if (!pipeline_.is_replaying()) finish_resync(now);
+    return;
+  }
+  for (const LogEntryPtr& entry : pipeline_.take_confirmed())
+    projector_.add(entry, now);
+}
+
+void Engine::on_project_reply(const ProjectReply& reply, Now now) {
+  is_project_in_flight_ = false;
+  if (reply.fenced) return fenced();
+  if (store_life_ != StoreLife::up) return projector_.failed();
+  const std::uint64_t before = projector_.checkpoint();
+  projector_.done(now);
+  if (projector_.checkpoint() != before) handle(Projected{projector_.checkpoint()}, now);
+}
+
+void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
+  if (store_life_ != StoreLife::away) fact(EngineFact::Kind::store_lost, disconnected.reason);
+  store_life_ = StoreLife::away;
+  take_over_again_ms_ = kNever;
+  pipeline_.on_disconnected();
+  if (is_project_in_flight_) projector_.failed();
+  is_project_in_flight_ = false;
+  // Reads are simply asked again by whoever wanted them.
+  for (const std::uint64_t token : fetching_)
+    handle(FetchFailed{token}, now);
+  fetching_.clear();
+  waiting_lists_.clear();
+}
+
+void Engine::on_connected(const StoreConnected& connected, Now now) {
+  switch (pipeline_.on_connected(connected)) {
+    case CommitPipeline::Verdict::fenced:
+      return fenced();
+    case CommitPipeline::Verdict::resync:
+      return begin_resync(connected.meta, now);
+    case CommitPipeline::Verdict::fine:
+      store_life_ = StoreLife::up;
+  }
+}
+
+void Engine::on_refused(const StoreRefused& refused, Now now) {
+  switch (refused.what) {
+    case StoreRefused::What::commit:
+      pipeline_.on_refused(now);
+      break;
+    case StoreRefused::What::project:
+      is_project_in_flight_ = false;
+      projector_.failed();
+      project_rest_until_ms_ = now.mono_ms + kProjectRestMs;
+      break;
+    case StoreRefused::What::fetch:
+      if (fetching_.erase(refused.n) > 0) handle(FetchFailed{refused.n}, now);
+      break;
+    case StoreRefused::What::take_over:
+      take_over_again_ms_ = now.mono_ms + kProjectRestMs;
+      break;
+  }
+  fact(EngineFact::Kind::store_lost, refused.reason);
+}
+
+void Engine::on_health(const StoreHealth& health, Now now) {
+  handle(StoreFull{health.is_full}, now);
+  handle(DurabilityIs{health.durability}, now);
+  if (!health.unsafe.empty()) fact(EngineFact::Kind::store_unsafe, health.unsafe);
+}
+
+// ---------------------------------------------------------------- resync
+
+// The state in Redis is not the one that we left: it is another process, older, or empty. We take
+// it under a new epoch, put back what it lost, and bring the view up again.
+void Engine::begin_resync(const StoreMeta& meta, Now now) {
+  store_life_ = StoreLife::taking_over;
+  take_over_again_ms_ = kNever;
+  resync_meta_ = meta;
+  plan_ = pipeline_.plan_take_over(meta, static_cast<std::uint64_t>(now.wall_ms / 1000));
+  requests_.emplace_back(plan_.request);
+}
+
+void Engine::on_took_over(const TookOver& took, Now now) {
+  if (store_life_ != StoreLife::taking_over) return;
+  if (pipeline_.on_took_over(took, plan_) == CommitPipeline::Verdict::fenced) return fenced();
+  resync_meta_ = took.meta;
+  handle(EpochTaken{pipeline_.epoch()}, now);
+  store_life_ = StoreLife::replaying;
+  if (!pipeline_.is_replaying()) finish_resync(now);
+}
+
+void Engine::finish_resync(Now now) {
+  store_life_ = StoreLife::up;
+  (void)pipeline_.take_confirmed();
+  const auto entries = pipeline_.entries_after(resync_meta_.checkpoint);
+  if (entries && plan_.missing == 0) {
+    projector_.restart(resync_meta_.checkpoint, *entries, now);
+    return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
+  }
+  projector_.restart(pipeline_.confirmed(), {}, now);
+  handle(RewriteAll{}, now);
+  fact(EngineFact::Kind::store_rolled_back, "everything in memory is written again", plan_.missing);
+}
+
+void Engine::fenced() {
+  is_fenced_ = true;
+  requests_.clear();
+  frames_.clear();
+  fact(EngineFact::Kind::store_fenced, "another broker has taken over this state");
+}
+
+void Engine::fact(EngineFact::Kind kind, std::string text, std::uint64_t count) {
+  facts_.push_back({kind, {}, {}, {}, std::move(text), 0, count});
+}
+
+// ---------------------------------------------------------------- out
+
+void Engine::take_frames(std::vector<Frame>& frames) {
+  std::swap(frames, frames_);
+  frames_.clear();
+}
+
+void Engine::take_store_requests(std::vector<StoreRequest>& requests) {
+  std::swap(requests, requests_);
+  requests_.clear();
+}
+
+void Engine::take_facts(std::vector<EngineFact>& facts) {
+  std::swap(facts, facts_);
+  facts_.clear();
+}
+
+bool Engine::wants_producers(Now now) const {
+  if (is_core_down_) return true;  // everything is read, and answered with store_unavailable
+  const bool is_full = !pipeline_.has_room() && core_.has_writes();
+  return !is_full && outbox_.held_bytes() < kHeldBytesMax && projector_.lag_ms(now) < kViewLagMaxMs;
+}
+
+std::int64_t Engine::next_deadline_mono_ms(Now now) const {
+  std::int64_t next = std::min(core_.next_deadline_mono_ms(now), pipeline_.next_deadline_mono_ms());
+  next = std::min(next, take_over_again_ms_);
+  if (store_life_ == StoreLife::up && !is_project_in_flight_)
+    next = std::min(next, std::max(projector_.next_deadline_mono_ms(now), project_rest_until_ms_));
+  // The moment in which a busy store becomes one that is down.
+  if (!is_core_down_ && pipeline_.oldest_age_ms(now) > 0)
+    next = std::min(next, now.mono_ms + kDownAfterMs - pipeline_.oldest_age_ms(now));
+  return next;
+}
+
+bool Engine::is_drained() const {
+  return !core_.has_writes() && pipeline_.confirmed() + 1 == pipeline_.next_n() &&
+         outbox_.held_count() == 0 && !projector_.has_work() && !is_project_in_flight_;
+}
+
+}  // namespace sluice

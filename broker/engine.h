@@ -1,0 +1,169 @@
+// The broker without its sockets: core, commit pipeline, projector and outbox, put together. Events
+// and store replies go in; frames to send and store requests come out. The loop carries bytes, the
+// simulator carries the same values; both run this very code.
+//
+//   receive...()      what came from peers and from the store, in order
+//   turn(now)         settle, write batches, release what is durable
+//   take_frames(), take_store_requests()
+//
+// One thread. Pure: no socket, clock or log inside.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "broker/core/core.h"
+#include "broker/outbox.h"
+#include "broker/store/commit_pipeline.h"
+#include "broker/store/projector.h"
+#include "broker/store/store.h"
+
+namespace sluice {
+
+struct EngineConfig {
+  CoreConfig core;
+  ProjectorConfig view;
+  std::string owner;  // of the state: this broker process
+};
+
+// What the loop logs and counts; already durable where that matters.
+struct EngineFact {
+  enum class Kind : std::uint8_t {
+    job,         // one line per state change (debug)
+    node,        // joined, left, dead, draining
+    store_lost,  // disconnected or refusing; text says why
+    store_back,
+    store_resynced,     // under a new epoch
+    store_rolled_back,  // `count` batches could not be put back
+    store_fenced,       // another broker owns the state
+    store_unsafe,       // a setting of Redis became unsafe; text
+    bad_message,        // text
+  } kind = Kind::job;
+  std::string what;
+  std::string id;  // job or node
+  std::string queue;
+  std::string text;
+  std::uint32_t attempt = 0;
+  std::uint64_t count = 0;
+};
+
+// Figures of the engine itself, shown in `stats` beside the core's.
+struct EngineCounters {
+  std::uint64_t batches = 0, batch_jobs = 0;
+  std::uint64_t bad_messages = 0;
+};
+
+class Engine {
+ public:
+  // `unix_s` of `now` keeps epochs from being given twice.
+  Engine(EngineConfig config, Opened opened, Now now);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+  // ---- in
+  void receive_producer(Peer peer, std::string_view frame, Now now);
+  void receive_worker(Peer peer, std::string_view frame, Now now);
+  void receive_store(StoreReply&& reply, Now now);
+  // The loop did not turn for so long.
+  void slept(std::int64_t gap_ms, Now now);
+  // SIGTERM: refuse submits, deal nothing more.
+  void stop(Now now);
+
+  void turn(Now now);
+
+  // ---- out
+  void take_frames(std::vector<Frame>& frames);
+  void take_store_requests(std::vector<StoreRequest>& requests);
+  void take_facts(std::vector<EngineFact>& facts);
+
+  // ---- state for the loop
+  // Whether producers are to be read: not while the pipeline is full and the store still answers.
+  [[nodiscard]] bool wants_producers(Now now) const;
+  [[nodiscard]] std::int64_t next_deadline_mono_ms(Now now) const;
+
+  [[nodiscard]] bool is_fenced() const { return is_fenced_; }
+
+  // After stop(): everything is committed, said, and in the view.
+  [[nodiscard]] bool is_drained() const;
+
+  // Job events are made only while somebody listens, or for logs at debug.
+  void want_job_events(bool wanted) { wants_job_events_ = wanted; }
+
+  [[nodiscard]] const BrokerCore& core() const { return core_; }
+
+  [[nodiscard]] const CommitPipeline& pipeline() const { return pipeline_; }
+
+  [[nodiscard]] const Projector& projector() const { return projector_; }
+
+  [[nodiscard]] const EngineCounters& counters() const { return counters_; }
+
+ private:
+  void handle(Event&& event, Now now);
+  void say(Now now);
+  void say_reply(ReplySend& send, std::uint64_t after_batch);
+  void say_facts(std::uint64_t after_batch, Now now);
+  void write_batches(Now now);
+  void watch_store(Now now);
+  void project(Now now);
+  void ask_lists(Now now);
+
+  void on_commit_reply(const CommitReply& reply, Now now);
+  void on_project_reply(const ProjectReply& reply, Now now);
+  void on_connected(const StoreConnected& connected, Now now);
+  void on_disconnected(const StoreDisconnected& disconnected, Now now);
+  void on_refused(const StoreRefused& refused, Now now);
+  void on_took_over(const TookOver& took, Now now);
+  void on_health(const StoreHealth& health, Now now);
+  void begin_resync(const StoreMeta& meta, Now now);
+  void finish_resync(Now now);
+  void fenced();
+  void fact(EngineFact::Kind kind, std::string text, std::uint64_t count = 0);
+
+  EngineConfig config_;
+  CommitPipeline pipeline_;
+  Projector projector_;
+  BrokerCore core_;
+  Outbox outbox_;
+  Output output_;
+  EngineCounters counters_;
+
+  std::vector<Frame> frames_;
+  std::vector<StoreRequest> requests_;
+  std::vector<EngineFact> facts_;
+
+  // Reads under way, by token, so that a disconnect can answer them.
+  std::unordered_set<std::uint64_t> fetching_;
+
+  // Page reads that wait until the view has the batch of their arrival.
+  struct WaitingList {
+    std::uint64_t after_batch;
+    FetchList fetch;
+  };
+
+  std::deque<WaitingList> waiting_lists_;
+
+  enum class StoreLife : std::uint8_t {
+    up,
+    away,
+    taking_over,
+    replaying
+  } store_life_ = StoreLife::up;
+  CommitPipeline::Plan plan_;
+  StoreMeta resync_meta_;
+  bool is_core_down_ = false;  // the core was told StoreDown
+  bool is_project_in_flight_ = false;
+  bool is_fenced_ = false;
+  bool is_stopping_ = false;
+  bool wants_job_events_ = false;
+  std::int64_t project_rest_until_ms_ = 0;
+  std::int64_t take_over_again_ms_ = kNever;  // a take-over was refused: ask again then
+  std::uint64_t event_sequence_ = 0;
+};
+
+}  // namespace sluice
