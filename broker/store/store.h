@@ -19,6 +19,7 @@
 #include "common/job.h"
 #include "common/protocol/messages.h"
 #include "common/result.h"
+#include "common/time.h"
 
 namespace sluice {
 
@@ -191,6 +192,18 @@ class Store {
 
   // Moves what has arrived to the end of `replies`.
   virtual void receive(std::vector<StoreReply>& replies) = 0;
+
+  // ---- for the loop: what to poll. A store without I/O keeps the defaults.
+  // The descriptor of the connection, -1 while there is none (it changes with every reconnect).
+  [[nodiscard]] virtual int fd() const { return -1; }
+
+  [[nodiscard]] virtual bool wants_write() const { return false; }
+
+  // The descriptor is ready; also called with false, false when a deadline has come.
+  virtual void on_ready(bool /*is_readable*/, bool /*is_writable*/, Now /*now*/) {}
+
+  // When on_ready() wants to be called at the latest (connect, reply, reconnect, health).
+  [[nodiscard]] virtual std::int64_t next_deadline_mono_ms() const { return kNever; }
 };
 
 }  // namespace sluice
