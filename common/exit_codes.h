@@ -1,0 +1,17 @@
+// What a program's exit status means. Scripts may rely on these numbers; they do not change.
+// Documented for users in README.md and in every program's --help.
+#pragma once
+
+namespace sluice {
+
+enum ExitCode : int {
+  kExitOk = 0,            // did what was asked
+  kExitFailed = 1,        // tried and failed: a job failed, a request was refused
+  kExitUsage = 2,         // a wrong flag, environment variable or configuration file
+  kExitFenced = 3,        // another process owns what this one owned; do not restart blindly
+  kExitUnavailable = 69,  // the broker or Redis cannot be reached (EX_UNAVAILABLE); try again
+  kExitInternal = 70,     // a bug of ours (EX_SOFTWARE)
+  kExitTimeout = 124,     // the time allowed by --timeout passed, as timeout(1) has it
+};
+
+}  // namespace sluice
