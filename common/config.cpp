@@ -1,1 +1,527 @@
-// (to come)
+#include "common/config.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "common/config_value.h"
+#include "common/exit_codes.h"
+
+#include <CLI/CLI.hpp>
+#include <toml++/toml.h>
+
+namespace sluice {
+
+namespace {
+
+using Texts = std::vector<std::string>;
+using Commit = std::function<void()>;
+
+// What a reader of one kind of value makes of texts: how to set the target, or what is wrong.
+using Reading = tl::expected<Commit, std::string>;
+
+struct Entry {
+  std::string key;
+  std::string group;
+  std::string type;  // as --help names the value; empty for a bool
+  std::string help;
+  std::function<Reading(const Texts&)> read;
+  std::function<std::string()> show;
+  bool is_secret = false;
+  bool is_list = false;
+  std::string source = "default";
+  // Filled by the command line.
+  Texts flag_texts;
+  CLI::Option* option = nullptr;
+};
+
+std::string flag_of(const std::string& key) {
+  std::string flag = "--" + key;
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
+std::string environment_of(const std::string& key) {
+  std::string name = "SLUICE_" + key;
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
+  return name;
+}
+
+tl::unexpected<std::string> refuse(const std::string& value, const std::string& allowed) {
+  return tl::unexpected("'" + without_password(value) + "' is not allowed; allowed: " + allowed);
+}
+
+std::string join(const Texts& texts, const char* between) {
+  std::string out;
+  for (const std::string& text : texts)
+    out += (out.empty() ? "" : between) + text;
+  return out;
+}
+
+using ReadNumber = std::optional<std::int64_t> (*)(std::string_view);
+using ShowNumber = std::string (*)(std::int64_t);
+
+std::string show_integer(std::int64_t value) {
+  return std::to_string(value);
+}
+
+struct NumberKind {
+  ReadNumber read;
+  ShowNumber show;
+  const char* type;
+  const char* example;  // appended to the allowed range
+};
+
+constexpr NumberKind kInteger = {read_integer, show_integer, "N", ""};
+constexpr NumberKind kDuration = {
+    read_duration_ms, show_duration_ms, "TIME", ", as 300ms, 3s, 30m, 24h, 7d"};
+constexpr NumberKind kBytes = {read_bytes, show_bytes, "SIZE", ", as 64KiB, 512MiB, 2GiB"};
+
+std::string show_range(const NumberKind& kind, IntegerRange range) {
+  if (range.max == IntegerRange{}.max) return "at least " + kind.show(range.min);
+  return kind.show(range.min) + " to " + kind.show(range.max);
+}
+
+template <typename T>
+Entry number_entry(std::string key,
+                   T* target,
+                   IntegerRange range,
+                   const NumberKind& kind,
+                   const std::string& help) {
+  Entry entry;
+  entry.key = std::move(key);
+  entry.type = kind.type;
+  entry.help = help + " (" + show_range(kind, range) + ")";
+  entry.read = [target, range, kind](const Texts& texts) -> Reading {
+    const std::string& text = texts.back();
+    const auto value = kind.read(text);
+    if (!value || *value < range.min || *value > range.max) {
+      return refuse(text, show_range(kind, range) + kind.example);
+    }
+    return Commit([target, number = static_cast<T>(*value)] { *target = number; });
+  };
+  entry.show = [target, kind] {
+    return kind.show(static_cast<std::int64_t>(*target));
+  };
+  return entry;
+}
+
+Entry text_entry(std::string key, std::string* target, std::string help) {
+  Entry entry;
+  entry.key = std::move(key);
+  entry.type = "TEXT";
+  entry.help = std::move(help);
+  entry.read = [target](const Texts& texts) -> Reading {
+    return Commit([target, text = texts.back()] { *target = text; });
+  };
+  entry.show = [target] {
+    return without_password(*target);
+  };
+  return entry;
+}
+
+// A value of the file in the words of a flag; nothing when its type can never be meant.
+std::optional<Texts> texts_of(const toml::node& node, bool is_list) {
+  if (const auto* text = node.as_string()) return Texts{text->get()};
+  if (is_list && node.is_array()) {
+    Texts texts;
+    for (const toml::node& element : *node.as_array()) {
+      if (!element.is_string()) return std::nullopt;
+      texts.push_back(element.as_string()->get());
+    }
+    return texts;
+  }
+  if (is_list) return std::nullopt;
+  if (const auto* number = node.as_integer()) return Texts{std::to_string(number->get())};
+  if (const auto* flag = node.as_boolean()) return Texts{flag->get() ? "true" : "false"};
+  if (const auto* number = node.as_floating_point()) return Texts{std::to_string(number->get())};
+  return std::nullopt;
+}
+
+std::string place(const std::string& path, const toml::source_region& source) {
+  return path + ":" + std::to_string(source.begin.line);
+}
+
+Result<toml::table> read_file(const std::string& path) {
+  const std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorCode::not_found, path, "the configuration file cannot be opened");
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!text) return fail(ErrorCode::not_found, path, "the configuration file cannot be read");
+  try {
+    return toml::parse(text.str(), std::string_view(path));
+  } catch (const toml::parse_error& error) {
+    return fail(ErrorCode::bad_field, place(path, error.source()), error.what());
+  }
+}
+
+}  // namespace
+
+struct ConfigTable::Impl {
+  std::string program;
+  std::string purpose;
+  std::string current_group = "Options";
+  std::string epilog;
+  std::vector<std::unique_ptr<Entry>>
+      entries;  // their addresses stand in the command line's parser
+  std::map<std::string, std::string, std::less<>> subtrees;
+  std::map<std::string, std::string, std::less<>> subtree_help;
+  std::string file;
+
+  void add(Entry entry) {
+    entry.group = current_group;
+    entries.push_back(std::make_unique<Entry>(std::move(entry)));
+  }
+
+  // The line of --help, with the default and the other two names.
+  [[nodiscard]] std::string description(const Entry& entry) const {
+    const std::string shown = entry.is_secret ? "" : entry.show();
+    std::string line = entry.help;
+    if (!shown.empty()) line += " [" + shown + "]";
+    return line;
+  }
+
+  void describe(CLI::App& app) {
+    for (const auto& entry : entries) {
+      if (entry->is_secret) continue;
+      const std::string flag = flag_of(entry->key);
+      if (entry->type.empty()) {
+        entry->option = app.add_flag(flag, entry->flag_texts, description(*entry));
+      } else {
+        entry->option = app.add_option(flag, entry->flag_texts, description(*entry));
+        entry->option->type_name(entry->type)->type_size(1)->expected(1)->allow_extra_args(false);
+      }
+      entry->option->multi_option_policy(entry->is_list ? CLI::MultiOptionPolicy::TakeAll
+                                                        : CLI::MultiOptionPolicy::TakeLast);
+      entry->option->group(entry->group);
+    }
+  }
+
+  [[nodiscard]] std::string footer() const {
+    std::string text =
+        "Every option is also an environment variable and a key of the file: --log-level, "
+        "SLUICE_LOG_LEVEL,\nlog_level = \"info\". The flag wins over the environment, the "
+        "environment over the file.\n";
+    for (const auto& entry : entries) {
+      if (!entry->is_secret) continue;
+      text += "Secret, not a flag: " + environment_of(entry->key) + " or " + entry->key +
+              " in the file: " + entry->help + "\n";
+    }
+    for (const auto& [key, help] : subtree_help)
+      text += "In the file, [" + key + "...]: " + help + "\n";
+    text +=
+        "\nExit status: 0 done, 1 failed, 2 wrong option or configuration, 3 ownership lost,\n"
+        "69 broker or Redis unreachable, 70 a bug, 124 time allowed is over.";
+    return epilog.empty() ? text : text + "\n\n" + epilog;
+  }
+
+  [[nodiscard]] Texts names(std::string (*shape)(const std::string&)) const {
+    Texts out;
+    for (const auto& entry : entries)
+      out.push_back(shape(entry->key));
+    return out;
+  }
+
+  // Checks one source of one entry; appends what sets it.
+  Result<void> take(Entry& entry,
+                    const Texts& texts,
+                    const char* source,
+                    const std::string& where,
+                    std::map<Entry*, std::pair<Commit, std::string>>& commits) {
+    auto reading = entry.read(texts);
+    if (!reading) return fail(ErrorCode::bad_field, where, std::move(reading.error()));
+    commits[&entry] = {std::move(*reading), source};
+    return {};
+  }
+
+  using Commits = std::map<Entry*, std::pair<Commit, std::string>>;
+
+  Result<void> take_file(const toml::table& file_table, const std::string& path, Commits& commits) {
+    for (const auto& [key_node, node] : file_table) {
+      const std::string key(key_node.str());
+      const std::string where = place(path, node.source()) + " " + key;
+      if (subtree_help.contains(key)) {
+        if (!node.is_table() && !node.is_array_of_tables()) {
+          return fail(ErrorCode::bad_field, where, "is a table: write [" + key + ".NAME]");
+        }
+        toml::table alone;
+        alone.insert(key, node);
+        std::ostringstream text;
+        text << alone << '\n';
+        subtrees[key] = text.str();
+        continue;
+      }
+      const auto found = std::ranges::find(entries, key, [](const auto& e) { return e->key; });
+      if (found == entries.end()) return fail(ErrorCode::bad_field, where, unknown_key(key));
+      const auto texts = texts_of(node, (*found)->is_list);
+      if (!texts) {
+        return fail(ErrorCode::bad_field,
+                    where,
+                    (*found)->is_list ? "is a list of strings: [\"a\", \"b\"]"
+                                      : "is one value, not a table, list or date");
+      }
+      if (auto taken = take(**found, *texts, "file", where, commits); !taken) return taken;
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::string unknown_key(const std::string& key) const {
+    Texts known = names([](const std::string& name) { return name; });
+    for (const auto& [name, help] : subtree_help)
+      known.push_back(name);
+    const std::string near = nearest_name(key, known);
+    return near.empty() ? "is not a known key" : "is not a known key; did you mean " + near + "?";
+  }
+
+  Result<void> take_environment(Environment environment, Commits& commits) {
+    for (const auto& entry : entries) {
+      const std::string name = environment_of(entry->key);
+      const char* value = environment(name.c_str());
+      if (value == nullptr || *value == '\0') continue;
+      const Texts texts = entry->is_list ? split_by_commas(value) : Texts{value};
+      if (auto taken = take(*entry, texts, "environment", name, commits); !taken) return taken;
+    }
+    return {};
+  }
+
+  Result<void> take_flags(Commits& commits) {
+    for (const auto& entry : entries) {
+      if (entry->option == nullptr || entry->option->count() == 0) continue;
+      Texts texts = entry->flag_texts;
+      if (entry->is_list) texts = split_by_commas(join(texts, ","));
+      const std::string flag = flag_of(entry->key);
+      if (auto taken = take(*entry, texts, "flag", flag, commits); !taken) return taken;
+    }
+    return {};
+  }
+
+  [[nodiscard]] Error unknown_argument(const std::string& argument) const {
+    if (!argument.starts_with("-")) {
+      return {ErrorCode::bad_field, argument, "is not an option; this program takes no arguments"};
+    }
+    Texts known = names(flag_of);
+    known.insert(known.end(), {"--config", "--check-config", "--help", "--version"});
+    const std::string flag = argument.substr(0, argument.find('='));
+    const std::string near = nearest_name(flag, known);
+    return {
+        ErrorCode::bad_field,
+        flag,
+        near.empty() ? "is not a known flag" : "is not a known flag; did you mean " + near + "?"};
+  }
+};
+
+ConfigTable::ConfigTable(std::string program, std::string purpose)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->program = std::move(program);
+  impl_->purpose = std::move(purpose);
+}
+
+ConfigTable::~ConfigTable() = default;
+
+void ConfigTable::group(std::string title) {
+  impl_->current_group = std::move(title);
+}
+
+void ConfigTable::add_string(std::string key, std::string* target, std::string help) {
+  impl_->add(text_entry(std::move(key), target, std::move(help)));
+}
+
+void ConfigTable::add_secret(std::string key, std::string* target, std::string help) {
+  Entry entry = text_entry(std::move(key), target, std::move(help));
+  entry.is_secret = true;
+  entry.show = [target] {
+    return target->empty() ? "(unset)" : "(set)";
+  };
+  impl_->add(std::move(entry));
+}
+
+void ConfigTable::add_bool(std::string key, bool* target, std::string help) {
+  Entry entry;
+  entry.key = std::move(key);
+  entry.help = std::move(help);
+  entry.read = [target](const Texts& texts) -> Reading {
+    const auto value = read_bool(texts.back());
+    if (!value) return refuse(texts.back(), "true or false");
+    return Commit([target, flag = *value] { *target = flag; });
+  };
+  entry.show = [target] {
+    return *target ? "true" : "false";
+  };
+  impl_->add(std::move(entry));
+}
+
+void ConfigTable::add_integer(std::string key,
+                              std::int64_t* target,
+                              IntegerRange range,
+                              std::string help) {
+  impl_->add(number_entry(std::move(key), target, range, kInteger, help));
+}
+
+void ConfigTable::add_integer(std::string key,
+                              std::uint32_t* target,
+                              IntegerRange range,
+                              std::string help) {
+  range.min = std::max<std::int64_t>(range.min, 0);
+  range.max = std::min<std::int64_t>(range.max, std::numeric_limits<std::uint32_t>::max());
+  impl_->add(number_entry(std::move(key), target, range, kInteger, help));
+}
+
+void ConfigTable::add_duration(std::string key,
+                               std::int64_t* target,
+                               IntegerRange range,
+                               std::string help) {
+  impl_->add(number_entry(std::move(key), target, range, kDuration, help));
+}
+
+void ConfigTable::add_bytes(std::string key,
+                            std::int64_t* target,
+                            IntegerRange range,
+                            std::string help) {
+  impl_->add(number_entry(std::move(key), target, range, kBytes, help));
+}
+
+void ConfigTable::add_choice(std::string key,
+                             std::string* target,
+                             std::vector<std::string> choices,
+                             std::string help) {
+  Entry entry = text_entry(std::move(key), target, std::move(help));
+  entry.type = join(choices, "|");
+  entry.read = [target, choices = std::move(choices)](const Texts& texts) -> Reading {
+    if (std::ranges::find(choices, texts.back()) == choices.end()) {
+      return refuse(texts.back(), join(choices, ", "));
+    }
+    return Commit([target, text = texts.back()] { *target = text; });
+  };
+  impl_->add(std::move(entry));
+}
+
+void ConfigTable::add_list(std::string key, std::vector<std::string>* target, std::string help) {
+  Entry entry;
+  entry.key = std::move(key);
+  entry.type = "TEXT,...";
+  entry.help = std::move(help);
+  entry.is_list = true;
+  entry.read = [target](const Texts& texts) -> Reading {
+    return Commit([target, texts] { *target = texts; });
+  };
+  entry.show = [target] {
+    Texts shown;
+    for (const std::string& text : *target)
+      shown.push_back(without_password(text));
+    return join(shown, ",");
+  };
+  impl_->add(std::move(entry));
+}
+
+void ConfigTable::allow_subtree(std::string key, std::string help) {
+  impl_->subtree_help.emplace(std::move(key), std::move(help));
+}
+
+void ConfigTable::set_epilog(std::string text) {
+  impl_->epilog = std::move(text);
+}
+
+Result<ConfigAction> ConfigTable::parse(int argc, const char* const* argv) {
+  return parse(argc, argv, [](const char* name) -> const char* { return std::getenv(name); });
+}
+
+Result<ConfigAction> ConfigTable::parse(int argc,
+                                        const char* const* argv,
+                                        Environment environment) {
+  CLI::App app(impl_->purpose, impl_->program);
+  std::string path;
+  ConfigAction action;
+  app.get_formatter()->column_width(40);
+  app.set_help_flag("-h,--help", "what you are reading");
+  app.set_version_flag("--version", impl_->program + " " SLUICE_VERSION);
+  app.add_option("--config", path, "the configuration file (SLUICE_CONFIG)")->type_name("FILE");
+  app.add_flag("--check-config", action.is_check, "check flags, environment and file, and leave");
+  impl_->describe(app);
+  app.footer(impl_->footer());
+  app.allow_extras();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return ConfigAction{.is_final = true, .exit_code = kExitOk};
+  } catch (const CLI::CallForVersion&) {
+    std::puts((impl_->program + " " SLUICE_VERSION).c_str());
+    return ConfigAction{.is_final = true, .exit_code = kExitOk};
+  } catch (const CLI::ParseError& error) {
+    return fail(ErrorCode::bad_field, "command line", error.what());
+  }
+  if (!app.remaining().empty()) {
+    return tl::unexpected(impl_->unknown_argument(app.remaining().front()));
+  }
+
+  const char* named = environment("SLUICE_CONFIG");
+  if (path.empty() && named != nullptr) path = named;
+  Impl::Commits commits;
+  if (!path.empty()) {
+    auto file = read_file(path);
+    if (!file) return tl::unexpected(file.error());
+    if (auto taken = impl_->take_file(*file, path, commits); !taken) {
+      return tl::unexpected(taken.error());
+    }
+  }
+  if (auto taken = impl_->take_environment(environment, commits); !taken) {
+    return tl::unexpected(taken.error());
+  }
+  if (auto taken = impl_->take_flags(commits); !taken) return tl::unexpected(taken.error());
+
+  for (auto& [entry, commit] : commits) {
+    commit.first();
+    entry->source = commit.second;
+  }
+  impl_->file = path;
+  if (action.is_check && impl_->subtree_help.empty()) {
+    confirm();
+    action.is_final = true;
+  }
+  return action;
+}
+
+void ConfigTable::confirm() const {
+  for (const std::string& line : effective())
+    std::puts(line.c_str());
+  std::puts((impl_->program + ": the configuration is valid").c_str());
+}
+
+int ConfigTable::explain(const Error& error) const {
+  const std::string where = error.where.empty() ? "" : error.where + ": ";
+  std::fprintf(stderr,
+               "%s: %s%s\nTry '%s --help'.\n",
+               impl_->program.c_str(),
+               where.c_str(),
+               error.detail.c_str(),
+               impl_->program.c_str());
+  return kExitUsage;
+}
+
+std::vector<std::string> ConfigTable::effective() const {
+  std::vector<std::string> lines;
+  for (const auto& entry : impl_->entries) {
+    lines.push_back(entry->key + "=" + entry->show() + " (" + entry->source + ")");
+  }
+  return lines;
+}
+
+const std::string& ConfigTable::subtree(std::string_view key) const {
+  static const std::string kNone;
+  const auto found = impl_->subtrees.find(key);
+  return found == impl_->subtrees.end() ? kNone : found->second;
+}
+
+const std::string& ConfigTable::file() const {
+  return impl_->file;
+}
+
+}  // namespace sluice

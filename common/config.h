@@ -27,8 +27,11 @@ namespace sluice {
 
 // How parse() ended when nothing was wrong.
 struct ConfigAction {
-  bool is_final = false;  // --help, --version or --check-config answered; leave with exit_code
+  bool is_final = false;  // --help, --version or --check-config was answered: leave with exit_code
   int exit_code = 0;
+  // --check-config was given. With a subtree in the table is_final stays false: the caller checks
+  // what it reads itself, calls confirm() and leaves.
+  bool is_check = false;
 };
 
 // Both ends are allowed values.
@@ -37,7 +40,8 @@ struct IntegerRange {
   std::int64_t max = std::numeric_limits<std::int64_t>::max();
 };
 
-// Looks up an environment variable; nullptr when it is not set. As getenv(3).
+// Looks up an environment variable; nullptr when it is not set. As getenv(3). An empty value counts
+// as not set, as compose files leave them.
 using Environment = const char* (*)(const char* name);
 
 class ConfigTable {
@@ -93,11 +97,15 @@ class ConfigTable {
                                            const char* const* argv,
                                            Environment environment);
 
+  // Says on stdout that the configuration is valid, with effective().
+  void confirm() const;
+
   // Prints `program: where: detail` to stderr with a pointer to --help; returns the exit status 2.
   int explain(const Error& error) const;
 
   // `key=value (source)` for every entry, in the order they were added; source is flag,
-  // environment, file or default. A secret shows as `(set)` or `(unset)`.
+  // environment, file or default. A secret shows as `(set)` or `(unset)`, a password within an
+  // address as `***`.
   [[nodiscard]] std::vector<std::string> effective() const;
 
   // The table [key] of the file as TOML text with `key` still in front ("[task.sha]\n..."), empty
