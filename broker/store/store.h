@@ -108,6 +108,7 @@ struct ProjectRequest {
   std::optional<std::uint64_t> checkpoint;  // moves forward only
   std::vector<QueueRecord> queues;          // settings and totals at that checkpoint
   std::vector<std::string> trim_queues;     // queues whose ended jobs are to be looked through
+  Retention retention;                      // how they are looked through
   std::uint64_t trim_before_batch = 0;  // remove only jobs with batch <= this (previous checkpoint)
   std::int64_t wall_ms = 0;             // now, for the age rule
   std::uint64_t next_sequence = 0;
