@@ -1,0 +1,449 @@
+// How a call goes: an easy handle per request, set up by configure(); libcurl tells which sockets
+// to watch (watch()) and when to be called (set_timer()); poll() hands readiness to libcurl and
+// reaps what finished. A redirect is a new request of the same call.
+//
+// libcurl calls back from inside its own functions, where no handle may be added or removed; so
+// callbacks only note what they saw, and poll() acts.
+#include "worker/tasks/curl_loop.h"
+
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <unordered_map>
+
+#include <curl/curl.h>
+
+#include "worker/runtime/clock.h"
+#include "worker/runtime/wake.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr std::size_t kHeaderBytesMax = 64u << 10;
+constexpr std::size_t kErrorBodyBytesMax = 16u << 10;  // kept of an answer that is no success
+
+using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
+using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
+
+struct Call {
+  CallId id = 0;
+  HttpRequest request;
+  std::int64_t deadline_mono_ms = kNever;
+  bool was_redirected = false;
+  Easy easy{nullptr, curl_easy_cleanup};
+  HeaderList headers{nullptr, curl_slist_free_all};
+  std::array<char, CURL_ERROR_SIZE> error_text{};
+  // What the callbacks saw of the current request.
+  HttpReply reply;
+  std::size_t header_bytes = 0;
+  bool is_too_large = false;
+  bool is_refused = false;
+};
+
+int status_of(CURL* easy) {
+  long status = 0;
+  curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+  return static_cast<int>(status);
+}
+
+std::size_t on_body(char* bytes, std::size_t, std::size_t size, void* user) {
+  Call& call = *static_cast<Call*>(user);
+  const bool is_error = status_of(call.easy.get()) >= 300;
+  const std::size_t limit = is_error ? std::min(call.request.response_bytes_max, kErrorBodyBytesMax)
+                                     : call.request.response_bytes_max;
+  const std::size_t room = limit - std::min(limit, call.reply.body.size());
+  call.reply.body.append(bytes, std::min(size, room));
+  if (size <= room) return size;
+  call.is_too_large = true;
+  return 0;
+}
+
+std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
+  Call& call = *static_cast<Call*>(user);
+  call.header_bytes += size;
+  if (call.header_bytes > kHeaderBytesMax) {
+    call.is_too_large = true;
+    return 0;
+  }
+  std::string_view line(bytes, size);
+  while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
+    line.remove_suffix(1);
+  if (line.starts_with("HTTP/")) call.reply.headers.clear();  // a 100 came before
+  const std::size_t colon = line.find(':');
+  if (colon == std::string_view::npos || line.starts_with("HTTP/")) return size;
+  std::string_view value = line.substr(colon + 1);
+  value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
+  call.reply.headers.push_back({std::string(line.substr(0, colon)), std::string(value)});
+  return size;
+}
+
+curl_socket_t open_socket(void* user, curlsocktype, curl_sockaddr* address) {
+  Call& call = *static_cast<Call*>(user);
+  if (!call.request.rules->allows(call.request.target.host, &address->addr)) {
+    call.is_refused = true;
+    return CURL_SOCKET_BAD;
+  }
+  return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// Also before a request on a connection that another task opened under its own rules.
+int before_request(void* user, char* remote, char*, int, int) {
+  Call& call = *static_cast<Call*>(user);
+  if (call.request.rules->allows(call.request.target.host, std::string(remote)))
+    return CURL_PREREQFUNC_OK;
+  call.is_refused = true;
+  return CURL_PREREQFUNC_ABORT;
+}
+
+template <typename Value>
+void set(CURL* easy, CURLoption option, Value value) {
+  if (curl_easy_setopt(easy, option, value) != CURLE_OK)
+    throw std::runtime_error("libcurl refuses option " + std::to_string(option));
+}
+
+void set_bounds(Call& call) {
+  CURL* easy = call.easy.get();
+  set(easy, CURLOPT_NOSIGNAL, 1L);
+  set(easy, CURLOPT_QUICK_EXIT, 1L);  // do not wait for a name lookup when a call is cancelled
+  set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  set(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+  set(easy, CURLOPT_PROXY, "");
+  set(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+  set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  set(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(call.request.connect_timeout_ms));
+  if (call.request.stall_ms > 0) {
+    set(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    set(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>((call.request.stall_ms + 999) / 1000));
+  }
+  if (call.deadline_mono_ms != kNever) {
+    const std::int64_t left = call.deadline_mono_ms - clock_now().mono_ms;
+    set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(std::max<std::int64_t>(left, 1)));
+  }
+  if (!call.request.ca_file.empty()) set(easy, CURLOPT_CAINFO, call.request.ca_file.c_str());
+}
+
+void set_callbacks(Call& call) {
+  CURL* easy = call.easy.get();
+  set(easy, CURLOPT_PRIVATE, static_cast<void*>(&call));
+  set(easy, CURLOPT_ERRORBUFFER, call.error_text.data());
+  set(easy, CURLOPT_WRITEFUNCTION, on_body);
+  set(easy, CURLOPT_WRITEDATA, static_cast<void*>(&call));
+  set(easy, CURLOPT_HEADERFUNCTION, on_header);
+  set(easy, CURLOPT_HEADERDATA, static_cast<void*>(&call));
+  set(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  set(easy, CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
+  set(easy, CURLOPT_PREREQFUNCTION, before_request);
+  set(easy, CURLOPT_PREREQDATA, static_cast<void*>(&call));
+}
+
+void add_header(HeaderList& list, const std::string& line) {
+  curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+  if (longer == nullptr) throw std::bad_alloc();
+  (void)list.release();
+  list.reset(longer);
+}
+
+void set_request(Call& call) {
+  CURL* easy = call.easy.get();
+  const HttpRequest& request = call.request;
+  set(easy, CURLOPT_URL, request.target.url.c_str());
+  if (request.body) {
+    set(easy, CURLOPT_POSTFIELDS, request.body->data());
+    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));
+  }
+  if (request.method == "HEAD") set(easy, CURLOPT_NOBODY, 1L);
+  set(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  call.headers.reset();
+  // No wait for a "100 Continue", and no content type that nobody named; a later line wins.
+  add_header(call.headers, "Expect:");
+  const bool has_type =
+      std::any_of(request.headers.begin(), request.headers.end(), [](const Header& header) {
+        return curl_strequal(header.name.c_str(), "content-type") != 0;
+      });
+  if (!has_type) add_header(call.headers, "Content-Type:");
+  for (const Header& header : request.headers)
+    add_header(call.headers,
+               header.value.empty() ? header.name + ";" : header.name + ": " + header.value);
+  set(easy, CURLOPT_HTTPHEADER, call.headers.get());
+}
+
+struct Failure {
+  const char* code;
+  bool retryable;
+};
+
+Failure failure_of(CURLcode code) {
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return {"dns_failed", true};
+    case CURLE_COULDNT_CONNECT:
+      return {"connect_failed", true};
+    case CURLE_OPERATION_TIMEDOUT:
+      return {"timeout", true};
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+      return {"tls_failed", true};
+    case CURLE_PARTIAL_FILE:
+      return {"response_incomplete", true};
+    case CURLE_GOT_NOTHING:
+      return {"no_response", true};
+    case CURLE_URL_MALFORMAT:
+    case CURLE_LOGIN_DENIED:
+      return {"bad_url", false};
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+      return {"connection_lost", true};
+    default:
+      return {"bad_response", true};
+  }
+}
+
+void judge(Call& call, CURLcode code) {
+  HttpReply& reply = call.reply;
+  reply.status = status_of(call.easy.get());
+  reply.url = call.request.target.url;
+  if (code == CURLE_OK) return;
+  if (call.is_refused) {
+    reply.error_code = "target_refused";
+    reply.error = call.request.target.host +
+                  " is not a public address; the task's setting `allow` opens others";
+  } else if (call.is_too_large) {
+    reply.error_code = "response_too_large";
+    reply.error =
+        "the answer is larger than " + std::to_string(call.request.response_bytes_max) + " bytes";
+  } else {
+    const Failure failure = failure_of(code);
+    reply.error_code = failure.code;
+    reply.retryable = failure.retryable;
+    reply.error = call.error_text[0] != '\0' ? call.error_text.data() : curl_easy_strerror(code);
+  }
+}
+
+}  // namespace
+
+struct CurlLoop::State {
+  int epoll_fd = -1;
+  int timer_fd = -1;
+  WakeFd wake;
+  CURLM* multi = nullptr;
+  CallId last_id = 0;
+  std::unordered_map<CallId, std::unique_ptr<Call>> calls;
+  std::vector<FinishedCall> finished;  // what ended before it began
+
+  State() {
+    static const CURLcode is_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    epoll_fd = ::epoll_create1(EPOLL_CLOEXEC);
+    timer_fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    multi = curl_multi_init();
+    if (is_ready != CURLE_OK || epoll_fd < 0 || timer_fd < 0 || multi == nullptr)
+      throw std::runtime_error("cannot set up the loop of HTTP calls");
+    watch_fd(timer_fd, EPOLLIN);
+    watch_fd(wake.fd(), EPOLLIN);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, &State::watch);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, &State::set_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, this);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 256L);  // kept open when idle
+  }
+
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  ~State() {
+    for (const auto& [id, call] : calls)
+      curl_multi_remove_handle(multi, call->easy.get());
+    calls.clear();
+    curl_multi_cleanup(multi);
+    ::close(timer_fd);
+    ::close(epoll_fd);
+  }
+
+  void watch_fd(int fd, std::uint32_t events) const {
+    epoll_event event{};
+    event.events = events;
+    event.data.fd = fd;
+    if (::epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0)
+      ::epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+  }
+
+  static int watch(CURL*, curl_socket_t fd, int what, void* user, void*) {
+    const State& state = *static_cast<State*>(user);
+    if (what == CURL_POLL_REMOVE) {
+      epoll_event none{};
+      ::epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, fd, &none);
+      return 0;
+    }
+    std::uint32_t events = 0;
+    if ((what & CURL_POLL_IN) != 0) events |= EPOLLIN;
+    if ((what & CURL_POLL_OUT) != 0) events |= EPOLLOUT;
+    state.watch_fd(fd, events);
+    return 0;
+  }
+
+  static int set_timer(CURLM*, long delay_ms, void* user) {
+    itimerspec spec{};
+    if (delay_ms > 0) {
+      spec.it_value.tv_sec = delay_ms / 1000;
+      spec.it_value.tv_nsec = (delay_ms % 1000) * 1'000'000;
+    } else if (delay_ms == 0) {
+      spec.it_value.tv_nsec = 1;  // at once; 0 would disarm
+    }
+    ::timerfd_settime(static_cast<State*>(user)->timer_fd, 0, &spec, nullptr);
+    return 0;
+  }
+
+  void configure_and_add(Call& call) {
+    call.easy.reset(curl_easy_init());
+    if (!call.easy) throw std::bad_alloc();
+    call.reply = {};
+    call.header_bytes = 0;
+    call.is_too_large = call.is_refused = false;
+    call.error_text[0] = '\0';
+    set_bounds(call);
+    set_callbacks(call);
+    set_request(call);
+    if (curl_multi_add_handle(multi, call.easy.get()) != CURLM_OK)
+      throw std::runtime_error("libcurl does not take the call");
+  }
+
+  void fail_call(std::unique_ptr<Call> call, std::string error) {
+    HttpReply reply;
+    reply.url = call->request.target.url;
+    reply.error_code = "http_setup_failed";
+    reply.error = std::move(error);
+    reply.retryable = true;
+    finished.push_back({call->id, std::move(reply)});
+    wake.set();
+  }
+
+  void begin(std::unique_ptr<Call> call) {
+    try {
+      configure_and_add(*call);
+    } catch (const std::exception& exception) {
+      fail_call(std::move(call), exception.what());
+      return;
+    }
+    const CallId id = call->id;
+    calls[id] = std::move(call);
+  }
+
+  // The call goes on elsewhere, or nothing when the answer is the final one.
+  std::optional<Target> next_target(Call& call) const {
+    char* location = nullptr;
+    curl_easy_getinfo(call.easy.get(), CURLINFO_REDIRECT_URL, &location);
+    HttpReply& reply = call.reply;
+    const bool follows = call.request.redirects_max > 0 || call.was_redirected;
+    if (!reply.error_code.empty() || location == nullptr || !follows) return std::nullopt;
+    auto target = parse_target(location);
+    if (call.request.redirects_max == 0) {
+      reply.error_code = "too_many_redirects";
+      reply.error = "the target redirects once more than is followed";
+    } else if (!target) {
+      reply.error_code = "target_refused";
+      reply.error = "the target redirects to something that is no plain http or https URL";
+    } else {
+      return std::move(*target);
+    }
+    return std::nullopt;
+  }
+
+  void reap() {
+    int left = 0;
+    while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
+      if (message->msg != CURLMSG_DONE) continue;
+      const CURLcode code = message->data.result;
+      void* user = nullptr;
+      curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
+      auto node = calls.extract(static_cast<Call*>(user)->id);
+      std::unique_ptr<Call> call = std::move(node.mapped());
+      judge(*call, code);
+      auto target = next_target(*call);
+      curl_multi_remove_handle(multi, call->easy.get());
+      if (target) {
+        call->was_redirected = true;
+        call->request =
+            redirected(std::move(call->request), call->reply.status, std::move(*target));
+        begin(std::move(call));
+      } else {
+        finished.push_back({call->id, std::move(call->reply)});
+      }
+    }
+  }
+
+  void step(int fd, std::uint32_t events) {
+    int running = 0;
+    if (fd == timer_fd) {
+      std::uint64_t expirations = 0;
+      if (::read(timer_fd, &expirations, sizeof expirations) > 0)
+        curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    } else if (fd == wake.fd()) {
+      wake.clear();
+    } else {
+      int mask = 0;
+      if ((events & (EPOLLIN | EPOLLHUP)) != 0) mask |= CURL_CSELECT_IN;
+      if ((events & EPOLLOUT) != 0) mask |= CURL_CSELECT_OUT;
+      if ((events & EPOLLERR) != 0) mask |= CURL_CSELECT_ERR;
+      curl_multi_socket_action(multi, fd, mask, &running);
+    }
+  }
+};
+
+CurlLoop::CurlLoop() : state_(std::make_unique<State>()) {}
+
+CurlLoop::~CurlLoop() = default;
+
+CallId CurlLoop::start(HttpRequest request) {
+  auto call = std::make_unique<Call>();
+  const CallId id = call->id = ++state_->last_id;
+  if (request.timeout_ms > 0)
+    call->deadline_mono_ms = after(clock_now().mono_ms, request.timeout_ms);
+  call->request = std::move(request);
+  state_->begin(std::move(call));
+  return id;
+}
+
+void CurlLoop::cancel(CallId id) {
+  const auto it = state_->calls.find(id);
+  if (it != state_->calls.end()) {
+    curl_multi_remove_handle(state_->multi, it->second->easy.get());
+    state_->calls.erase(it);
+  }
+  std::erase_if(state_->finished, [id](const FinishedCall& call) { return call.id == id; });
+}
+
+int CurlLoop::fd() const {
+  return state_->epoll_fd;
+}
+
+void CurlLoop::wake() {
+  state_->wake.set();
+}
+
+std::vector<FinishedCall> CurlLoop::poll() {
+  std::array<epoll_event, 256> ready{};
+  const int count = ::epoll_wait(state_->epoll_fd, ready.data(), static_cast<int>(ready.size()), 0);
+  for (int i = 0; i < count; ++i) {
+    const epoll_event& event = ready[static_cast<std::size_t>(i)];
+    state_->step(event.data.fd, event.events);
+  }
+  state_->reap();
+  return std::exchange(state_->finished, {});
+}
+
+std::size_t CurlLoop::call_count() const {
+  return state_->calls.size();
+}
+
+}  // namespace sluice

@@ -1,0 +1,83 @@
+// Any number of HTTP calls at once from one thread: libcurl's multi interface with socket action,
+// under one epoll descriptor that the node's loop watches. Nothing here blocks and nothing polls.
+//
+// Not thread-safe. libcurl stays inside curl_loop.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/job.h"
+#include "worker/tasks/target_check.h"
+
+namespace sluice {
+
+struct HttpRequest {
+  std::string method = "GET";
+  Target target;
+  std::vector<Header> headers;  // names and values without control characters
+  std::optional<std::string> body;
+  std::shared_ptr<const TargetRules> rules;
+  std::size_t response_bytes_max = 1 << 20;
+  std::int64_t connect_timeout_ms = 5000;
+  std::int64_t timeout_ms = 0;  // of the whole call, redirects included; 0 = none
+  std::int64_t stall_ms = 0;    // no byte in either direction for so long ends it; 0 = never
+  unsigned redirects_max = 3;
+  std::string ca_file;  // empty = the system's
+};
+
+// `error_code` is empty when a whole answer came, whatever its status.
+struct HttpReply {
+  int status = 0;  // also set with response_too_large
+  std::vector<Header> headers;
+  std::string body;
+  std::string url;  // of the last request, after redirects
+  std::string error_code;
+  std::string error;
+  bool retryable = false;
+
+  // The last value of a header, compared without case; empty when there is none.
+  [[nodiscard]] std::string header(std::string_view name) const;
+};
+
+using CallId = std::uint64_t;
+
+struct FinishedCall {
+  CallId id = 0;
+  HttpReply reply;
+};
+
+class CurlLoop {
+ public:
+  CurlLoop();  // throws std::runtime_error
+  ~CurlLoop();
+  CurlLoop(const CurlLoop&) = delete;
+  CurlLoop& operator=(const CurlLoop&) = delete;
+
+  // Never fails; what is wrong comes as a reply. Ids are not reused.
+  [[nodiscard]] CallId start(HttpRequest request);
+  // Ends a call at once, its connection with it; no reply comes. Unknown ids are ignored.
+  void cancel(CallId id);
+
+  // Level-triggered, readable when poll() has something to do.
+  [[nodiscard]] int fd() const;
+  // Makes fd() readable until the next poll().
+  void wake();
+  [[nodiscard]] std::vector<FinishedCall> poll();
+  [[nodiscard]] std::size_t call_count() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// What becomes of a request that was answered by a redirect to `target`: the method as browsers do
+// it, and no header that may be a credential once the origin changes.
+[[nodiscard]] HttpRequest redirected(HttpRequest request, int status, Target target);
+
+}  // namespace sluice

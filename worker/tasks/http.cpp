@@ -1,0 +1,232 @@
+#include "worker/tasks/http.h"
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "worker/runtime/clock.h"
+#include "worker/runtime/payload.h"
+#include "worker/tasks/attempt_result.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sluice {
+
+namespace {
+
+using Json = nlohmann::json;
+
+bool is_expected(int status, const std::vector<std::string>& expect) {
+  const std::string text = std::to_string(status);
+  return std::any_of(expect.begin(), expect.end(), [&](const std::string& entry) {
+    return entry == text || (entry.ends_with("xx") && entry.front() == text.front());
+  });
+}
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
+std::string base64(const std::string& bytes) {
+  constexpr int kVariant = sodium_base64_VARIANT_ORIGINAL;
+  std::string text(sodium_base64_encoded_len(bytes.size(), kVariant), '\0');
+  sodium_bin2base64(text.data(),
+                    text.size(),
+                    reinterpret_cast<const unsigned char*>(bytes.data()),
+                    bytes.size(),
+                    kVariant);
+  text.pop_back();  // the terminating zero
+  return text;
+}
+
+std::string response_json(const HttpReply& reply) {
+  Json result = {{"status", reply.status}, {"content_type", reply.header("content-type")}};
+  Json headers = Json::object();
+  for (const Header& header : reply.headers)
+    headers[header.name] = header.value;
+  result["headers"] = std::move(headers);
+  if (is_utf8(reply.body))
+    result["body"] = reply.body;
+  else
+    result["body_base64"] = base64(reply.body);
+  return result.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+class HttpRuntime : public Runtime {
+ public:
+  explicit HttpRuntime(std::map<std::string, HttpTask, std::less<>> tasks)
+      : tasks_(std::move(tasks)) {}
+
+  void start(Assignment assignment) override {
+    const RunJob& job = assignment.job;
+    auto plan = plan_of(job);
+    if (!plan) {
+      const ErrorCode code = plan.error().code;
+      const bool is_secret = code == ErrorCode::denied || code == ErrorCode::not_found;
+      finish(failed_attempt(job, plan.error(), is_secret ? "secret_refused" : "bad_payload"));
+      return;
+    }
+    if (assignment.deadline_mono_ms != kNever) {
+      const std::int64_t left =
+          std::max<std::int64_t>(assignment.deadline_mono_ms - clock_now().mono_ms, 1);
+      std::int64_t& timeout = plan->request.timeout_ms;
+      timeout = timeout == 0 ? left : std::min(timeout, left);
+    }
+    const CallId call = loop_.start(std::move(plan->request));
+    const AttemptKey key{job.id, job.fence};
+    call_of_[key] = call;
+    assignment.job.payload.clear();
+    running_[call] = {std::move(assignment.job), std::move(*plan)};
+  }
+
+  void stop(const JobId& id, Fence fence, StopReason reason) override {
+    const auto it = call_of_.find({id, fence});
+    if (it == call_of_.end()) return;
+    loop_.cancel(it->second);
+    finish(stopped_attempt(running_.at(it->second).job, reason));
+    running_.erase(it->second);
+    call_of_.erase(it);
+  }
+
+  [[nodiscard]] int fd() const override { return loop_.fd(); }
+
+  void poll(Now now, std::vector<RuntimeEvent>& events) override {
+    for (FinishedCall& finished : loop_.poll()) {
+      auto node = running_.extract(finished.id);
+      if (!node) continue;
+      Running& running = node.mapped();
+      call_of_.erase({running.job.id, running.job.fence});
+      done_.push_back(result_of(running, finished.reply, now));
+    }
+    for (AttemptResult& result : done_)
+      events.emplace_back(AttemptDone{std::move(result)});
+    done_.clear();
+  }
+
+ private:
+  struct Running {
+    RunJob job;
+    HttpPlan plan;  // its request has moved into the loop
+  };
+
+  Result<HttpPlan> plan_of(const RunJob& job) const {
+    const auto task = tasks_.find(job.task);
+    if (task == tasks_.end())
+      return fail(ErrorCode::bad_field, "task", "this node has no task " + job.task);
+    const auto payload = payload_as_json(job.content_type, job.payload);
+    if (!payload)
+      return fail(ErrorCode::bad_field, "payload", "is neither JSON nor msgpack as it claims");
+    return plan_http_call(task->second, job, *payload);
+  }
+
+  static AttemptResult result_of(const Running& running, HttpReply& reply, Now now) {
+    if (!reply.error_code.empty() || !is_expected(reply.status, running.plan.expect))
+      return failed_call(running.job, reply, running.plan.used_secrets, now.wall_ms);
+    redact(reply.body, running.plan.used_secrets);
+    if (!running.plan.wants_response) return completed_attempt(running.job, std::move(reply.body));
+    for (Header& header : reply.headers)
+      redact(header.value, running.plan.used_secrets);
+    return completed_attempt(running.job, response_json(reply));
+  }
+
+  void finish(AttemptResult result) {
+    done_.push_back(std::move(result));
+    loop_.wake();
+  }
+
+  const std::map<std::string, HttpTask, std::less<>> tasks_;
+  CurlLoop loop_;
+  std::unordered_map<CallId, Running> running_;
+  std::unordered_map<AttemptKey, CallId> call_of_;
+  std::vector<AttemptResult> done_;
+};
+
+template <typename Value, typename Taken>
+Result<void> keep(Result<std::optional<Taken>> taken, Value& value) {
+  if (!taken) return tl::unexpected(taken.error());
+  if (*taken) value = static_cast<Value>(std::move(**taken));
+  return {};
+}
+
+// The first error of several, all evaluated.
+Result<void> first_error(std::initializer_list<Result<void>> results) {
+  for (const Result<void>& result : results)
+    if (!result) return result;
+  return {};
+}
+
+Result<void> take_headers(TaskSettings& settings, HttpTask& task) {
+  auto headers = settings.take_map("headers");
+  if (!headers) return tl::unexpected(headers.error());
+  if (!*headers) return {};
+  for (const auto& [name, value] : **headers) {
+    std::vector<UsedSecret> used;
+    if (auto filled = task.secrets.fill_in(value, used); !filled)
+      return tl::unexpected(settings.error("headers." + name, filled.error().detail));
+    if (!secret_names(value).empty() && task.base_url.empty())
+      return tl::unexpected(
+          settings.error("headers." + name, "a secret here needs a base_url to send it to"));
+    task.headers.push_back({name, value});
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> take_common_settings(TaskSettings& settings, HttpTask& task) {
+  std::vector<std::string> allow;
+  std::string secrets_directory;
+  auto taken = first_error({
+      keep(settings.take_text("base_url"), task.base_url),
+      keep(settings.take_texts("allow"), allow),
+      keep(settings.take_text("secrets_dir"), secrets_directory),
+      keep(settings.take_integer("response_bytes_max", 1, 64 << 20), task.response_bytes_max),
+      keep(settings.take_duration_ms("connect_timeout"), task.connect_timeout_ms),
+      keep(settings.take_text("ca_file"), task.ca_file),
+  });
+  if (!taken) return taken;
+  if (!task.base_url.empty())
+    if (const auto base = parse_target(task.base_url); !base)
+      return tl::unexpected(settings.error("base_url", base.error().detail));
+  auto rules = TargetRules::parse(allow);
+  if (!rules) return tl::unexpected(settings.error("allow", rules.error().detail));
+  task.rules = std::make_shared<const TargetRules>(std::move(*rules));
+  task.secrets = SecretStore(secrets_directory);
+  return {};
+}
+
+Result<void> HttpRuntimeBuilder::add(TaskSettings& settings) {
+  HttpTask task;
+  if (auto taken = take_common_settings(settings, task); !taken) return taken;
+  std::string form = "body";
+  auto taken = first_error({
+      keep(settings.take_texts("secrets"), task.job_secrets),
+      keep(settings.take_texts("expect"), task.expect),
+      keep(settings.take_text("result"), form),
+      keep(settings.take_duration_ms("call_timeout"), task.timeout_ms),
+      keep(settings.take_duration_ms("stall_timeout"), task.stall_ms),
+      keep(settings.take_integer("redirects", 0, 3), task.redirects_max),
+      take_headers(settings, task),
+  });
+  if (!taken) return taken;
+  if (form != "body" && form != "response")
+    return tl::unexpected(settings.error("result", "must be body or response"));
+  for (const std::string& entry : task.expect)
+    if (entry.size() != 3)
+      return tl::unexpected(settings.error("expect", "a status such as \"404\", or \"2xx\""));
+  task.wants_response = form == "response";
+  tasks_[settings.task()] = std::move(task);
+  return {};
+}
+
+std::unique_ptr<Runtime> HttpRuntimeBuilder::build() {
+  return std::make_unique<HttpRuntime>(std::move(tasks_));
+}
+
+}  // namespace sluice
