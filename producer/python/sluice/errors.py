@@ -1,0 +1,90 @@
+"""What can go wrong, as exceptions. Programs compare `code`; people read the text."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional
+
+
+class Error(Exception):
+    """The base of everything that this package raises."""
+
+
+class RequestFailed(Error):
+    """The broker refused a request: `code` is one of the closed list of PROTOCOL.md."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        field: Optional[str] = None,
+        retryable: bool = False,
+        retry_after: Optional[float] = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}" + (f" (field {field})" if field else ""))
+        self.code = code
+        self.message = message
+        self.field = field
+        self.retryable = retryable
+        self.retry_after = retry_after  # seconds
+
+    @classmethod
+    def from_reply(cls, reply: Mapping[str, Any]) -> "RequestFailed":
+        after = reply.get("retry_after_ms")
+        return cls(
+            str(reply.get("code", "internal")),
+            str(reply.get("message", "")),
+            reply.get("field"),
+            bool(reply.get("retryable", False)),
+            None if after is None else after / 1000,
+        )
+
+
+class SubmitFailed(RequestFailed):
+    """One job of a submit was not taken; `id` names it."""
+
+    id: str = ""
+
+
+class NoBroker(Error):
+    """Nobody answers at the address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"no broker answers at {address}; start one with `sluice-broker`, "
+            "or name another address in SLUICE_BROKER"
+        )
+        self.address = address
+
+
+class TimedOut(Error):
+    """The time given was over before the answer came. Sending the request again is safe."""
+
+
+class JobFailed(Error):
+    """The job ended as `failed` or `cancelled` (or its result is gone)."""
+
+    def __init__(self, id: str, state: str, code: str = "", message: str = "") -> None:
+        super().__init__(f"job {id} is {state}" + (f": {code}: {message}" if code else ""))
+        self.id = id
+        self.state = state
+        self.code = code
+        self.message = message
+
+
+class Never(Error):
+    """Raised by a handler: the attempt failed and the job must not be tried again."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class RetryAfter(Error):
+    """Raised by a handler: the attempt failed; try again after so many seconds."""
+
+    def __init__(self, seconds: float, message: str = "", code: str = "retry_after") -> None:
+        super().__init__(message or f"again after {seconds} s")
+        self.seconds = seconds
+        self.code = code
+        self.message = message or f"again after {seconds} s"
