@@ -266,6 +266,16 @@ double index_score(const Job& job) {
   }
 }
 
+bool matches(const Filter& filter, const Job& job) {
+  const auto fits = [](const std::string& wanted, const std::string& value) {
+    return wanted.empty() || wanted == value;
+  };
+  const auto& tags = job.spec.tags;
+  return fits(filter.queue, job.spec.queue) && fits(filter.task, job.spec.task) &&
+         fits(filter.error_code, job.error_code) &&
+         (filter.tag.empty() || std::find(tags.begin(), tags.end(), filter.tag) != tags.end());
+}
+
 void append_ended(std::string& blob, const EndedRecord& record) {
   put_u64(blob, record.id.high);
   put_u64(blob, record.id.low);

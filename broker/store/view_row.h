@@ -30,6 +30,9 @@ using FieldPairs = std::vector<std::pair<std::string, std::string>>;
 // The place in its index: KEYS.md, "Scores".
 [[nodiscard]] double index_score(const Job& job);
 
+// Whether a job is meant by a filter's fields (its state comes from the index).
+[[nodiscard]] bool matches(const Filter& filter, const Job& job);
+
 // One record of `ended:<chunk>`, 32 bytes; and back, in order. A cut tail is left out.
 void append_ended(std::string& blob, const EndedRecord& record);
 [[nodiscard]] EndedRecord ended_record(const Job& job);

@@ -1,0 +1,274 @@
+#include <algorithm>
+
+#include "broker/store/keys.h"
+#include "broker/store/list_cursor.h"
+#include "broker/store/memory_store.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr std::size_t kEventsMax = 10'000;
+constexpr std::size_t kTrimMax = 200;  // removals per queue, state and call
+constexpr std::uint64_t kLogStep = 256;
+
+bool is_per_queue(JobState state) {
+  return state != JobState::pending && state != JobState::running;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- sorted sets
+
+void MemoryIndex::add(const std::string& member, double score) {
+  const auto [known, is_new] = scores_.try_emplace(member, score);
+  if (!is_new) {
+    if (known->second == score) return;
+    order_.erase({known->second, member});
+    known->second = score;
+  }
+  order_.emplace(score, member);
+}
+
+void MemoryIndex::remove(const std::string& member) {
+  const auto known = scores_.find(member);
+  if (known == scores_.end()) return;
+  order_.erase({known->second, member});
+  scores_.erase(known);
+}
+
+std::optional<double> MemoryIndex::score(const std::string& member) const {
+  const auto known = scores_.find(member);
+  if (known == scores_.end()) return std::nullopt;
+  return known->second;
+}
+
+// ---------------------------------------------------------------- the process
+
+void MemoryRedis::flush() {
+  MemoryRedis empty;
+  empty.run = run;
+  empty.durability = durability;
+  *this = std::move(empty);
+}
+
+void MemoryRedis::roll_back(const MemoryRedis& older) {
+  const std::uint64_t next_run = run + 1;
+  *this = older;
+  run = next_run;
+}
+
+// ---------------------------------------------------------------- take_over and commit
+
+TookOver MemoryRedis::take_over(const TakeOver& request, const std::string& owner) {
+  if (meta.exists && request.epoch <= meta.epoch) return {false, meta};
+  if (!meta.exists) {
+    meta = {};
+    if (!log.empty()) meta.last = log.rbegin()->first;
+  }
+  meta.exists = true;
+  meta.layout = keys::kLayout;
+  meta.epoch = request.epoch;
+  meta.owner = owner;
+  meta.last = std::max(meta.last, request.base);
+  return {true, meta};
+}
+
+CommitReply MemoryRedis::commit(const CommitRequest& request, const std::string& owner) {
+  const std::uint64_t n = request.entry->n;
+  if (!meta.exists || meta.epoch < request.epoch) return {n, CommitAnswer::rolled_back, 0};
+  if (meta.epoch > request.epoch || meta.owner != owner)
+    return {n, CommitAnswer::fenced, meta.epoch};
+  if (n <= meta.last) return {n, CommitAnswer::already, 0};
+  if (n > meta.last + 1) return {n, CommitAnswer::gap, meta.last};
+  log.emplace(n, request.entry);
+  meta.last = n;
+  return {n, CommitAnswer::ok, 0};
+}
+
+// ---------------------------------------------------------------- project
+
+std::optional<ProjectReply> MemoryRedis::project(const ProjectRequest& request,
+                                                 const std::string& owner) {
+  if (!meta.exists || meta.epoch < request.epoch) return std::nullopt;
+  if (meta.epoch > request.epoch || meta.owner != owner) return ProjectReply{.fenced = true};
+  for (const ViewRow& row : request.rows)
+    write_row(row);
+  for (const JobId& id : request.removed)
+    remove_job(id.str());
+  for (const NodeText& node : request.nodes) {
+    if (node.json.empty())
+      nodes.erase(node.node);
+    else
+      nodes[node.node] = node.json;
+  }
+  for (const std::string& event : request.events)
+    events.push_back(event);
+  while (events.size() > kEventsMax)
+    events.pop_front();
+  if (!request.ended_blob.empty()) ended[request.ended_chunk].append(request.ended_blob);
+  for (const std::uint64_t chunk : request.ended_drop)
+    ended.erase(chunk);
+
+  ProjectReply reply;
+  if (request.checkpoint) {
+    if (*request.checkpoint > meta.checkpoint) {
+      meta.checkpoint = *request.checkpoint;
+      finished_not_kept += request.finished_not_kept;
+    }
+    next_sequence = std::max(next_sequence, request.next_sequence);
+    view_lag_ms = request.view_lag_ms;
+    for (const QueueRecord& queue : request.queues)
+      queues[queue.name] = queue;
+    for (const std::string& queue : request.trim_queues)
+      reply.removed += trim_queue(queue, request);
+    if (!log.empty() && log.begin()->first + kLogStep <= meta.checkpoint)
+      log.erase(log.begin(), log.upper_bound(meta.checkpoint));
+  }
+  reply.checkpoint = meta.checkpoint;
+  return reply;
+}
+
+void MemoryRedis::write_row(const ViewRow& row) {
+  const std::string id = row.job.id().str();
+  const auto [place, is_new] = jobs.try_emplace(id);
+  Hash& hash = place->second;
+  if (!is_new && hash.batch > row.job.batch) return;
+  std::string index = keys::index_name(row.job.state, row.job.spec.queue);
+  FieldPairs fields = to_fields(row);
+  if (!is_new) {
+    if (std::string old = keys::index_name(hash.state, hash.queue); old != index)
+      indexes[old].remove(id);
+    if (keeps_old_payload(row) && !hash.fields.empty() && hash.fields.back().first == "payload")
+      fields.push_back(std::move(hash.fields.back()));
+  }
+  hash = {row.job.state, row.job.spec.queue, row.job.batch, std::move(fields)};
+  indexes[index].add(id, index_score(row.job));
+}
+
+void MemoryRedis::remove_job(const std::string& id) {
+  const auto place = jobs.find(id);
+  if (place == jobs.end()) return;
+  indexes[keys::index_name(place->second.state, place->second.queue)].remove(id);
+  jobs.erase(place);
+}
+
+std::uint64_t MemoryRedis::trim_queue(const std::string& queue, const ProjectRequest& request) {
+  std::uint64_t removed = 0;
+  for (const JobState state : {JobState::completed, JobState::failed, JobState::cancelled}) {
+    const auto found = indexes.find(keys::index_name(state, queue));
+    if (found == indexes.end()) continue;
+    const Retention& retention = request.retention;
+    removed += trim_index(found->second,
+                          state == JobState::failed ? retention.failed_keep_ms : retention.keep_ms,
+                          request);
+  }
+  return removed;
+}
+
+// Looks at the kTrimMax oldest: too old, or more than keep_count that may be counted (a score in
+// the future is a job whose result was asked to be kept).
+std::uint64_t MemoryRedis::trim_index(MemoryIndex& index,
+                                      std::int64_t keep_ms,
+                                      const ProjectRequest& request) {
+  const auto now = static_cast<double>(request.wall_ms);
+  const auto cutoff = static_cast<double>(request.wall_ms - keep_ms);
+  const std::size_t future = static_cast<std::size_t>(
+      std::distance(index.entries().upper_bound({now, std::string(kIdBytesMax, '\x7f')}),
+                    index.entries().end()));
+  const std::size_t counted = index.entries().size() - future;
+  const std::size_t excess =
+      counted > request.retention.keep_count ? counted - request.retention.keep_count : 0;
+  std::vector<std::string> doomed;
+  std::size_t rank = 0;
+  for (const auto& [score, id] : index.entries()) {
+    if (rank >= kTrimMax || (rank >= excess && score > cutoff)) break;
+    ++rank;
+    if (jobs.at(id).batch <= request.trim_before_batch) doomed.push_back(id);
+  }
+  for (const std::string& id : doomed) {
+    jobs.erase(id);
+    index.remove(id);
+  }
+  return doomed.size();
+}
+
+// ---------------------------------------------------------------- reads
+
+FetchedJobs MemoryRedis::fetch(const FetchJobs& request) const {
+  FetchedJobs fetched;
+  fetched.token = request.token;
+  for (const JobId& id : request.ids) {
+    const auto found = jobs.find(id.str());
+    if (found == jobs.end()) continue;
+    if (auto job = from_fields(id.view(), found->second.fields))
+      fetched.jobs.push_back(std::move(*job));
+  }
+  return fetched;
+}
+
+FetchedList MemoryRedis::list(const FetchList& request) const {
+  FetchedList fetched;
+  fetched.token = request.token;
+  fetched.batch = meta.checkpoint;
+  const Filter& filter = request.filter;
+  const auto after = filter.cursor.empty() ? ListCursor{} : parse_list_cursor(filter.cursor);
+  if (!after) {
+    fetched.error = Error{ErrorCode::bad_field, "cursor", "not a cursor of an earlier answer"};
+    return fetched;
+  }
+  const JobState state = filter.state.value_or(JobState::queued);
+  std::vector<std::string> names;
+  if (!is_per_queue(state))
+    names.emplace_back();
+  else if (!filter.queue.empty())
+    names.push_back(filter.queue);
+  else
+    for (const auto& [name, queue] : queues)
+      names.push_back(name);
+
+  std::size_t seen = 0;
+  ListCursor last;
+  for (const std::string& name : names) {
+    if (name < after->queue) continue;
+    const auto index = indexes.find(keys::index_name(state, name));
+    if (index == indexes.end()) continue;
+    const bool is_middle = !filter.cursor.empty() && name == after->queue;
+    const auto& entries = index->second.entries();
+    auto entry = is_middle ? entries.upper_bound({after->score, after->id}) : entries.begin();
+    for (; entry != entries.end(); ++entry) {
+      if (seen == filter.limit) {
+        fetched.cursor = to_text(last);
+        return fetched;
+      }
+      ++seen;
+      last = {name, entry->first, entry->second};
+      auto job = from_fields(entry->second, jobs.at(entry->second).fields);
+      if (!job || !matches(filter, *job)) continue;
+      job->spec.payload.clear();
+      job->result.clear();
+      fetched.jobs.push_back(std::move(*job));
+    }
+  }
+  return fetched;
+}
+
+// ---------------------------------------------------------------- audit
+
+std::string MemoryRedis::audit() const {
+  std::size_t entries = 0;
+  for (const auto& [name, index] : indexes)
+    entries += index.entries().size();
+  if (entries != jobs.size())
+    return std::to_string(jobs.size()) + " jobs, " + std::to_string(entries) + " index entries";
+  for (const auto& [id, hash] : jobs) {
+    const auto job = from_fields(id, hash.fields);
+    if (!job) return id + ": " + job.error().where + " " + job.error().detail;
+    const auto index = indexes.find(keys::index_name(job->state, job->spec.queue));
+    if (index == indexes.end() || index->second.score(id) != index_score(*job))
+      return id + ": not in the index of its state";
+  }
+  return {};
+}
+
+}  // namespace sluice

@@ -1,0 +1,123 @@
+#include "broker/store/memory_store.h"
+
+#include <algorithm>
+
+#include "broker/store/keys.h"
+#include "broker/store/replay.h"
+#include "common/check.h"
+
+namespace sluice {
+
+Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
+  if (!is_connected_)
+    return fail(ErrorCode::store_unavailable, "redis", "the connection is closed");
+  if (!refusing_.empty()) return fail(ErrorCode::store_unavailable, "redis", refusing_);
+  owner_ = std::move(owner);
+  MemoryRedis& redis = *redis_;
+  const auto took =
+      redis.take_over({.epoch = std::max(redis.meta.epoch + 1, epoch_min), .base = 0}, owner_);
+  CHECK(took.taken);
+  Opened opened;
+  opened.run_id = redis.run_id();
+  opened.durability = redis.durability;
+  opened.snapshot.epoch = took.meta.epoch;
+  opened.snapshot.last = took.meta.last;
+  opened.snapshot.checkpoint = took.meta.checkpoint;
+  opened.snapshot.next_sequence = redis.next_sequence;
+  for (auto entry = redis.log.upper_bound(took.meta.checkpoint); entry != redis.log.end(); ++entry)
+    opened.unprojected.push_back(entry->second);
+  for (const auto& [name, index] : redis.indexes) {
+    if (name != "pending" && name != "running" && !name.starts_with("queued:")) {
+      opened.snapshot.has_cold_jobs |= !index.entries().empty();
+      continue;
+    }
+    for (const auto& [score, id] : index.entries())
+      if (auto job = from_fields(id, redis.jobs.at(id).fields))
+        opened.snapshot.jobs.push_back(std::move(*job));
+  }
+  for (const auto& [name, queue] : redis.queues)
+    opened.snapshot.queues.push_back(queue);
+  for (const auto& [chunk, blob] : redis.ended)
+    read_ended(blob, opened.snapshot.ended);
+  if (!redis.ended.empty()) {
+    opened.ended_chunk_first = redis.ended.begin()->first;
+    opened.ended_chunk_next = redis.ended.rbegin()->first + 1;
+  }
+  const auto error = replay_log(opened, [&](const JobId& id) -> std::string {
+    const auto found = redis.jobs.find(id.str());
+    if (found == redis.jobs.end()) return {};
+    const auto job = from_fields(id.view(), found->second.fields);
+    return job ? job->spec.payload : std::string();
+  });
+  if (error) return tl::unexpected(*error);
+  say_health();
+  return opened;
+}
+
+void MemoryStore::send(StoreRequest request) {
+  if (!is_connected_) return;  // StoreDisconnected stands for its answer
+  if (is_held_ || !held_.empty())
+    held_.push_back(std::move(request));
+  else
+    replies_.push_back(run(request));
+}
+
+void MemoryStore::execute(bool loses_reply) {
+  if (held_.empty()) return;
+  StoreReply reply = run(held_.front());
+  held_.pop_front();
+  if (!loses_reply) replies_.push_back(std::move(reply));
+}
+
+void MemoryStore::receive(std::vector<StoreReply>& replies) {
+  for (StoreReply& reply : replies_)
+    replies.push_back(std::move(reply));
+  replies_.clear();
+}
+
+void MemoryStore::disconnect(std::string reason) {
+  if (!is_connected_) return;
+  is_connected_ = false;
+  held_.clear();
+  replies_.clear();
+  replies_.emplace_back(StoreDisconnected{std::move(reason)});
+}
+
+void MemoryStore::connect() {
+  if (is_connected_) return;
+  is_connected_ = true;
+  replies_.emplace_back(StoreConnected{redis_->run_id(), redis_->meta});
+}
+
+void MemoryStore::say_health() {
+  replies_.emplace_back(StoreHealth{redis_->is_full, redis_->durability, {}});
+}
+
+StoreReply MemoryStore::run(const StoreRequest& request) {
+  if (!refusing_.empty()) return refused(request, refusing_);
+  MemoryRedis& redis = *redis_;
+  if (const auto* commit = std::get_if<CommitRequest>(&request))
+    return redis.commit(*commit, owner_);
+  if (const auto* project = std::get_if<ProjectRequest>(&request)) {
+    const auto reply = redis.project(*project, owner_);
+    if (!reply) return refused(request, "the state is not ours");
+    return *reply;
+  }
+  if (const auto* jobs = std::get_if<FetchJobs>(&request)) return redis.fetch(*jobs);
+  if (const auto* list = std::get_if<FetchList>(&request)) return redis.list(*list);
+  return redis.take_over(std::get<TakeOver>(request), owner_);
+}
+
+StoreRefused MemoryStore::refused(const StoreRequest& request, std::string reason) {
+  using What = StoreRefused::What;
+  if (const auto* commit = std::get_if<CommitRequest>(&request))
+    return {What::commit, commit->entry->n, std::move(reason)};
+  if (const auto* jobs = std::get_if<FetchJobs>(&request))
+    return {What::fetch, jobs->token, std::move(reason)};
+  if (const auto* list = std::get_if<FetchList>(&request))
+    return {What::fetch, list->token, std::move(reason)};
+  const bool is_project = std::holds_alternative<ProjectRequest>(request);
+  return {is_project ? What::project : What::take_over, 0, std::move(reason)};
+}
+
+}  // namespace sluice

@@ -1,0 +1,71 @@
+#include "broker/store/replay.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "broker/store/log_entry.h"
+
+namespace sluice {
+
+namespace {
+
+void take_queue(std::vector<QueueRecord>& queues, QueueRecord&& queue) {
+  const auto found = std::find_if(queues.begin(), queues.end(), [&](const auto& known) {
+    return known.name == queue.name;
+  });
+  if (found == queues.end())
+    queues.push_back(std::move(queue));
+  else
+    *found = std::move(queue);
+}
+
+}  // namespace
+
+std::optional<Error> replay_log(Opened& opened,
+                                const std::function<std::string(const JobId&)>& read_payload) {
+  Snapshot& snapshot = opened.snapshot;
+  std::unordered_map<JobId, std::size_t> places;
+  for (std::size_t i = 0; i < snapshot.jobs.size(); ++i)
+    places.emplace(snapshot.jobs[i].id(), i);
+  std::vector<bool> is_removed(snapshot.jobs.size(), false);
+
+  for (const LogEntryPtr& entry : opened.unprojected) {
+    auto decoded = decode_entry(entry->blob);
+    if (!decoded) return decoded.error();
+    for (ViewRow& row : decoded->jobs) {
+      const auto [place, is_new] = places.try_emplace(row.job.id(), snapshot.jobs.size());
+      if (!row.has_payload)
+        row.job.spec.payload = is_new ? read_payload(row.job.id())
+                                      : std::move(snapshot.jobs[place->second].spec.payload);
+      if (is_new) {
+        snapshot.jobs.push_back(std::move(row.job));
+        is_removed.push_back(false);
+      } else if (snapshot.jobs[place->second].batch <= row.job.batch) {
+        snapshot.jobs[place->second] = std::move(row.job);
+        is_removed[place->second] = false;
+      } else {
+        // The view is ahead of this entry: a round that was broken off.
+        snapshot.jobs[place->second].spec.payload = std::move(row.job.spec.payload);
+      }
+    }
+    for (const JobId& id : decoded->removed)
+      if (const auto place = places.find(id); place != places.end())
+        is_removed[place->second] = true;
+    for (QueueRecord& queue : decoded->queues)
+      take_queue(snapshot.queues, std::move(queue));
+    snapshot.next_sequence = std::max(snapshot.next_sequence, decoded->next_sequence);
+  }
+
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < snapshot.jobs.size(); ++i) {
+    if (is_removed[i]) continue;
+    if (kept != i) snapshot.jobs[kept] = std::move(snapshot.jobs[i]);
+    ++kept;
+  }
+  snapshot.jobs.resize(kept);
+  return std::nullopt;
+}
+
+}  // namespace sluice
