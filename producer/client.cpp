@@ -1,1 +1,401 @@
-// (to come)
+#include "producer/client.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "common/protocol/msgpack.h"
+#include "producer/connection.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr std::int64_t kRetryPauseMs = 100;  // when the broker names no pause
+constexpr std::size_t kReadOverhead = 512;   // bytes of a job beside its payload, as a bound
+
+std::string chosen_address(std::string address) {
+  if (!address.empty()) return address;
+  const char* environment = std::getenv("SLUICE_BROKER");  // NOLINT(concurrency-mt-unsafe)
+  if (environment != nullptr && *environment != '\0') return environment;
+  return std::string(kDefaultBroker);
+}
+
+std::int64_t pause_ms(const ErrorReply& reply) {
+  return std::clamp<std::int64_t>(reply.retry_after_ms.value_or(kRetryPauseMs), 1, 5'000);
+}
+
+// Whether asking the same again soon is likely to help. A full queue or store is not such a case.
+bool is_passing(ErrorCode code) {
+  return code == ErrorCode::retry_later || code == ErrorCode::store_unavailable;
+}
+
+ClientError refusal(const ErrorReply& reply) {
+  return {ClientFailure::refused, reply.error, reply.retryable};
+}
+
+ClientError unexpected(std::string_view wanted) {
+  return {ClientFailure::unexpected,
+          {ErrorCode::unsupported_version,
+           "",
+           "the broker answered something else than " + std::string(wanted) +
+               ": is it of another version?"},
+          false};
+}
+
+void give_id(JobSpec& job) {
+  if (job.id.empty()) job.id = new_job_id();
+}
+
+}  // namespace
+
+std::string ClientError::message() const {
+  if (failure == ClientFailure::unreachable || error.where.empty()) return error.detail;
+  return error.where + ": " + error.detail;
+}
+
+JobId new_job_id() {
+  using namespace std::chrono;
+  thread_local std::random_device device;
+  std::array<std::uint8_t, 10> random{};
+  for (std::size_t i = 0; i < random.size(); i += 4) {
+    const std::uint32_t word = device();
+    for (std::size_t j = i; j < std::min(i + 4, random.size()); ++j)
+      random[j] = static_cast<std::uint8_t>(word >> (8 * (j - i)));
+  }
+  const auto wall = duration_cast<milliseconds>(system_clock::now().time_since_epoch());
+  return JobId(make_uuid_v7(wall.count(), random));
+}
+
+Client::Client(ClientOptions options) : options_(std::move(options)) {
+  options_.broker = chosen_address(std::move(options_.broker));
+  connection_ = std::make_unique<Connection>(options_.broker);
+}
+
+Client::~Client() = default;
+
+const std::string& Client::address() const {
+  return options_.broker;
+}
+
+ClientError Client::no_answer() const {
+  std::string detail;
+  if (!connection_->refusal().empty()) {
+    detail = "no broker at " + options_.broker + ": " + connection_->refusal();
+  } else if (connection_->is_up()) {
+    detail = "the broker at " + options_.broker + " did not answer within " +
+             std::to_string(options_.timeout_ms) + " ms; ask again, or look at its log";
+  } else {
+    detail = std::string(connection_->was_up() ? "the broker at " : "no broker answers at ") +
+             options_.broker + (connection_->was_up() ? " went away" : "") +
+             "; start one with `sluice-broker`, or name another with --broker or SLUICE_BROKER";
+  }
+  return {ClientFailure::unreachable,
+          {ErrorCode::store_unavailable, options_.broker, std::move(detail)},
+          true};
+}
+
+// One request, one closing answer. Refusals that pass are asked again while time is left.
+Answer<ReplyBody> Client::call_any(const RequestBody& body) {
+  const std::int64_t deadline_ms = steady_ms() + options_.timeout_ms;
+  std::uint64_t number = connection_->post(body);
+  for (;;) {
+    auto answer = connection_->receive(deadline_ms, options_.timeout_ms);
+    if (!answer) {
+      connection_->forget(number);
+      return tl::unexpected(no_answer());
+    }
+    if (answer->number != number || !answer->is_closing) continue;
+    const auto* error = std::get_if<ErrorReply>(&answer->body);
+    if (error == nullptr) return std::move(answer->body);
+    const std::int64_t pause = pause_ms(*error);
+    if (!is_passing(error->error.code) || steady_ms() + pause >= deadline_ms)
+      return tl::unexpected(refusal(*error));
+    std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+    number = connection_->post(body);
+  }
+}
+
+template <typename T>
+Answer<T> Client::call(const RequestBody& body) {
+  auto answer = call_any(body);
+  if (!answer) return tl::unexpected(std::move(answer.error()));
+  if (auto* wanted = std::get_if<T>(&*answer)) return std::move(*wanted);
+  return tl::unexpected(unexpected("was asked"));
+}
+
+Answer<SubmitResult> Client::submit(JobSpec job) {
+  std::vector<JobSpec> jobs;
+  jobs.push_back(std::move(job));
+  auto answer = submit(std::move(jobs));
+  if (!answer) return tl::unexpected(std::move(answer.error()));
+  if (answer->results.size() != 1) return tl::unexpected(unexpected("one result for one job"));
+  return std::move(answer->results.front());
+}
+
+Answer<Submitted> Client::submit(std::vector<JobSpec> jobs) {
+  Submit submit;
+  submit.jobs.reserve(jobs.size());
+  for (JobSpec& job : jobs) {
+    give_id(job);
+    submit.jobs.emplace_back(std::move(job));
+  }
+  return call<Submitted>(submit);
+}
+
+Answer<std::vector<JobView>> Client::get(const std::vector<JobId>& ids) {
+  std::unordered_map<JobId, JobView> found;
+  std::vector<JobId> open = ids;
+  while (!open.empty()) {
+    const std::size_t count = std::min(open.size(), kIdsPerRequestMax);
+    const auto page_end = open.begin() + static_cast<std::ptrdiff_t>(count);
+    auto answer = call<Jobs>(Get{{open.begin(), page_end}});
+    if (!answer) return tl::unexpected(std::move(answer.error()));
+    if (answer->jobs.empty()) return tl::unexpected(unexpected("at least one job"));
+    for (JobView& job : answer->jobs)
+      found.insert_or_assign(job.id, std::move(job));
+    open.erase(open.begin(), page_end);
+    open.insert(open.begin(), answer->more.begin(), answer->more.end());
+  }
+  std::vector<JobView> jobs;
+  jobs.reserve(ids.size());
+  for (const JobId& id : ids) {
+    const auto job = found.find(id);
+    if (job == found.end()) return tl::unexpected(unexpected("every job"));
+    jobs.push_back(job->second);
+  }
+  return jobs;
+}
+
+namespace {
+
+// What one `wait` (of at most kIdsPerRequestMax ids) still has to bring.
+struct WaitState {
+  std::vector<JobId> open;
+  std::vector<JobView> ended;
+
+  bool take(JobView view) {
+    const auto at = std::find(open.begin(), open.end(), view.id);
+    if (at == open.end()) return false;
+    open.erase(at);
+    ended.push_back(std::move(view));
+    return true;
+  }
+};
+
+}  // namespace
+
+Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
+                                std::int64_t wait_ms,
+                                const std::function<void(const JobView&)>& on_end) {
+  WaitState state{ids, {}};
+  const std::int64_t deadline_ms = steady_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
+  const auto take = [&](std::vector<JobView>& jobs) {
+    for (JobView& job : jobs)
+      if (state.take(std::move(job)) && on_end) on_end(state.ended.back());
+  };
+  std::vector<JobId> more;
+  while (!state.open.empty()) {
+    const std::int64_t left_ms = std::max<std::int64_t>(0, deadline_ms - steady_ms());
+    const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);
+    Wait request;
+    request.ids.assign(state.open.begin(), state.open.begin() + static_cast<std::ptrdiff_t>(count));
+    request.timeout_ms = left_ms;
+    const std::uint64_t number = connection_->post(request);
+    bool is_open = true;
+    while (is_open) {
+      auto answer = connection_->receive(deadline_ms + options_.timeout_ms, options_.timeout_ms);
+      if (!answer) {
+        connection_->forget(number);
+        return tl::unexpected(no_answer());
+      }
+      if (answer->number != number) continue;
+      is_open = !answer->is_closing;
+      if (auto* finished = std::get_if<Finished>(&answer->body)) {
+        take(finished->jobs);
+        more.insert(more.end(), finished->more.begin(), finished->more.end());
+      } else if (auto* waited = std::get_if<Waited>(&answer->body)) {
+        take(waited->jobs);
+        more.insert(more.end(), waited->more.begin(), waited->more.end());
+      } else if (const auto* error = std::get_if<ErrorReply>(&answer->body)) {
+        if (!is_passing(error->error.code) || left_ms == 0) return tl::unexpected(refusal(*error));
+        std::this_thread::sleep_for(std::chrono::milliseconds(std::min(pause_ms(*error), left_ms)));
+      } else {
+        return tl::unexpected(unexpected("was asked"));
+      }
+    }
+    if (!more.empty()) {
+      auto rest = get(std::exchange(more, {}));
+      if (!rest) return tl::unexpected(std::move(rest.error()));
+      take(*rest);
+    }
+    if (steady_ms() >= deadline_ms) break;
+  }
+  return WaitResult{std::move(state.ended), std::move(state.open)};
+}
+
+Answer<TargetsDone> Client::cancel(Targets targets, std::string reason) {
+  return call<TargetsDone>(Cancel{std::move(targets), std::move(reason)});
+}
+
+Answer<TargetsDone> Client::retry(Targets targets) {
+  return call<TargetsDone>(Retry{std::move(targets)});
+}
+
+Answer<TargetsDone> Client::remove(Targets targets) {
+  return call<TargetsDone>(Delete{std::move(targets)});
+}
+
+Answer<Listed> Client::list(Filter filter) {
+  return call<Listed>(List{std::move(filter)});
+}
+
+Answer<QueuesInfo> Client::queues() {
+  return call<QueuesInfo>(Queues{});
+}
+
+Answer<WorkersInfo> Client::workers() {
+  return call<WorkersInfo>(Workers{});
+}
+
+Answer<StatsInfo> Client::stats() {
+  return call<StatsInfo>(Stats{});
+}
+
+Answer<Done> Client::pause(std::string queue) {
+  return call<Done>(Pause{std::move(queue)});
+}
+
+Answer<Done> Client::resume(std::string queue) {
+  return call<Done>(Resume{std::move(queue)});
+}
+
+Answer<Done> Client::purge(std::string queue) {
+  return call<Done>(Purge{std::move(queue)});
+}
+
+Answer<Done> Client::drain(std::string node) {
+  return call<Done>(Drain{std::move(node)});
+}
+
+Answer<Done> Client::set_concurrency(std::string node, std::uint32_t concurrency) {
+  return call<Done>(SetConcurrency{std::move(node), concurrency});
+}
+
+Answer<Pong> Client::ping() {
+  return call<Pong>(Ping{});
+}
+
+Answer<SubmitResult> Client::queue_analysis(std::string_view ticker,
+                                            std::string_view trade_date,
+                                            Priority priority) {
+  JobSpec job;
+  job.task = "analysis";
+  job.queue = "analysis";
+  job.priority = priority;
+  job.tags = {std::string(ticker), std::string(trade_date)};
+  msgpack::Writer payload(job.payload);
+  payload.map(2);
+  payload.str("ticker");
+  payload.str(ticker);
+  payload.str("trade_date");
+  payload.str(trade_date);
+  return submit(std::move(job));
+}
+
+// ---------------------------------------------------------------- BulkSubmit
+
+BulkSubmit::BulkSubmit(Client& client, OnResult on_result)
+    : client_(client), on_result_(std::move(on_result)) {}
+
+Answer<void> BulkSubmit::add(JobSpec job) {
+  give_id(job);
+  const std::size_t bytes = job.payload.size() + kReadOverhead + job.tags.size() * kTagBytesMax +
+                            job.headers.size() * (kHeaderNameBytesMax + kHeaderValueBytesMax);
+  const bool is_full =
+      next_.jobs.size() == kJobsPerSubmitMax || next_.bytes + bytes > kMessageBytesMax - 65'536;
+  if (is_full) {
+    post(std::exchange(next_, {}));
+    if (auto done = read_until_open_at_most(client_.options_.batches_in_flight - 1); !done)
+      return done;
+  }
+  next_.bytes += bytes;
+  next_.jobs.push_back(std::move(job));
+  next_.indexes.push_back(count_++);
+  return {};
+}
+
+Answer<void> BulkSubmit::finish() {
+  if (!next_.jobs.empty()) post(std::exchange(next_, {}));
+  return read_until_open_at_most(0);
+}
+
+void BulkSubmit::post(Batch batch) {
+  Submit submit;
+  submit.jobs.assign(batch.jobs.begin(), batch.jobs.end());
+  in_flight_.emplace(client_.connection_->post(submit), std::move(batch));
+}
+
+Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
+  while (in_flight_.size() + again_.size() > count) {
+    const std::int64_t now_ms = steady_ms();
+    const bool is_pausing = !again_.empty() && now_ms < again_ms_;
+    if (!again_.empty() && !is_pausing)
+      for (Batch& batch : std::exchange(again_, {}))
+        post(std::move(batch));
+    const std::int64_t timeout_ms = client_.options_.timeout_ms;
+    const std::int64_t deadline_ms = is_pausing ? again_ms_ : now_ms + timeout_ms;
+    auto answer = client_.connection_->receive(deadline_ms, timeout_ms);
+    if (answer) {
+      if (auto taken = take(answer->number, answer->body); !taken) return taken;
+    } else if (!is_pausing) {
+      return tl::unexpected(client_.no_answer());
+    }
+  }
+  return {};
+}
+
+void BulkSubmit::pause_before_resend(std::optional<std::int64_t> retry_after_ms) {
+  ErrorReply reply;
+  reply.retry_after_ms = retry_after_ms;
+  again_ms_ = steady_ms() + pause_ms(reply);
+}
+
+Answer<void> BulkSubmit::take(std::uint64_t number, ReplyBody& body) {
+  const auto found = in_flight_.find(number);
+  if (found == in_flight_.end()) return {};
+  Batch batch = std::move(found->second);
+  in_flight_.erase(found);
+  if (const auto* error = std::get_if<ErrorReply>(&body)) {
+    if (!is_passing(error->error.code)) return tl::unexpected(refusal(*error));
+    pause_before_resend(error->retry_after_ms);
+    again_.push_back(std::move(batch));
+    return {};
+  }
+  const auto* submitted = std::get_if<Submitted>(&body);
+  if (submitted == nullptr || submitted->results.size() != batch.jobs.size())
+    return tl::unexpected(unexpected("one result for each job"));
+  Batch later;
+  for (std::size_t i = 0; i < batch.jobs.size(); ++i) {
+    const SubmitResult& result = submitted->results[i];
+    const bool is_later =
+        result.status == SubmitStatus::rejected && result.error && is_passing(result.error->code);
+    if (is_later) {
+      later.jobs.push_back(std::move(batch.jobs[i]));
+      later.indexes.push_back(batch.indexes[i]);
+    } else if (on_result_) {
+      on_result_(batch.indexes[i], result);
+    }
+  }
+  if (!later.jobs.empty()) {
+    pause_before_resend(std::nullopt);
+    again_.push_back(std::move(later));
+  }
+  return {};
+}
+
+}  // namespace sluice

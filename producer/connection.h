@@ -1,0 +1,55 @@
+// The one connection of a client to its broker: a DEALER, its monitor, and the requests that have
+// no closing answer yet. A request goes out as soon as the connection stands; when the connection
+// breaks, everything unanswered goes out again on the next one (resending is safe, PROTOCOL.md).
+// Not thread-safe. Errors of libzmq are thrown as std::runtime_error by the constructor only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/protocol/messages.h"
+
+namespace sluice {
+
+class Connection {
+ public:
+  // Does not wait for the broker. Throws std::runtime_error when `address` is no ZeroMQ address.
+  explicit Connection(const std::string& address);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Takes a request; it is sent by the next receive(). Returns its number.
+  std::uint64_t post(const RequestBody& body);
+  // No longer waits for this answer; one that comes later is dropped.
+  void forget(std::uint64_t number);
+
+  struct Answer {
+    std::uint64_t number = 0;
+    ReplyBody body;
+    bool is_closing = true;  // the request is forgotten
+  };
+
+  // Sends what waits and returns the next answer to a request that was not forgotten; nothing when
+  // `deadline_ms` (steady clock) has come, or when the connection was down for `down_ms_max` of the
+  // time spent here.
+  std::optional<Answer> receive(std::int64_t deadline_ms, std::int64_t down_ms_max);
+
+  [[nodiscard]] bool is_up() const;
+  // Whether it ever stood.
+  [[nodiscard]] bool was_up() const;
+  // Why the last handshake was refused, in words; empty when none was.
+  [[nodiscard]] const std::string& refusal() const;
+  [[nodiscard]] std::size_t open_count() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Milliseconds of the steady clock.
+[[nodiscard]] std::int64_t steady_ms();
+
+}  // namespace sluice
