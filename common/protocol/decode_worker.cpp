@@ -1,0 +1,178 @@
+// Worker -> broker, read.
+#include <utility>
+
+#include "common/protocol/codec.h"
+#include "common/protocol/wire_in.h"
+#include "common/protocol/words.h"
+
+namespace sluice {
+
+namespace {
+
+using wire::In;
+
+template <typename OnKey>
+bool read_top(In& in, OnKey&& on_key) {
+  return in.fields(
+      [&](std::string_view key) { return wire::is_envelope_key(key) ? in.skip() : on_key(key); });
+}
+
+// The keys `id`, `epoch` and `attempt`, by which every message names an attempt.
+template <typename Named>
+bool read_attempt_field(In& in, std::string_view key, Named& named) {
+  if (key == "id") return in.job_id(named.id);
+  if (key == "epoch") return in.number(named.fence.epoch);
+  if (key == "attempt") return in.number(named.fence.attempt, 1U, UINT32_MAX);
+  return in.skip();
+}
+
+template <typename Named>
+bool check_attempt(In& in, const Named& named) {
+  if (named.id.empty()) return in.missing("id");
+  if (named.fence.epoch == 0) return in.missing("epoch");
+  return named.fence.attempt != 0 || in.missing("attempt");
+}
+
+bool check_node(In& in, const std::string& node) {
+  return !node.empty() || in.missing("node");
+}
+
+bool read_held(In& in, HeldAttempt& held) {
+  const bool ok = in.fields([&](std::string_view key) {
+    if (key == "phase")
+      return in.word(held.phase, parse_phase, "must be waiting, running or finished");
+    return read_attempt_field(in, key, held);
+  });
+  return ok && check_attempt(in, held);
+}
+
+bool read_names(In& in, std::vector<std::string>& out, std::size_t max) {
+  return in.list(out, 0, max, [&](std::string& name) { return in.name(name); });
+}
+
+bool read_status_field(In& in, std::string_view key, Status& status) {
+  if (key == "node") return in.node_id(status.node);
+  if (key == "replaces") return in.peek_text() == "" ? in.skip() : in.node_id(status.replaces);
+  if (key == "seq") return in.number(status.seq);
+  if (key == "concurrency") return in.number(status.concurrency, 1U, kConcurrencyMax);
+  if (key == "tasks") return read_names(in, status.tasks, kTasksPerNodeMax);
+  if (key == "queues") return read_names(in, status.queues, kQueuesPerNodeMax);
+  if (key == "labels") return in.headers(status.labels, kLabelsPerNodeMax);
+  if (key == "draining") return in.boolean(status.draining);
+  if (key == "version") return in.text(status.version, kNameBytesMax);
+  if (key == "held")
+    return in.list(status.held, 0, kHeldMax, [&](HeldAttempt& held) {
+      return read_held(in, held);
+    });
+  if (key == "seen") return in.seen(status.seen);
+  return in.skip();
+}
+
+bool read(In& in, Status& body) {
+  return read_top(in, [&](std::string_view key) { return read_status_field(in, key, body); }) &&
+         check_node(in, body.node);
+}
+
+bool read_error(In& in, AttemptResult& result) {
+  return in.fields([&](std::string_view key) {
+    if (key == "code") return in.text(result.error_code, kErrorCodeBytesMax, 1);
+    if (key == "message") return in.text(result.error, kErrorTextBytesMax);
+    if (key == "retryable") return in.boolean(result.retryable);
+    if (key == "retry_after_ms")
+      return in.number(result.retry_after_ms.emplace(), std::int64_t{0}, kTenYearsMs);
+    return in.skip();
+  });
+}
+
+bool read_usage(In& in, Usage& usage) {
+  return in.fields([&](std::string_view key) {
+    if (key == "cpu_ms") return in.number(usage.cpu_ms);
+    if (key == "rss_bytes_max") return in.number(usage.rss_bytes_max);
+    return in.skip();
+  });
+}
+
+bool read_result(In& in, AttemptResult& result) {
+  bool has_outcome = false;
+  bool has_error = false;
+  const bool ok = in.fields([&](std::string_view key) {
+    if (key == "outcome") {
+      has_outcome = true;
+      return in.word(result.outcome,
+                     parse_outcome,
+                     "must be completed, failed, cancelled or handed_back");
+    }
+    if (key == "result") return in.bytes(result.result, kResultBytesMax);
+    if (key == "error") {
+      has_error = true;
+      return read_error(in, result);
+    }
+    if (key == "usage") return read_usage(in, result.usage);
+    return read_attempt_field(in, key, result);
+  });
+  if (!ok || !check_attempt(in, result)) return false;
+  if (!has_outcome) return in.missing("outcome");
+  if (!result.result.empty() && result.outcome != Outcome::completed)
+    return in.bad("has a result, which only `completed` may bring");
+  if (has_error && result.outcome != Outcome::failed)
+    return in.bad("has an error, which only `failed` may bring");
+  if (result.outcome == Outcome::failed && result.error_code.empty()) result.error_code = "failed";
+  return true;
+}
+
+bool read(In& in, Results& body) {
+  const bool ok = read_top(in, [&](std::string_view key) {
+    if (key == "node") return in.node_id(body.node);
+    if (key == "results")
+      return in.list(body.results, 1, kJobsPerSubmitMax, [&](AttemptResult& result) {
+        return read_result(in, result);
+      });
+    return in.skip();
+  });
+  return ok && check_node(in, body.node) && (!body.results.empty() || in.missing("results"));
+}
+
+bool read(In& in, Progress& body) {
+  const bool ok = read_top(in, [&](std::string_view key) {
+    if (key == "node") return in.node_id(body.node);
+    if (key == "percent") return in.number(body.percent, 0U, kPercentMax);
+    if (key == "message") return in.text(body.message, kProgressTextBytesMax);
+    if (key == "checkpoint") return in.bytes(body.checkpoint.emplace(), kCheckpointBytesMax);
+    if (key == "checkpoint_n") return in.number(body.checkpoint_n);
+    return read_attempt_field(in, key, body);
+  });
+  if (!ok || !check_node(in, body.node) || !check_attempt(in, body)) return false;
+  return !body.checkpoint || body.checkpoint_n > 0 || in.missing("checkpoint_n");
+}
+
+bool read(In& in, Goodbye& body) {
+  const bool ok = read_top(in, [&](std::string_view key) {
+    return key == "node" ? in.node_id(body.node) : in.skip();
+  });
+  return ok && check_node(in, body.node);
+}
+
+}  // namespace
+
+Result<WorkerMessage> decode_worker_message(std::string_view frame) {
+  wire::Envelope envelope;
+  if (auto error = wire::open_frame(frame, envelope)) return tl::unexpected(std::move(*error));
+  In in(frame);
+  WorkerMessage message;
+  bool ok = false;
+  if (envelope.op == "status") {
+    ok = read(in, message.emplace<Status>());
+  } else if (envelope.op == "result") {
+    ok = read(in, message.emplace<Results>());
+  } else if (envelope.op == "progress") {
+    ok = read(in, message.emplace<Progress>());
+  } else if (envelope.op == "goodbye") {
+    ok = read(in, message.emplace<Goodbye>());
+  } else {
+    return fail(ErrorCode::unknown_op, "op", "is no message of a worker that this broker knows");
+  }
+  if (!ok) return tl::unexpected(in.take_error());
+  return message;
+}
+
+}  // namespace sluice
