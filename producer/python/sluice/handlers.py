@@ -1,0 +1,319 @@
+"""Runs handlers: on pool threads, or one child process per attempt. Never on the socket's thread."""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import signal
+import socket
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Union
+
+from . import core, wire
+from .core import Ended, Key
+from .errors import Never, RetryAfter
+from .spawner import Spawner, SpawnerGone, read_frame, write_frame
+
+Handler = Callable[["Task"], Any]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A task that the worker offers."""
+
+    handler: Handler
+    processes: bool = False
+    kill_grace: float = 2.0
+
+
+class Task:
+    """What a handler sees of its attempt. One thread uses it: the handler's."""
+
+    def __init__(
+        self,
+        job: dict[str, Any],
+        deadline: Optional[float],
+        stop: Callable[[Optional[float]], bool],
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.id: str = job["id"]
+        self.task: str = job["task"]
+        self.queue: str = job.get("queue", "default")
+        self.attempt: int = job["attempt"]
+        self.fence: tuple[int, int] = (job["epoch"], job["attempt"])  # grows; handlers may order it
+        self.retry_count: int = job.get("retry_count", 0)
+        self.max_retries: int = job.get("max_retries", 0)
+        self.headers: dict[str, str] = job.get("headers") or {}
+        self.content_type: str = job.get("content_type", wire.MSGPACK)
+        self.raw: bytes = job.get("payload", b"")
+        self.payload: Any = wire.decode_value(self.raw, self.content_type)
+        # time.monotonic() at which the attempt is stopped; None without a time-out.
+        self.deadline = deadline
+        # What an earlier attempt saved last, as it was given; None at first.
+        self.checkpoint: Any = wire.decode_value(job.get("checkpoint", b""), wire.MSGPACK)
+        self._stop = stop
+        self._report = report
+
+    @property
+    def stop_requested(self) -> bool:
+        """True when the job was cancelled, its time is over, or the node leaves: return soon."""
+        return self._stop(0)
+
+    def wait_for_stop(self, seconds: Optional[float] = None) -> bool:
+        """Sleeps, but not past a stop; True when one was asked for."""
+        return self._stop(seconds)
+
+    def progress(self, percent: int, text: str = "", checkpoint: Any = None) -> None:
+        """Tells who watches; a checkpoint (at most 4 KiB) comes with the next attempt."""
+        report: dict[str, Any] = {"percent": int(percent), "text": str(text)}
+        if checkpoint is not None:
+            data = wire.encode_value(checkpoint, wire.MSGPACK)
+            if len(data) > wire.CHECKPOINT_BYTES_MAX:
+                raise ValueError(f"a checkpoint of {len(data)} bytes; allowed are 4096")
+            report["checkpoint"] = data
+        self._report(report)
+
+
+def call(handler: Handler, task: Task) -> Ended:
+    """Runs the handler; every way to leave it is an outcome."""
+    try:
+        value = handler(task)
+        kind = task.content_type if task.content_type in (wire.JSON, wire.MSGPACK) else wire.MSGPACK
+        if isinstance(value, bytes) and task.content_type not in (wire.JSON, wire.MSGPACK):
+            return Ended("completed", value)
+        return Ended("completed", wire.encode_value(value, kind))
+    except Never as error:
+        return Ended("failed", code=error.code, message=error.message, retryable=False)
+    except RetryAfter as error:
+        after_ms = max(0, round(error.seconds * 1000))
+        return Ended("failed", code=error.code, message=error.message, retry_after_ms=after_ms)
+    except BaseException as error:  # SystemExit of a handler must not end the node
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
+        return Ended("failed", code=type(error).__name__, message=text)
+
+
+@dataclass(frozen=True)
+class Done:
+    key: Key
+    ended: Ended
+
+
+@dataclass(frozen=True)
+class Reported:
+    key: Key
+    percent: int
+    text: str
+    checkpoint: Optional[bytes]
+
+
+@dataclass(frozen=True)
+class Broken:
+    detail: str
+
+
+Event = Union[Done, Reported, Broken]
+
+
+class _Attempt:
+    def __init__(self, key: Key, job: dict[str, Any], deadline: Optional[float], offer: Offer) -> None:
+        self.key = key
+        self.job = job
+        self.deadline = deadline
+        self.offer = offer
+        self.stop = threading.Event()
+        self.reason = ""
+        self.kill_at_ms = core.NEVER
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._was_signalled = 0
+
+    def set_pid(self, pid: int) -> None:
+        """0 = gone. A signal that came before the pid is delivered now."""
+        with self._lock:
+            self._pid = pid
+            if pid and self._was_signalled:
+                self._kill(self._was_signalled)
+
+    def signal(self, number: int) -> None:
+        with self._lock:
+            self._was_signalled = number
+            if self._pid:
+                self._kill(number)
+
+    def _kill(self, number: int) -> None:
+        try:
+            if number == signal.SIGKILL:
+                os.killpg(self._pid, number)
+            else:
+                os.kill(self._pid, number)  # the handler alone: it knows what it started
+        except ProcessLookupError:
+            pass
+
+
+class Handlers:
+    """The pool. start, stop, tick and close belong to the socket's thread; events come through
+    `emit`, which any thread may call."""
+
+    def __init__(
+        self,
+        offers: dict[str, Offer],
+        emit: Callable[[Event], None],
+        spawner: Optional[Spawner] = None,
+    ) -> None:
+        self._offers = offers
+        self._emit = emit
+        self._spawner = spawner
+        self._attempts: dict[Key, _Attempt] = {}
+        self._work: "queue.SimpleQueue[_Attempt]" = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+
+    @property
+    def running_count(self) -> int:
+        return len(self._attempts)
+
+    def start(self, key: Key, job: dict[str, Any], deadline: Optional[float]) -> None:
+        offer = self._offers.get(str(job.get("task")))
+        if offer is None:
+            text = f"this worker has no task {job.get('task')!r}"
+            self._emit(Done(key, Ended("failed", code="unknown_task", message=text, retryable=False)))
+            return
+        attempt = self._attempts[key] = _Attempt(key, job, deadline, offer)
+        with self._lock:
+            is_new_needed = self._idle == 0
+            self._idle += 0 if is_new_needed else -1
+        self._work.put(attempt)
+        if is_new_needed:
+            threading.Thread(target=self._serve, name="sluice-handler", daemon=True).start()
+
+    def stop(self, key: Key, reason: str, now_ms: float) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return
+        is_first = not attempt.reason
+        if is_first or reason == core.DROPPED:
+            attempt.reason = reason
+        if is_first:
+            attempt.stop.set()
+            if attempt.offer.processes:
+                attempt.kill_at_ms = now_ms + attempt.offer.kill_grace * 1000
+                attempt.signal(signal.SIGTERM)
+
+    def ended(self, key: Key) -> None:
+        """Its Done was taken."""
+        self._attempts.pop(key, None)
+
+    def next_deadline(self) -> float:
+        return min((a.kill_at_ms for a in self._attempts.values()), default=core.NEVER)
+
+    def tick(self, now_ms: float) -> None:
+        for attempt in self._attempts.values():
+            if attempt.kill_at_ms <= now_ms:
+                attempt.kill_at_ms = core.NEVER
+                attempt.signal(signal.SIGKILL)
+
+    def close(self) -> bool:
+        """Kills every process. False when handler threads still run: leave by os._exit."""
+        if self._spawner:
+            self._spawner.close()
+        return not any(not a.offer.processes for a in self._attempts.values())
+
+    # ------------------------------------------------------------ on pool threads
+
+    def _serve(self) -> None:
+        while True:
+            attempt = self._work.get()
+            run = self._run_process if attempt.offer.processes else self._run_thread
+            try:
+                ended = run(attempt)
+            except SpawnerGone as error:
+                self._emit(Broken(str(error)))
+                ended = Ended("handed_back")
+            except OSError as error:
+                ended = Ended("failed", code="cannot_start", message=str(error))
+            with self._lock:
+                self._idle += 1
+            self._emit(Done(attempt.key, _by_reason(ended, attempt.reason)))
+
+    def _run_thread(self, attempt: _Attempt) -> Ended:
+        def stop(seconds: Optional[float]) -> bool:
+            return attempt.stop.is_set() if seconds == 0 else attempt.stop.wait(seconds)
+
+        begun = time.thread_time()
+        task = Task(attempt.job, attempt.deadline, stop, lambda r: self._report(attempt, r))
+        ended = call(attempt.offer.handler, task)
+        ended.cpu_ms = round((time.thread_time() - begun) * 1000)
+        return ended
+
+    def _report(self, attempt: _Attempt, report: dict[str, Any]) -> None:
+        checkpoint = report.get("checkpoint")
+        self._emit(Reported(attempt.key, report["percent"], report["text"], checkpoint))
+
+    def _run_process(self, attempt: _Attempt) -> Ended:
+        assert self._spawner is not None
+        pid, sock = self._spawner.fork()
+        attempt.set_pid(pid)
+        last: Optional[dict[str, Any]] = None
+        try:
+            with sock:
+                try:
+                    write_frame(sock, {"job": attempt.job, "deadline": attempt.deadline})
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # it died at once; the exit status says how
+                while (frame := read_frame(sock)) is not None:
+                    if "outcome" in frame:
+                        last = frame
+                        break
+                    self._report(attempt, frame)
+        finally:
+            attempt.set_pid(0)
+            status = self._spawner.reap(pid)
+        return Ended(**last) if last else _crashed(status)
+
+
+def _by_reason(ended: Ended, reason: str) -> Ended:
+    """After a stop it is the reason that counts, not what a half-done handler returned."""
+    if reason == core.CANCEL:
+        return Ended("cancelled", cpu_ms=ended.cpu_ms)
+    if reason == core.TIMED_OUT:
+        return Ended("failed", code="timeout", message="the attempt's time is over")
+    if reason == core.HAND_BACK:
+        return Ended("handed_back", cpu_ms=ended.cpu_ms)
+    return ended
+
+
+def _crashed(status: int) -> Ended:
+    code = os.waitstatus_to_exitcode(status)
+    how = f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}"
+    return Ended("failed", code="crashed", message=f"the handler's process {how}")
+
+
+# ---------------------------------------------------------------- in the child process
+
+
+def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
+    """What a forked child does with its socket: one job."""
+
+    def run(sock: socket.socket) -> None:
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        order = read_frame(sock)
+        if order is None:
+            return
+        job = order["job"]
+
+        def wait(seconds: Optional[float]) -> bool:
+            return stop.is_set() if seconds == 0 else stop.wait(seconds)
+
+        task = Task(job, order["deadline"], wait, lambda report: write_frame(sock, report))
+        ended = call(offers[job["task"]].handler, task)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        ended.cpu_ms = round((used.ru_utime + used.ru_stime) * 1000)
+        ended.rss_bytes_max = used.ru_maxrss * 1024
+        write_frame(sock, vars(ended))
+
+    return run

@@ -1,0 +1,250 @@
+"""A worker node: `Worker`. One thread owns the socket and decides; handlers run elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any, Callable, Mapping, Optional, Sequence, TypeVar
+
+import zmq
+
+from . import wire
+from .core import NEVER, Output, WorkerCore
+from .handlers import Broken, Done, Event, Handler, Handlers, Offer, Reported, child_main
+from .spawner import Spawner
+
+log = logging.getLogger("sluice")
+H = TypeVar("H", bound=Handler)
+VERSION = "python-0.1.0"
+
+
+def now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+class Worker:
+    """Offers tasks to a broker and runs their handlers.
+
+        worker = sluice.Worker("n1", concurrency=4)
+
+        @worker.task("shout")
+        def shout(task):
+            return task.payload.upper()
+
+        worker.run()
+
+    SIGTERM and SIGINT drain (what runs may end within `drain_grace`, the rest is handed back); a
+    second one leaves at once. `stop()` may be called from any thread; the rest belongs to one.
+    """
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        concurrency: int = 4,
+        *,
+        broker: Optional[str] = None,
+        queues: Sequence[str] = (),
+        labels: Optional[Mapping[str, str]] = None,
+        drain_grace: float = 25.0,
+    ) -> None:
+        if not 1 <= concurrency <= 10_000:
+            raise ValueError(f"concurrency must be 1 to 10000, not {concurrency}")
+        self.address = wire.host_and_port(broker or os.environ.get("SLUICE_WORKER_BROKER"), 7712)
+        self.node = f"{name or socket.gethostname().split('.')[0]}@{secrets.token_hex(4)}"
+        self._concurrency = concurrency
+        self._queues = list(queues)
+        self._labels = dict(labels or {})
+        self._drain_grace_ms = round(drain_grace * 1000)
+        self._offers: dict[str, Offer] = {}
+        self._events: "queue.SimpleQueue[Event]" = queue.SimpleQueue()
+        self._stops_asked = 0
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+
+    def task(
+        self, name: str, *, processes: bool = False, kill_grace: float = 2.0
+    ) -> Callable[[H], H]:
+        """Registers the handler of a task. With `processes` every attempt has a process of its own:
+        for code that burns CPU (and would hold the GIL) or may crash; it is killed `kill_grace`
+        seconds after it was asked to stop. A handler on a thread can only be asked."""
+
+        def register(handler: H) -> H:
+            if name in self._offers:
+                raise ValueError(f"task {name!r} has a handler already")
+            self._offers[name] = Offer(handler, processes, kill_grace)
+            return handler
+
+        return register
+
+    def stop(self) -> None:
+        """Like a SIGTERM: the first call drains, the second leaves at once."""
+        self._stops_asked += 1
+        self._wake()
+
+    def run(self) -> int:
+        """Works until told to stop. 0 when everything held was finished and acknowledged."""
+        if not self._offers:
+            raise ValueError("this worker has no task: register one with @worker.task(name)")
+        needs_processes = any(offer.processes for offer in self._offers.values())
+        spawner = Spawner(child_main(self._offers)) if needs_processes else None
+        is_main = threading.current_thread() is threading.main_thread()
+        old = {}
+        if is_main:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                old[number] = signal.signal(number, lambda *_: self.stop())
+        handlers = Handlers(self._offers, self._emit, spawner)
+        is_clean = False
+        try:
+            is_clean = _Loop(self, handlers).run()
+        finally:
+            is_over = handlers.close()
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            if is_main and not is_over:  # a thread cannot be ended, only left with the process
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0 if is_clean else 1)
+        return 0 if is_clean else 1
+
+    def _emit(self, event: Event) -> None:
+        self._events.put(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_w.send(b"\0")
+        except BlockingIOError:
+            pass  # it is awake already
+
+    def _core(self) -> WorkerCore:
+        return WorkerCore(
+            self.node,
+            self._concurrency,
+            list(self._offers),
+            self._queues,
+            self._labels,
+            VERSION,
+            drain_grace_ms=self._drain_grace_ms,
+        )
+
+
+class _Loop:
+    """One turn: gather what happened, let the core decide, carry it out."""
+
+    def __init__(self, worker: Worker, handlers: Handlers) -> None:
+        self._worker = worker
+        self._handlers = handlers
+        self._core = worker._core()
+        self._context: "zmq.Context[Any]" = zmq.Context()
+        self._dealer = wire.Dealer(self._context, worker.address, worker._concurrency + 64)
+        self._backlog: deque[bytes] = deque()
+        self._stops_seen = 0
+        self._reopen_at = NEVER
+        self._reopen_delay_ms = 1000
+
+    def run(self) -> bool:
+        log.info("%s works for %s", self._worker.node, self._worker.address)
+        try:
+            while True:
+                self._wait()
+                now = now_ms()
+                self._gather(now)
+                out = self._core.settle(now)
+                if out.exit:
+                    return self._leave(out)
+                self._carry_out(out, now)
+        finally:
+            self._dealer.close(2000)
+            self._context.term()
+
+    def _wait(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if self._backlog else 0))
+        poller.register(self._dealer.monitor, zmq.POLLIN)
+        poller.register(self._worker._wake_r, zmq.POLLIN)
+        due = min(self._core.next_deadline(), self._handlers.next_deadline(), self._reopen_at)
+        poller.poll(None if due == NEVER else max(0, int(due - now_ms()) + 1))
+
+    def _gather(self, now: float) -> None:
+        self._connection(now)
+        for message in self._dealer.messages():
+            try:
+                self._core.message(message, now)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("message ignored: %s: %r", message.get("op"), error)
+        try:
+            while self._worker._wake_r.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        while not self._worker._events.empty():
+            self._take(self._worker._events.get(), now)
+        while self._stops_seen < self._worker._stops_asked:
+            self._stops_seen += 1
+            if self._stops_seen == 1:
+                self._core.begin_drain("a signal", now)
+            else:
+                self._core.leave_at_once()
+
+    def _connection(self, now: float) -> None:
+        for change in self._dealer.changes():
+            if change == wire.Dealer.UP:
+                self._reopen_delay_ms = 1000
+                self._core.connected(now)
+                continue
+            self._backlog.clear()  # the core repeats it all on the next connection
+            self._core.disconnected()
+            if change == wire.Dealer.REFUSED and self._reopen_at == NEVER:
+                log.error("handshake with %s failed: is that the workers' port?", self._dealer.address)
+                self._reopen_at = now + self._reopen_delay_ms
+                self._reopen_delay_ms = min(self._reopen_delay_ms * 2, 30_000)
+        if now >= self._reopen_at:
+            self._reopen_at = NEVER
+            self._dealer.reopen()
+        self._flush()
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, Done):
+            self._handlers.ended(event.key)
+            self._core.done(event.key, event.ended, now)
+        elif isinstance(event, Reported):
+            self._core.progress(event.key, event.percent, event.text, event.checkpoint, now)
+        elif isinstance(event, Broken):
+            self._core.begin_drain(event.detail, now)
+
+    def _carry_out(self, out: Output, now: float) -> None:
+        for fact in out.facts:
+            log.info("%s: %s", self._worker.node, fact)
+        for key, reason in out.stops:
+            self._handlers.stop(key, reason, now)
+        for key, job, deadline in out.starts:
+            self._handlers.start(key, job, None if deadline == NEVER else deadline / 1000)
+        self._handlers.tick(now)
+        self._backlog.extend(map(wire.pack, out.sends))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._backlog and self._dealer.send(self._backlog[0]):
+            self._backlog.popleft()
+
+    def _leave(self, out: Output) -> bool:
+        """Processes end first, then the last words go out."""
+        for fact in out.facts:
+            log.info("%s: %s", self._worker.node, fact)
+        self._handlers.close()
+        self._backlog.extend(map(wire.pack, out.sends))
+        give_up = now_ms() + 1000
+        self._flush()
+        while self._backlog and self._dealer.is_up and (left := give_up - now_ms()) > 0:
+            self._dealer.socket.poll(int(left) + 1, zmq.POLLOUT)
+            self._flush()
+        return out.exit == "drained"
