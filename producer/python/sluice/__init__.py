@@ -1,19 +1,36 @@
-"""Sluice for Python: `Worker` works on jobs."""
+"""Sluice for Python: submit jobs (`connect`) and work on them (`Worker`)."""
 
-from .errors import Error, JobFailed, Never, NoBroker, RequestFailed, RetryAfter, TimedOut
+from .client import Client, Handle, JobView, SubmitResult, connect, make_job
+from .errors import (
+    Error,
+    JobFailed,
+    Never,
+    NoBroker,
+    RequestFailed,
+    RetryAfter,
+    SubmitFailed,
+    TimedOut,
+)
 from .handlers import Task
 from .node import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "Error",
+    "Handle",
     "JobFailed",
+    "JobView",
     "Never",
     "NoBroker",
     "RequestFailed",
     "RetryAfter",
+    "SubmitFailed",
+    "SubmitResult",
     "Task",
     "TimedOut",
     "Worker",
+    "connect",
+    "make_job",
 ]

@@ -1,0 +1,599 @@
+"""The producer's side: `connect()` and what can be asked of a broker."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
+
+import zmq
+
+from . import wire
+from .errors import JobFailed, NoBroker, RequestFailed, SubmitFailed, TimedOut
+
+Seconds = Union[int, float, timedelta]
+Moment = Union[int, float, datetime]  # seconds since the epoch, or a datetime (naive = local time)
+Ids = Union[str, Sequence[str]]
+list_type = list  # Client has a method of that name
+
+STATES = ("pending", "queued", "running", "completed", "failed", "cancelled")
+_ENDED = ("completed", "failed", "cancelled")
+_TRY_AGAIN = ("retry_later", "store_unavailable")
+_RESEND_MS = 5_000
+_WAIT_SLICE_MS = 30_000
+_SUBMIT_BYTES = 1 << 20
+_WINDOW = 4
+
+
+def connect(address: Optional[str] = None, *, timeout: float = 10.0) -> "Client":
+    """A client of the broker at `address` (else SLUICE_BROKER, else tcp://127.0.0.1:7711).
+
+    Nothing is sent yet. `timeout` is how many seconds a request may take, repeats included.
+    """
+    return Client(address, timeout=timeout)
+
+
+class JobView(dict[str, Any]):
+    """A job as the broker shows it: the keys of PROTOCOL.md, and the usual ones as attributes."""
+
+    @property
+    def id(self) -> str:
+        return str(self["id"])
+
+    @property
+    def state(self) -> str:
+        """One of the six states, or `not_found`."""
+        return "not_found" if self.get("not_found") else str(self["state"])
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in _ENDED
+
+    @property
+    def payload(self) -> Any:
+        return wire.decode_value(self.get("payload", b""), self._content_type)
+
+    @property
+    def result(self) -> Any:
+        return wire.decode_value(self.get("result", b""), self._content_type)
+
+    @property
+    def _content_type(self) -> str:
+        return str(self.get("content_type", wire.MSGPACK))
+
+    def result_or_raise(self) -> Any:
+        """The result of a completed job; JobFailed for every other end."""
+        if self.state == "completed" and not self.get("result_gone"):
+            return self.result
+        if self.get("result_gone"):
+            raise JobFailed(self.id, self.state, "result_gone", "it ended, its result is not kept")
+        reason = str(self.get("error") or self.get("cancel_reason") or "")
+        raise JobFailed(self.id, self.state, str(self.get("error_code", "")), reason)
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """What became of one job of a submit: accepted, duplicate, conflict or rejected."""
+
+    id: str
+    status: str
+    state: Optional[str] = None
+    code: Optional[str] = None
+    field: Optional[str] = None
+    message: Optional[str] = None
+
+    @property
+    def is_taken(self) -> bool:
+        """The broker has the job, from now on or already."""
+        return self.status in ("accepted", "duplicate")
+
+    def error(self) -> SubmitFailed:
+        failed = SubmitFailed(self.code or self.status, self.message or "", self.field)
+        failed.id = self.id
+        return failed
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A submitted job."""
+
+    id: str
+    status: str
+    client: "Client"
+
+    def get(self) -> JobView:
+        return self.client.get(self.id)[0]
+
+    def wait(self, timeout: Optional[float] = None) -> JobView:
+        return self.client.wait(self.id, timeout)[self.id]
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        return self.client.result(self.id, timeout)
+
+    def cancel(self, reason: str = "") -> str:
+        return self.client.cancel(self.id, reason=reason)[self.id]
+
+
+def make_job(
+    task: str,
+    payload: Any = None,
+    *,
+    id: Optional[str] = None,
+    queue: Optional[str] = None,
+    priority: Optional[str] = None,
+    delay: Optional[Seconds] = None,
+    run_at: Optional[Moment] = None,
+    expires_at: Optional[Moment] = None,
+    timeout: Optional[Seconds] = None,
+    max_retries: Optional[int] = None,
+    retry: Union[str, Mapping[str, Any], None] = None,
+    tags: Sequence[str] = (),
+    headers: Optional[Mapping[str, str]] = None,
+    keep_result: Optional[Seconds] = None,
+    content_type: str = wire.MSGPACK,
+) -> dict[str, Any]:
+    """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
+    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}."""
+    optional = {
+        "queue": queue,
+        "priority": priority,
+        "delay_ms": _duration_ms(delay),
+        "run_at_ms": _moment_ms(run_at),
+        "expires_at_ms": _moment_ms(expires_at),
+        "timeout_ms": _duration_ms(timeout),
+        "max_retries": max_retries,
+        "retry": dict(retry) if isinstance(retry, Mapping) else retry,
+        "keep_result_ms": _duration_ms(keep_result),
+        "tags": list(tags) or None,
+        "headers": dict(headers) if headers else None,
+        "content_type": content_type if content_type != wire.MSGPACK else None,
+    }
+    job: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
+    job.update(id=id or wire.new_id(), task=task, payload=wire.encode_value(payload, content_type))
+    return job
+
+
+class Client:
+    """Talks to one broker.
+
+    Thread-safe: every thread has a connection of its own, so a thread that waits does not hold up
+    another. `close()` (or the end of the `with` block) belongs after the last call of all threads.
+    After a fork make a new client. Every request is sent again after a reconnect and after
+    `retry_later` or `store_unavailable`, until `timeout` seconds are over; this is safe.
+    """
+
+    def __init__(self, address: Optional[str] = None, *, timeout: float = 10.0) -> None:
+        self.address = wire.host_and_port(address or os.environ.get("SLUICE_BROKER"), 7711)
+        self.timeout = timeout
+        self._context: "zmq.Context[Any]" = zmq.Context()
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._connections: list_type[_Connection] = []
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._context.term()
+
+    # ------------------------------------------------------------ submit
+
+    def submit(
+        self, task: str, payload: Any = None, *, wait: Union[bool, float] = False, **options: Any
+    ) -> Handle:
+        """Hands over one job; `options` are those of `make_job`. When this returns, the job will be
+        done. Raises SubmitFailed when it is not taken. `wait` = True or seconds: until its end."""
+        (answer,) = self.submit_many([make_job(task, payload, **options)])
+        if not answer.is_taken:
+            raise answer.error()
+        handle = Handle(answer.id, answer.status, self)
+        if wait is not False:
+            handle.wait(None if wait is True else float(wait))
+        return handle
+
+    def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> list_type[SubmitResult]:
+        """Hands over any number of jobs (from `make_job`), in batches, several under way at once.
+        One result for each, in their order; nothing is raised for a job that is not taken."""
+        indexes: dict[str, deque[int]] = {}
+        count = 0
+
+        def numbered() -> Iterator[Mapping[str, Any]]:
+            nonlocal count
+            for job in jobs:
+                indexes.setdefault(job["id"], deque()).append(count)
+                count += 1
+                yield job
+
+        results = {indexes[r.id].popleft(): r for r in self.submit_stream(numbered())}
+        return [results[index] for index in range(count)]
+
+    def submit_stream(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[SubmitResult]:
+        """Like submit_many for more jobs than fit into memory: yields each result as it comes, in
+        no promised order. Nothing is sent beyond what is asked for: exhaust the iterator."""
+        connection = _Connection(self._context, self.address)
+        try:
+            deadline = time.monotonic() + self.timeout
+            todo: Iterable[Mapping[str, Any]] = jobs
+            while todo:
+                refused: dict[str, Mapping[str, Any]] = {}
+                for body, reply in connection.talk(_submits(todo), self.timeout):
+                    _raise_error(reply)
+                    sent = {job["id"]: job for job in body["jobs"]}
+                    for item in reply["results"]:
+                        if item.get("code") in _TRY_AGAIN and time.monotonic() < deadline:
+                            refused[item["id"]] = sent[item["id"]]
+                            continue
+                        deadline = time.monotonic() + self.timeout
+                        yield _submit_result(item)
+                todo = list(refused.values())
+                if todo:
+                    connection.idle(0.5)
+        finally:
+            connection.close()
+
+    def queue_analysis(self, ticker: str, trade_date: str, priority: str = "normal") -> Handle:
+        """An `analysis` job: one run of the stock analysis for a ticker and a day (YYYY-MM-DD)."""
+        return self.submit(
+            "analysis",
+            {"ticker": ticker, "trade_date": trade_date},
+            queue="analysis",
+            priority=priority,
+            tags=[ticker, trade_date],
+        )
+
+    # ------------------------------------------------------------ look and wait
+
+    def get(self, ids: Ids) -> list_type[JobView]:
+        """The jobs as they are now, in the order asked."""
+        wanted = _as_list(ids)
+        found: dict[str, JobView] = {}
+        missing = wanted
+        while missing:
+            reply = self._call({"op": "get", "ids": missing[:1000]})
+            views = [JobView(view) for view in reply["jobs"]]
+            found.update((view.id, view) for view in views)
+            before, missing = len(missing), [id for id in missing if id not in found]
+            if len(missing) == before:
+                raise RequestFailed("internal", "the broker's answer leaves out what was asked for")
+        return [found[id] for id in wanted]
+
+    def wait(self, ids: Ids, timeout: Optional[float] = None) -> dict[str, JobView]:
+        """The jobs when all have ended, by id. Raises TimedOut after `timeout` seconds (None: waits
+        as long as it takes). An unknown id comes back as `not_found` at once."""
+        wanted = _as_list(ids)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ended: dict[str, JobView] = {}
+        left = list(dict.fromkeys(wanted))
+        while left:
+            slice_ms = _WAIT_SLICE_MS
+            if deadline is not None:
+                slice_ms = max(0, min(slice_ms, round((deadline - time.monotonic()) * 1000)))
+            for view in self._wait_once(left[:1000], slice_ms):
+                ended[view.id] = view
+            left = [id for id in left if id not in ended]
+            if left and deadline is not None and time.monotonic() >= deadline:
+                raise TimedOut(f"{len(left)} of {len(wanted)} jobs had not ended in {timeout} s")
+        return {id: ended[id] for id in wanted}
+
+    def result(self, id: str, timeout: Optional[float] = None) -> Any:
+        """Waits for the job's end; its result, or JobFailed."""
+        return self.wait(id, timeout)[id].result_or_raise()
+
+    def list(
+        self,
+        state: Optional[str] = None,
+        *,
+        queue: Optional[str] = None,
+        task: Optional[str] = None,
+        tag: Optional[str] = None,
+        error_code: Optional[str] = None,
+        page_size: int = 100,
+    ) -> Iterator[JobView]:
+        """The jobs in a state (every state: one after the other), page by page, without payloads
+        and results."""
+        for each in (state,) if state else STATES:
+            body = _filter(each, queue, task, tag, error_code, page_size)
+            while True:
+                reply = self._call({"op": "list", **body})
+                yield from map(JobView, reply["jobs"])
+                if not reply.get("cursor"):
+                    break
+                body["cursor"] = reply["cursor"]
+
+    def queues(self) -> Sequence[dict[str, Any]]:
+        return list_of_maps(self._call({"op": "queues"})["queues"])
+
+    def workers(self) -> Sequence[dict[str, Any]]:
+        return list_of_maps(self._call({"op": "workers"})["workers"])
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self._call({"op": "stats"})["stats"])
+
+    def ping(self) -> dict[str, Any]:
+        """The broker's version, epoch and what "durable" means there."""
+        reply = self._call({"op": "ping"})
+        return {key: value for key, value in reply.items() if key not in ("op", "req")}
+
+    # ------------------------------------------------------------ change
+
+    def cancel(self, ids: Optional[Ids] = None, *, reason: str = "", **filter: Any) -> dict[str, str]:
+        """Cancels jobs by id, or all that a filter (state, queue, task, tag, error_code) meets.
+        By id: `cancelled`, `cancelling`, `too_late` or `not_found`."""
+        return self._target("cancel", ids, filter, {"reason": reason} if reason else {})
+
+    def retry(self, ids: Optional[Ids] = None, **filter: Any) -> dict[str, str]:
+        """Queues failed and cancelled jobs anew."""
+        return self._target("retry", ids, filter, {})
+
+    def delete(self, ids: Optional[Ids] = None, **filter: Any) -> dict[str, str]:
+        """Removes ended jobs."""
+        return self._target("delete", ids, filter, {})
+
+    def pause(self, queue: str) -> None:
+        self._call({"op": "pause", "queue": queue})
+
+    def resume(self, queue: str) -> None:
+        self._call({"op": "resume", "queue": queue})
+
+    def purge(self, queue: str) -> int:
+        """Cancels every job of the queue that waits; how many."""
+        return int(self._call({"op": "purge", "queue": queue}).get("count", 0))
+
+    def drain(self, node: str) -> None:
+        """Asks a node to finish what it holds and leave."""
+        self._call({"op": "drain", "node": node})
+
+    def set_concurrency(self, node: str, concurrency: int) -> None:
+        self._call({"op": "set_concurrency", "node": node, "concurrency": concurrency})
+
+    # ------------------------------------------------------------ inside
+
+    def _connection(self) -> "_Connection":
+        connection: Optional[_Connection] = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _Connection(self._context, self.address)
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _call(
+        self,
+        body: dict[str, Any],
+        timeout: Optional[float] = None,
+        resend_ms: int = _RESEND_MS,
+        on_open: Optional[Callable[[dict[str, Any]], None]] = None,
+    ) -> dict[str, Any]:
+        seconds = self.timeout if timeout is None else timeout
+        talk = self._connection().talk(iter([body]), seconds, resend_ms, on_open)
+        _, reply = next(talk)
+        _raise_error(reply)
+        return reply
+
+    def _wait_once(self, ids: Sequence[str], slice_ms: int) -> Iterator[JobView]:
+        views: dict[str, JobView] = {}
+        more: list_type[str] = []
+
+        def take(reply: dict[str, Any]) -> None:
+            views.update((view["id"], JobView(view)) for view in reply.get("jobs", ()))
+            more.extend(reply.get("more", ()))
+
+        body = {"op": "wait", "ids": list_type(ids), "timeout_ms": slice_ms}
+        seconds = slice_ms / 1000 + self.timeout
+        take(self._call(body, seconds, slice_ms + _RESEND_MS, take))
+        yield from views.values()
+        if more:  # their results did not fit into one message
+            yield from (view for view in self.get(more) if view.id not in views)
+
+    def _target(
+        self, op: str, ids: Optional[Ids], filter: dict[str, Any], extra: dict[str, Any]
+    ) -> dict[str, str]:
+        results: dict[str, str] = {}
+        if ids is not None:
+            if filter:
+                raise ValueError("either ids or a filter, not both")
+            for batch in wire.batches(_as_list(ids), 1000):
+                reply = self._call({"op": op, "ids": batch, **extra})
+                results.update((item["id"], item["status"]) for item in reply["results"])
+            return results
+        if not filter:
+            raise ValueError("neither ids nor a filter")
+        while True:
+            reply = self._call({"op": op, "filter": filter, **extra})
+            results.update((item["id"], item["status"]) for item in reply["results"])
+            if not reply.get("cursor"):
+                return results
+            filter = {**filter, "cursor": reply["cursor"]}
+
+
+@dataclass
+class _Pending:
+    body: dict[str, Any]
+    frame: bytes
+    due: float = 0.0  # when to send (again)
+
+
+class _Connection:
+    """One DEALER of one thread."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, context: "zmq.Context[Any]", address: str) -> None:
+        self._dealer = wire.Dealer(context, address, 64)
+        self._reopen_at: Optional[float] = None
+        self._was_lost = False
+
+    def close(self) -> None:
+        self._dealer.close()
+
+    def idle(self, seconds: float) -> None:
+        """The pause before what the broker could not take is sent again."""
+        self._dealer.monitor.poll(round(seconds * 1000))
+
+    def talk(
+        self,
+        bodies: Iterator[dict[str, Any]],
+        timeout: float,
+        resend_ms: int = _RESEND_MS,
+        on_open: Optional[Callable[[dict[str, Any]], None]] = None,
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Requests with their closing answers, as those come; up to four are under way. `timeout`
+        is how long nothing may be answered."""
+        pending: dict[int, _Pending] = {}
+        deadline = time.monotonic() + timeout
+        refusal: Optional[RequestFailed] = None
+        more = True
+        while True:
+            while more and len(pending) < _WINDOW:
+                body = next(bodies, None)
+                if body is None:
+                    more = False
+                    break
+                number = next(self._numbers)
+                frame = wire.pack({**body, "req": number, "protocol": wire.PROTOCOL_VERSION})
+                pending[number] = _Pending(body, frame)
+            if not pending:
+                return
+            now = time.monotonic()
+            if now >= deadline:
+                raise self._no_answer(timeout, refusal)
+            is_blocked = self._send_due(pending, now, resend_ms)
+            due = [] if is_blocked else [waiting.due for waiting in pending.values()]
+            self._wait(min([deadline, *due]), is_blocked)
+            if self._look_at_connection():
+                for waiting in pending.values():
+                    waiting.due = 0.0
+            for reply in list_type(self._dealer.messages()):
+                number = reply.get("req", 0)
+                waiting_for = pending.get(number) if isinstance(number, int) else None
+                if waiting_for is None:
+                    continue
+                if reply.get("open"):
+                    if on_open:
+                        on_open(reply)
+                    continue
+                if reply.get("op") == "error" and reply.get("code") in _TRY_AGAIN:
+                    refusal = RequestFailed.from_reply(reply)
+                    after = 0.5 if refusal.retry_after is None else refusal.retry_after
+                    waiting_for.due = time.monotonic() + max(0.01, after)
+                    continue
+                del pending[number]
+                yield waiting_for.body, reply
+                deadline = time.monotonic() + timeout
+
+    def _send_due(self, pending: dict[int, _Pending], now: float, resend_ms: int) -> bool:
+        """True when something wants to go and cannot."""
+        for waiting in pending.values():
+            if waiting.due <= now:
+                if not self._dealer.send(waiting.frame):
+                    return True
+                waiting.due = now + resend_ms / 1000
+        return False
+
+    def _wait(self, until: float, is_blocked: bool) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
+        poller.register(self._dealer.monitor, zmq.POLLIN)
+        until = min(until, self._reopen_at or until)
+        poller.poll(max(0, round((until - time.monotonic()) * 1000) + 1))
+
+    def _look_at_connection(self) -> bool:
+        """True when it came up again: nothing sent before counts as delivered."""
+        is_new = False
+        for change in self._dealer.changes():
+            if change == wire.Dealer.UP:
+                is_new = is_new or self._was_lost
+                self._was_lost = False
+            else:
+                self._was_lost = True
+            if change == wire.Dealer.REFUSED and self._reopen_at is None:
+                self._reopen_at = time.monotonic() + 0.5
+        if self._reopen_at is not None and time.monotonic() >= self._reopen_at:
+            self._reopen_at = None
+            self._dealer.reopen()
+            return True
+        return is_new
+
+    def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Exception:
+        if refusal is not None:
+            return refusal
+        if not self._dealer.is_up:
+            return NoBroker(self._dealer.address)
+        return TimedOut(f"the broker at {self._dealer.address} did not answer in {timeout:g} s")
+
+
+# ---------------------------------------------------------------- small things
+
+def list_of_maps(items: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+    return [dict(item) for item in items]
+
+
+def _as_list(ids: Ids) -> list_type[str]:
+    return [ids] if isinstance(ids, str) else list(ids)
+
+
+def _duration_ms(duration: Optional[Seconds]) -> Optional[int]:
+    if duration is None:
+        return None
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    return round(seconds * 1000)
+
+
+def _moment_ms(moment: Optional[Moment]) -> Optional[int]:
+    if moment is None:
+        return None
+    return round((moment.timestamp() if isinstance(moment, datetime) else moment) * 1000)
+
+
+def _filter(
+    state: str,
+    queue: Optional[str],
+    task: Optional[str],
+    tag: Optional[str],
+    error_code: Optional[str],
+    limit: int,
+) -> dict[str, Any]:
+    fields = {"queue": queue, "task": task, "tag": tag, "error_code": error_code}
+    return {"state": state, "limit": limit, **{k: v for k, v in fields.items() if v is not None}}
+
+
+def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Messages of at most 1000 jobs and about 1 MiB; the same id never twice in one of them."""
+    batch: dict[str, Mapping[str, Any]] = {}
+    size = 0
+    for job in jobs:
+        job_size = len(job.get("payload", b"")) + 512
+        if batch and (len(batch) >= 1000 or size + job_size > _SUBMIT_BYTES or job["id"] in batch):
+            yield {"op": "submit", "jobs": list(batch.values())}
+            batch, size = {}, 0
+        batch[job["id"]] = job
+        size += job_size
+    if batch:
+        yield {"op": "submit", "jobs": list(batch.values())}
+
+
+def _submit_result(item: Mapping[str, Any]) -> SubmitResult:
+    keys = ("state", "code", "field", "message")
+    return SubmitResult(item["id"], item["status"], *(item.get(key) for key in keys))
+
+
+def _raise_error(reply: Mapping[str, Any]) -> None:
+    if reply.get("op") == "error":
+        raise RequestFailed.from_reply(reply)

@@ -1,0 +1,105 @@
+"""A broker of a few lines that a test plays by hand. No timing anywhere: a test waits for messages,
+and the long time-outs only end a test that hangs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import msgpack
+import pytest
+import zmq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer" / "python"))
+
+PATIENCE_MS = 60_000
+
+
+class ScriptedBroker:
+    """A ROUTER: `take` waits for the next message with an op, `say` answers its sender."""
+
+    def __init__(self, context: "zmq.Context[Any]", address: str = "") -> None:
+        self._context = context
+        self.n = 0
+        self.epoch = 7
+        self.peer = b""
+        self._open(address)
+
+    def _open(self, address: str) -> None:
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        if address:
+            self._socket.bind(address)
+            self.address = address
+        else:
+            port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+            self.address = f"tcp://127.0.0.1:{port}"
+
+    def restart(self) -> None:
+        """Gone and back at the same place with a new epoch, remembering nothing."""
+        self.close()
+        self.epoch += 1
+        self.n = 0
+        self._open(self.address)
+
+    def close(self) -> None:
+        # close() alone returns before the port is free.
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_CLOSED)
+        self._socket.unbind(self.address)
+        if monitor.poll(PATIENCE_MS):
+            monitor.recv_multipart()
+        self._socket.disable_monitor()
+        monitor.close(0)
+        self._socket.close(0)
+
+    def take(self, *ops: str) -> dict[str, Any]:
+        """The next message, or the next one with such an op (others are left out)."""
+        while True:
+            assert self._socket.poll(PATIENCE_MS), f"no {ops} came"
+            self.peer, frame = self._socket.recv_multipart()
+            message = msgpack.unpackb(frame)
+            if not ops or message["op"] in ops:
+                return message
+
+    def say(self, message: dict[str, Any]) -> None:
+        self._socket.send_multipart([self.peer, msgpack.packb(message)])
+
+    def answer(self, request: dict[str, Any], op: str, **fields: Any) -> None:
+        self.say({"op": op, "req": request["req"], **fields})
+
+    def order(self, op: str, **fields: Any) -> None:
+        """A numbered message to a worker."""
+        self.n += 1
+        self.say({"op": op, "epoch": self.epoch, "n": self.n, **fields})
+
+    def welcome(self, heartbeat_ms: int = 3_000) -> dict[str, Any]:
+        """Takes a worker's first two statuses; the second one."""
+        self.take("status")
+        self.order("welcome", heartbeat_ms=heartbeat_ms)
+        return self.take("status")
+
+    def job(self, id: str, task: str, payload: Any = None, **fields: Any) -> dict[str, Any]:
+        job = {"id": id, "epoch": self.epoch, "attempt": 1, "task": task, "timeout_ms": 0}
+        return {**job, "payload": msgpack.packb(payload), **fields}
+
+    def ref(self, id: str, **fields: Any) -> dict[str, Any]:
+        return {"id": id, "epoch": self.epoch, "attempt": 1, **fields}
+
+
+@pytest.fixture
+def broker() -> Iterator[ScriptedBroker]:
+    context: "zmq.Context[Any]" = zmq.Context()
+    scripted = ScriptedBroker(context)
+    yield scripted
+    context.destroy(0)
+
+
+@pytest.fixture
+def in_background() -> Iterator[Callable[..., Any]]:
+    """Runs a call on a thread of its own; `.result()` joins it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(4)
+    yield pool.submit
+    pool.shutdown(wait=True)

@@ -1,0 +1,232 @@
+"""The producer's side against a scripted broker."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+
+import msgpack
+import pytest
+
+import sluice
+from sluice.client import _submits
+
+
+@pytest.fixture
+def client(broker):
+    with sluice.connect(broker.address, timeout=60) as made:
+        yield made
+
+
+def accept(request):
+    return [{"id": job["id"], "status": "accepted"} for job in request["jobs"]]
+
+
+def test_a_submit_says_exactly_what_was_asked_for(broker, client, in_background):
+    call = in_background(
+        client.submit, "echo", {"a": 1}, id="j1", queue="q", priority="high", delay=1.5,
+        expires_at=datetime(2030, 1, 1, tzinfo=timezone.utc), timeout=0, max_retries=2,
+        retry="patient", tags=["x"], headers={"k": "v"}, keep_result=60,
+    )  # fmt: skip
+    request = broker.take()
+    assert request["protocol"] == 1
+    (job,) = request["jobs"]
+    assert msgpack.unpackb(job.pop("payload")) == {"a": 1}
+    assert job == {
+        "id": "j1", "task": "echo", "queue": "q", "priority": "high", "delay_ms": 1500,
+        "expires_at_ms": 1893456000000, "timeout_ms": 0, "max_retries": 2, "retry": "patient",
+        "tags": ["x"], "headers": {"k": "v"}, "keep_result_ms": 60000,
+    }  # fmt: skip
+    broker.answer(request, "submitted", results=accept(request), durable="everysec")
+    handle = call.result()
+    assert (handle.id, handle.status) == ("j1", "accepted")
+
+
+def test_json_travels_as_json_with_its_content_type(broker, client, in_background):
+    call = in_background(client.submit, "echo", {"a": "ä"}, content_type="application/json")
+    request = broker.take()
+    assert request["jobs"][0]["content_type"] == "application/json"
+    assert json.loads(request["jobs"][0]["payload"]) == {"a": "ä"}
+    broker.answer(request, "submitted", results=accept(request))
+    call.result()
+
+
+def test_a_job_that_is_not_taken_raises_with_code_and_field(broker, client, in_background):
+    call = in_background(client.submit, "no such/name", id="j1")
+    request = broker.take()
+    item = {"id": "j1", "status": "rejected", "code": "bad_field", "field": "task", "message": "m"}
+    broker.answer(request, "submitted", results=[item])
+    with pytest.raises(sluice.SubmitFailed) as caught:
+        call.result()
+    assert (caught.value.id, caught.value.code, caught.value.field) == ("j1", "bad_field", "task")
+
+
+def test_what_the_broker_cannot_take_yet_is_sent_again(broker, client, in_background):
+    call = in_background(client.submit, "echo", id="j1")
+    for code in ("retry_later", "store_unavailable"):
+        request = broker.take()
+        broker.answer(request, "error", code=code, message="", retryable=True, retry_after_ms=10)
+    again = broker.take()
+    assert again["jobs"] == request["jobs"]
+    broker.answer(again, "submitted", results=accept(again))
+    assert call.result().status == "accepted"
+
+
+def test_a_single_job_of_a_batch_is_sent_again_alone(broker, client, in_background):
+    jobs = [sluice.make_job("echo", n, id=f"j{n}") for n in range(3)]
+    call = in_background(client.submit_many, jobs)
+    request = broker.take()
+    results = accept(request)
+    results[1] = {"id": "j1", "status": "rejected", "code": "retry_later", "message": ""}
+    broker.answer(request, "submitted", results=results)
+    again = broker.take()
+    assert [job["id"] for job in again["jobs"]] == ["j1"]
+    broker.answer(again, "submitted", results=accept(again))
+    assert [(r.id, r.status) for r in call.result()] == [(f"j{n}", "accepted") for n in range(3)]
+
+
+def test_a_permanent_error_names_the_field_and_is_not_repeated(broker, client, in_background):
+    call = in_background(client.pause, "a b")
+    broker.answer(
+        broker.take(), "error", code="bad_field", field="queue", message="m", retryable=False
+    )
+    with pytest.raises(sluice.RequestFailed) as caught:
+        call.result()
+    assert (caught.value.code, caught.value.field, caught.value.retryable) == (
+        "bad_field", "queue", False,
+    )  # fmt: skip
+
+
+def test_a_request_is_sent_again_over_a_new_connection(broker, client, in_background):
+    call = in_background(client.submit, "echo", 1, id="j1")
+    first = broker.take()
+    broker.restart()
+    second = broker.take()
+    assert second == first
+    broker.answer(second, "submitted", results=[{"id": "j1", "status": "duplicate"}])
+    assert call.result().status == "duplicate"
+
+
+def test_four_batches_are_under_way_before_the_first_answer(broker, client, in_background):
+    call = in_background(client.submit_many, [sluice.make_job("echo", n) for n in range(4500)])
+    requests = [broker.take() for _ in range(4)]
+    assert [len(r["jobs"]) for r in requests] == [1000] * 4
+    for request in reversed(requests):
+        broker.answer(request, "submitted", results=accept(request))
+    last = broker.take()
+    broker.answer(last, "submitted", results=accept(last))
+    results = call.result()
+    sent = [job["id"] for r in [*requests, last] for job in r["jobs"]]
+    assert [r.id for r in results] == sent
+
+
+def test_batches_are_bounded_in_bytes_and_never_hold_an_id_twice():
+    jobs = [sluice.make_job("t", b"x" * 600_000, id=id) for id in ("a", "b")]
+    assert [len(m["jobs"]) for m in _submits(jobs)] == [1, 1]
+    twice = [sluice.make_job("t", 1, id="a"), sluice.make_job("t", 1, id="a")]
+    assert [len(m["jobs"]) for m in _submits(twice)] == [1, 1]
+
+
+def test_results_come_with_the_wait_and_with_get_when_they_did_not_fit(
+    broker, client, in_background
+):
+    call = in_background(client.wait, ["a", "b"], 60)
+    request = broker.take("wait")
+    assert request["ids"] == ["a", "b"]
+    done = {"state": "completed", "result": msgpack.packb(42)}
+    broker.answer(request, "finished", open=True, jobs=[{"id": "a", **done}], more=["b"])
+    broker.answer(request, "waited", unfinished=[])
+    get = broker.take("get")
+    assert get["ids"] == ["b"]
+    broker.answer(get, "jobs", jobs=[{"id": "b", **done}])
+    views = call.result()
+    assert [views[id].result_or_raise() for id in ("a", "b")] == [42, 42]
+
+
+def test_a_wait_whose_time_is_over_raises(broker, client, in_background):
+    call = in_background(client.wait, "a", 0)
+    request = broker.take("wait")
+    assert request["timeout_ms"] == 0
+    broker.answer(request, "waited", unfinished=["a"])
+    with pytest.raises(sluice.TimedOut):
+        call.result()
+
+
+@pytest.mark.parametrize(
+    "view, code",
+    [
+        ({"state": "failed", "error_code": "boom", "error": "text"}, "boom"),
+        ({"state": "cancelled", "cancel_reason": "no"}, ""),
+        ({"state": "completed", "finished_ms": 1, "result_gone": True}, "result_gone"),
+        ({"not_found": True}, ""),
+    ],
+)
+def test_result_raises_for_every_other_end(view, code):
+    with pytest.raises(sluice.JobFailed) as caught:
+        sluice.JobView({"id": "a", **view}).result_or_raise()
+    assert caught.value.code == code
+
+
+def test_list_asks_for_page_after_page(broker, client, in_background):
+    call = in_background(lambda: [job.id for job in client.list("failed", tag="AAPL")])
+    first = broker.take("list")
+    assert (first["state"], first["tag"], first.get("cursor")) == ("failed", "AAPL", None)
+    broker.answer(first, "listed", jobs=[{"id": "a", "state": "failed"}], cursor="c1")
+    second = broker.take("list")
+    assert second["cursor"] == "c1"
+    broker.answer(second, "listed", jobs=[{"id": "b", "state": "failed"}])
+    assert call.result() == ["a", "b"]
+
+
+def test_cancel_by_filter_goes_through_all_pages(broker, client, in_background):
+    call = in_background(client.cancel, queue="q", reason="enough")
+    first = broker.take("cancel")
+    assert first["filter"] == {"queue": "q"} and first["reason"] == "enough"
+    broker.answer(first, "cancelled", results=[{"id": "a", "status": "cancelled"}], cursor="c")
+    second = broker.take("cancel")
+    assert second["filter"] == {"queue": "q", "cursor": "c"}
+    broker.answer(second, "cancelled", results=[{"id": "b", "status": "too_late"}])
+    assert call.result() == {"a": "cancelled", "b": "too_late"}
+
+
+def test_ids_and_a_filter_exclude_each_other(client):
+    for call in (lambda: client.delete("a", queue="q"), client.delete):
+        with pytest.raises(ValueError):
+            call()
+
+
+def test_an_analysis_is_a_tagged_job_of_its_own_queue(broker, client, in_background):
+    call = in_background(client.queue_analysis, "AAPL", "2024-01-15", "high")
+    request = broker.take()
+    (job,) = request["jobs"]
+    assert (job["task"], job["queue"], job["priority"]) == ("analysis", "analysis", "high")
+    assert job["tags"] == ["AAPL", "2024-01-15"]
+    assert msgpack.unpackb(job["payload"]) == {"ticker": "AAPL", "trade_date": "2024-01-15"}
+    broker.answer(request, "submitted", results=accept(request))
+    call.result()
+
+
+def test_nobody_there_names_the_address_and_what_to_start():
+    with sluice.connect("tcp://127.0.0.1:1", timeout=0) as client:
+        with pytest.raises(sluice.NoBroker, match="127.0.0.1:1.*sluice-broker"):
+            client.ping()
+
+
+def test_threads_do_not_hold_each_other_up(broker, client, in_background):
+    wait = in_background(client.wait, "a", 60)
+    waiting = broker.take("wait")
+    waiter = broker.peer
+    ping = in_background(client.ping)
+    broker.answer(broker.take("ping"), "pong", version="1")
+    assert ping.result() == {"version": "1"}
+    broker.peer = waiter
+    broker.answer(waiting, "waited", unfinished=[], jobs=[{"id": "a", "state": "completed"}])
+    assert wait.result()["a"].state == "completed"
+
+
+def test_ids_are_uuids_of_version_7_and_sort_by_time():
+    import uuid
+
+    ids = [uuid.UUID(sluice.make_job("t")["id"]) for _ in range(50)]
+    assert {(i.version, i.variant) for i in ids} == {(7, uuid.RFC_4122)}
+    assert [i.int >> 80 for i in ids] == sorted(i.int >> 80 for i in ids)
