@@ -1,0 +1,160 @@
+#include <gtest/gtest.h>
+
+#include "broker/store/commit_pipeline.h"
+
+namespace sluice {
+namespace {
+
+using Verdict = CommitPipeline::Verdict;
+
+struct Fixture {
+  CommitPipeline pipeline{"me", "run1", 7, 10};
+  Now now{1000, 1000};
+
+  void append(int count) {
+    for (int i = 0; i < count; ++i) {
+      const std::uint64_t n = pipeline.next_n();
+      pipeline.append(std::make_shared<const LogEntry>(LogEntry{n, "entry " + std::to_string(n)}),
+                      now);
+    }
+  }
+
+  std::vector<std::uint64_t> sent() {
+    std::vector<std::uint64_t> numbers;
+    while (const auto request = pipeline.next(now))
+      numbers.push_back(request->entry->n);
+    return numbers;
+  }
+
+  Verdict reply(std::uint64_t n, CommitAnswer answer = CommitAnswer::ok, std::uint64_t value = 0) {
+    return pipeline.on_reply({n, answer, value}, now);
+  }
+
+  StoreMeta meta(std::uint64_t last, std::uint64_t epoch = 7, const char* owner = "me") {
+    StoreMeta meta;
+    meta.exists = true;
+    meta.epoch = epoch;
+    meta.owner = owner;
+    meta.last = last;
+    return meta;
+  }
+};
+
+using Numbers = std::vector<std::uint64_t>;
+
+TEST(CommitPipeline, four_batches_may_be_on_their_way_and_the_fifth_waits) {
+  Fixture f;
+  f.append(4);
+  EXPECT_FALSE(f.pipeline.has_room());
+  EXPECT_EQ(f.sent(), (Numbers{11, 12, 13, 14}));
+  EXPECT_EQ(f.reply(11), Verdict::fine);
+  EXPECT_EQ(f.pipeline.confirmed(), 11U);
+  EXPECT_TRUE(f.pipeline.has_room());
+  f.append(1);
+  EXPECT_EQ(f.sent(), (Numbers{15}));
+}
+
+TEST(CommitPipeline, a_reply_that_never_came_leads_to_the_same_numbers_again) {
+  Fixture f;
+  f.append(2);
+  (void)f.sent();
+  f.pipeline.on_disconnected();
+  EXPECT_EQ(f.sent(), Numbers{});
+  EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(11)}), Verdict::fine);
+  EXPECT_EQ(f.sent(), (Numbers{11, 12}));
+  EXPECT_EQ(f.reply(11, CommitAnswer::already), Verdict::fine);
+  EXPECT_EQ(f.reply(12), Verdict::fine);
+  EXPECT_EQ(f.pipeline.confirmed(), 12U);
+}
+
+TEST(CommitPipeline, after_a_refusal_the_batch_and_all_behind_it_go_again_in_order) {
+  Fixture f;
+  f.append(3);
+  (void)f.sent();
+  f.pipeline.on_refused(f.now);
+  EXPECT_EQ(f.reply(12, CommitAnswer::gap, 10), Verdict::fine);
+  EXPECT_EQ(f.sent(), Numbers{}) << "rests, and the answer to 13 is still out";
+  EXPECT_EQ(f.reply(13, CommitAnswer::gap, 10), Verdict::fine);
+  f.now.mono_ms += CommitPipeline::kRefusedRestMs;
+  EXPECT_EQ(f.sent(), (Numbers{11, 12, 13}));
+  EXPECT_EQ(f.pipeline.confirmed(), 10U);
+}
+
+TEST(CommitPipeline, another_owner_or_a_higher_epoch_fences) {
+  Fixture f;
+  EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(10, 8)}), Verdict::fenced);
+  EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(10, 7, "other")}), Verdict::fenced);
+  f.append(1);
+  (void)f.sent();
+  EXPECT_EQ(f.reply(11, CommitAnswer::fenced, 9), Verdict::fenced);
+}
+
+TEST(CommitPipeline, what_redis_lost_is_put_back_from_the_ring_under_its_old_numbers) {
+  Fixture f;
+  f.append(3);
+  (void)f.sent();
+  for (std::uint64_t n = 11; n <= 13; ++n)
+    (void)f.reply(n);
+  (void)f.pipeline.take_confirmed();
+  f.append(1);
+  f.pipeline.on_disconnected();
+  const StoreConnected back{"run2", f.meta(11)};
+  ASSERT_EQ(f.pipeline.on_connected(back), Verdict::resync);
+  const auto plan = f.pipeline.plan_take_over(back.meta, 5);
+  EXPECT_EQ(plan.missing, 0U);
+  EXPECT_EQ(plan.request.base, 0U);
+  EXPECT_GT(plan.request.epoch, 7U);
+  ASSERT_EQ(f.pipeline.on_took_over({true, f.meta(11, plan.request.epoch)}, plan), Verdict::fine);
+  EXPECT_TRUE(f.pipeline.is_replaying());
+  EXPECT_EQ(f.pipeline.confirmed(), 13U) << "what was told stays told";
+  EXPECT_EQ(f.sent(), (Numbers{12, 13, 14}));
+  (void)f.reply(12);
+  EXPECT_TRUE(f.pipeline.is_replaying());
+  (void)f.reply(13);
+  EXPECT_FALSE(f.pipeline.is_replaying());
+  EXPECT_EQ(f.pipeline.replayed_missing(), 2U);
+  EXPECT_EQ(f.pipeline.epoch(), plan.request.epoch);
+}
+
+TEST(CommitPipeline, a_loss_older_than_the_ring_is_told_with_its_size) {
+  Fixture f;
+  f.append(1);
+  (void)f.sent();
+  (void)f.reply(11);
+  const auto plan = f.pipeline.plan_take_over(StoreMeta{}, 1'700'000'000);
+  EXPECT_EQ(plan.missing, 10U)
+      << "the ring begins with 11; 1 to 10 were confirmed before this broker";
+  EXPECT_EQ(plan.request.base, 10U);
+  EXPECT_EQ(plan.request.epoch, 1'700'000'000U);
+}
+
+TEST(CommitPipeline, the_ring_forgets_what_is_older_than_ten_seconds_once_the_projector_has_it) {
+  Fixture f;
+  f.append(1);
+  (void)f.sent();
+  (void)f.reply(11);
+  f.now.mono_ms += CommitPipeline::kRingMs + 1;
+  f.append(1);
+  (void)f.sent();
+  (void)f.reply(12);
+  EXPECT_TRUE(f.pipeline.entries_after(10)) << "not given to the projector yet";
+  EXPECT_EQ(f.pipeline.take_confirmed().size(), 2U);
+  f.now.mono_ms += 1;
+  f.append(1);
+  (void)f.sent();
+  (void)f.reply(13);
+  EXPECT_FALSE(f.pipeline.entries_after(10));
+  EXPECT_TRUE(f.pipeline.entries_after(11));
+}
+
+TEST(CommitPipeline, the_age_of_the_oldest_unconfirmed_batch_tells_busy_from_down) {
+  Fixture f;
+  EXPECT_EQ(f.pipeline.oldest_age_ms(f.now), 0);
+  f.append(1);
+  f.now.mono_ms += 1500;
+  f.append(1);
+  EXPECT_EQ(f.pipeline.oldest_age_ms(f.now), 1500);
+}
+
+}  // namespace
+}  // namespace sluice
