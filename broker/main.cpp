@@ -1,3 +1,131 @@
-int main() {
-  return 0;
+// sluice-broker: reads its options, opens its store, binds its sockets, turns its loop.
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <random>
+#include <string>
+
+#include <zmq.hpp>
+
+#include "broker/loop.h"
+#include "broker/options.h"
+#include "broker/store_choice.h"
+#include "common/config.h"
+#include "common/exit_codes.h"
+#include "common/log.h"
+
+namespace {
+
+using namespace sluice;
+
+// Messages kept for one peer, in each direction.
+constexpr int kProducerQueueMax = 1'000;
+constexpr int kWorkerQueueMax = 10'000;
+
+// This process as owner of the state: never the same twice.
+std::string owner_name() {
+  std::random_device random;
+  char host[64] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  return std::string(host) + ":" + std::to_string(::getpid()) + ":" + std::to_string(random());
+}
+
+// Signals are read from a descriptor by the loop; blocked before any thread starts.
+int open_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  (void)::sigprocmask(SIG_BLOCK, &set, nullptr);
+  (void)::signal(SIGPIPE, SIG_IGN);
+  return ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+// ZeroMQ spins when descriptors run out: take all that we may.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Result<LoopSockets> bind_sockets(zmq::context_t& context, const BrokerOptions& options) {
+  auto producers = RouterSocket::bind(context, options.producers, kProducerQueueMax);
+  if (!producers) return tl::unexpected(producers.error());
+  auto workers = RouterSocket::bind(context, options.workers, kWorkerQueueMax);
+  if (!workers) return tl::unexpected(workers.error());
+  auto events = EventsSocket::bind(context, options.events);
+  if (!events) return tl::unexpected(events.error());
+  return LoopSockets{std::move(*producers), std::move(*workers), std::move(*events)};
+}
+
+int refuse(const Error& error, int exit_code) {
+  log::error("start_refused", {{"where", error.where}, {"reason", error.detail}});
+  return exit_code;
+}
+
+int run(const BrokerOptions& options, int signals) {
+  zmq::context_t context(1);
+  auto sockets = bind_sockets(context, options);
+  if (!sockets) return refuse(sockets.error(), kExitFailed);
+  auto store = choose_store(options);
+  if (!store) return refuse(store.error(), exit_code_of(store.error()));
+  auto opened = open_store(**store, owner_name(), signals);
+  if (!opened) return refuse(opened.error(), exit_code_of(opened.error()));
+
+  EngineConfig config{.core = core_config(options),
+                      .view = view_config(options),
+                      .owner = opened->owner};
+  const Durability durability = opened->opened.durability;
+  config.core.durability = durability;
+  bool has_jumped = false;
+  SlewedClock clock(monotonic_ms(), system_wall_ms());
+  const Now now = clock.update(monotonic_ms(), system_wall_ms(), has_jumped);
+  const std::size_t jobs = opened->opened.snapshot.jobs.size();
+  Engine engine(std::move(config), std::move(opened->opened), now);
+  log::info("ready",
+            {{"producers", sockets->producers->endpoint()},
+             {"workers", sockets->workers->endpoint()},
+             {"events", sockets->events->endpoint()},
+             {"epoch", engine.core().epoch()},
+             {"jobs", jobs},
+             {"durable", to_string(durability)},
+             {"insecure", options.is_insecure}});
+  const int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
+  (*store)->stop();
+  log::info("stopped", {{"exit_code", exit_code}});
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  BrokerOptions options;
+  ConfigTable table(
+      "sluice-broker",
+      "Takes jobs from producers, keeps them safe in Redis, deals them to worker nodes.");
+  describe(table, options);
+  const auto action = table.parse(argc, argv);
+  if (!action) return table.explain(action.error());
+  if (const auto checked = check(options); !checked) return table.explain(checked.error());
+  if (action->is_final) return action->exit_code;
+  log::set_up(log_options(options));
+  for (const std::string& line : table.effective())
+    log::info("config", {{"option", line}});
+  if (options.is_insecure)
+    log::warn(
+        "insecure",
+        {{"reason", "no keys: whoever reaches the ports may submit, run and read every job"}});
+  raise_descriptor_limit();
+  try {
+    return run(options, open_signals());
+  } catch (const std::exception& error) {
+    log::error("start_failed", {{"reason", error.what()}});
+    return kExitFailed;
+  }
 }

@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kMessageSlack = 64 * 1024;
 constexpr int kEventsQueueMax = 100'000;
 
-void set_common_options(zmq::socket_t& socket) {
+void set_common_options(zmq::socket_t& socket, const std::string& address) {
   socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(kMessageBytesMax) + kMessageSlack);
   socket.set(zmq::sockopt::linger, 1000);
   socket.set(zmq::sockopt::heartbeat_ivl, 2000);
@@ -22,7 +22,7 @@ void set_common_options(zmq::socket_t& socket) {
   socket.set(zmq::sockopt::heartbeat_ttl, 10'000);
   socket.set(zmq::sockopt::handshake_ivl, 3000);
   socket.set(zmq::sockopt::tcp_keepalive, 1);
-  socket.set(zmq::sockopt::ipv6, true);
+  socket.set(zmq::sockopt::ipv6, address.find('[') != std::string::npos);
   socket.set(zmq::sockopt::backlog, 1024);
 }
 
@@ -65,7 +65,7 @@ Result<std::unique_ptr<RouterSocket>> RouterSocket::bind(zmq::context_t& context
   try {
     auto state = std::make_unique<State>();
     state->socket = zmq::socket_t(context, zmq::socket_type::router);
-    set_common_options(state->socket);
+    set_common_options(state->socket, address);
     state->socket.set(zmq::sockopt::router_mandatory, true);
     state->socket.set(zmq::sockopt::router_handover, false);
     state->socket.set(zmq::sockopt::rcvhwm, queue_max);
@@ -147,7 +147,7 @@ Result<std::unique_ptr<EventsSocket>> EventsSocket::bind(zmq::context_t& context
   try {
     auto state = std::make_unique<State>();
     state->socket = zmq::socket_t(context, zmq::socket_type::xpub);
-    set_common_options(state->socket);
+    set_common_options(state->socket, address);
     state->socket.set(zmq::sockopt::linger, 0);
     state->socket.set(zmq::sockopt::sndhwm, kEventsQueueMax);
     state->socket.bind(address);

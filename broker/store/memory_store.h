@@ -101,6 +101,11 @@ class MemoryStore : public Store {
   void send(StoreRequest request) override;
   void receive(std::vector<StoreReply>& replies) override;
 
+  // An answer that is ready is asked for at once.
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {
+    return replies_.empty() ? kNever : 0;
+  }
+
   // ---- faults, for the simulator
   // Requests are kept and not executed until execute(): a slow Redis, or a network in between.
   void set_held(bool is_held) { is_held_ = is_held; }

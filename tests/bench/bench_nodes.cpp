@@ -92,8 +92,12 @@ void NoopNodes::run(const std::string& address, std::uint32_t slots) {
           ++welcomed_;
           node.send_status();
         } else if (auto* run = std::get_if<Run>(&decoded->body)) {
-          for (RunJob& job : run->jobs)
-            results.results.push_back({.id = job.id, .fence = job.fence});
+          for (const RunJob& job : run->jobs) {
+            AttemptResult result;
+            result.id = job.id;
+            result.fence = job.fence;
+            results.results.push_back(std::move(result));
+          }
         } else if (auto* ack = std::get_if<Ack>(&decoded->body)) {
           acked_ += ack->results.size();
         }

@@ -1,0 +1,43 @@
+// Which store a broker uses, by its options: a Redis of somebody else's (--redis), one of its own
+// (the default), or memory only (--redis memory:, for trying things out; nothing survives the
+// process).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "broker/options.h"
+#include "broker/store/store.h"
+#include "common/result.h"
+
+namespace sluice {
+
+class StoreChoice {
+ public:
+  StoreChoice() = default;
+  StoreChoice(const StoreChoice&) = delete;
+  StoreChoice& operator=(const StoreChoice&) = delete;
+  virtual ~StoreChoice() = default;
+
+  [[nodiscard]] virtual Store& store() = 0;
+  // After the loop: ends what was started for this broker, in order.
+  virtual void stop() = 0;
+};
+
+// Starts or adopts what is needed. Errors: bad_field (an option), denied (the data directory
+// belongs to another broker), internal (the private redis-server does not start), each with what to
+// do.
+[[nodiscard]] Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options);
+
+struct OpenedStore {
+  Opened opened;
+  std::string owner;
+};
+
+// Takes over and reads what is there. A Redis that is away is waited for, with a line in the log
+// every few seconds; a signal ends the wait (store_unavailable). Other errors are final.
+[[nodiscard]] Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals);
+
+[[nodiscard]] int exit_code_of(const Error& error);
+
+}  // namespace sluice
