@@ -1,1 +1,522 @@
-// (to come)
+#include "worker/runtime/exec.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+
+#include "common/limits.h"
+#include "worker/runtime/clock.h"
+#include "worker/runtime/life.h"
+#include "worker/runtime/payload.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sluice {
+
+namespace {
+
+constexpr std::uint64_t kSpawnerTag = 0;
+constexpr int kExitRetry = 75;    // EX_TEMPFAIL of sysexits.h
+constexpr int kExitForGood = 65;  // EX_DATAERR
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+
+  explicit UniqueFd(int fd) : fd_(fd) {}
+
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+
+  ~UniqueFd() { reset(); }
+
+  [[nodiscard]] int get() const { return fd_; }
+
+  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
+
+  void reset() {
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// What runs. Two tags in epoll: 2n for stdout, 2n + 1 for stderr of the number n.
+struct Running {
+  RunJob job;  // without its payload
+  std::int64_t grace_ms = 0;
+  std::int64_t due_ms = kNever;  // the task's own time-out, or the SIGKILL behind a SIGTERM
+  std::optional<StopReason> reason;
+  UniqueFd out;
+  UniqueFd err;
+  std::string output;  // up to the cap
+  std::uint64_t output_bytes = 0;
+  std::string error_tail;
+  std::optional<SpawnReport> report;
+};
+
+AttemptResult failed(const RunJob& job, std::string code, std::string text, bool can_retry) {
+  AttemptResult result;
+  result.id = job.id;
+  result.fence = job.fence;
+  result.outcome = Outcome::failed;
+  result.error_code = std::move(code);
+  result.error = std::move(text);
+  result.retryable = can_retry;
+  return result;
+}
+
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
+}
+
+AttemptResult never_ran(const Running& running, int error) {
+  const bool is_missing =
+      error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
+  if (is_missing)
+    return failed(running.job,
+                  "program_not_found",
+                  std::string("the program cannot be run: ") + std::strerror(error),
+                  false);
+  return failed(running.job,
+                "cannot_start",
+                std::string("cannot start: ") + std::strerror(error),
+                true);
+}
+
+// "exited with code 3", then what it said last.
+std::string words(std::string text, const std::string& tail) {
+  return tail.empty() ? text : std::move(text) + "\n" + tail;
+}
+
+AttemptResult judge_exit(Running& running, const SpawnReport& report) {
+  if (report.is_keeper_lost != 0)
+    return failed(running.job, "keeper_lost", "its keeper process was killed from outside", true);
+  if (report.exec_errno != 0) return never_ran(running, report.exec_errno);
+  if (WIFSIGNALED(report.wait_status)) {
+    const std::string name = signal_name(WTERMSIG(report.wait_status));
+    return failed(running.job,
+                  "killed_by_" + name,
+                  words("killed by " + name, running.error_tail),
+                  true);
+  }
+  const int code = WEXITSTATUS(report.wait_status);
+  if (code != 0)
+    return failed(running.job,
+                  "exit_" + std::to_string(code),
+                  words("exited with code " + std::to_string(code), running.error_tail),
+                  code != kExitForGood);
+  if (running.output_bytes > kResultBytesMax)
+    return failed(running.job,
+                  "result_too_large",
+                  "stdout had " + std::to_string(running.output_bytes) + " bytes, allowed are " +
+                      std::to_string(kResultBytesMax),
+                  false);
+  AttemptResult result;
+  result.id = running.job.id;
+  result.fence = running.job.fence;
+  result.result = std::move(running.output);
+  return result;
+}
+
+// The reason of a stop decides; how the program took it does not matter.
+AttemptResult judge(Running& running, const SpawnReport& report) {
+  AttemptResult result;
+  if (!running.reason) {
+    result = judge_exit(running, report);
+  } else if (*running.reason == StopReason::timed_out) {
+    result = failed(running.job,
+                    "timeout",
+                    words("stopped: its time was over", running.error_tail),
+                    true);
+  } else {
+    result.id = running.job.id;
+    result.fence = running.job.fence;
+    result.outcome =
+        *running.reason == StopReason::hand_back ? Outcome::handed_back : Outcome::cancelled;
+  }
+  result.usage = {report.cpu_ms, report.rss_bytes_max};
+  return result;
+}
+
+// The payload as a file that only we have: no pipe to fill, no program that blocks us.
+UniqueFd stdin_with(const std::string& payload, bool is_wanted) {
+  if (!is_wanted || payload.empty()) return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  UniqueFd fd(::memfd_create("sluice-payload", MFD_CLOEXEC));
+  for (std::size_t at = 0; fd.is_open() && at < payload.size();) {
+    const ssize_t written = ::write(fd.get(), payload.data() + at, payload.size() - at);
+    if (written <= 0) return {};
+    at += static_cast<std::size_t>(written);
+  }
+  if (fd.is_open()) ::lseek(fd.get(), 0, SEEK_SET);
+  return fd;
+}
+
+class ExecRuntime : public Runtime {
+ public:
+  ExecRuntime(std::map<std::string, ExecTask, std::less<>> tasks,
+              std::unique_ptr<Spawner> spawner,
+              std::string node)
+      : tasks_(std::move(tasks)),
+        spawner_(std::move(spawner)),
+        node_(std::move(node)),
+        epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    if (!epoll_.is_open()) throw std::system_error(errno, std::generic_category(), "epoll_create1");
+    watch(spawner_->fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
+  }
+
+  void start(Assignment assignment) override {
+    RunJob& job = assignment.job;
+    const auto task = tasks_.find(job.task);
+    if (is_broken_ || task == tasks_.end())
+      return tell(failed(job, "task_not_offered", "no program for " + job.task, true));
+    auto argv = fill_arguments(task->second.program, job);
+    if (!argv) return tell(failed(job, "bad_payload", argv.error().detail, false));
+    launch(task->second, std::move(*argv), job);
+  }
+
+  void stop(const JobId& id, Fence fence, StopReason reason) override {
+    const auto it = numbers_.find({id, fence});
+    if (it != numbers_.end()) stop(it->second, running_.at(it->second), reason);
+  }
+
+  [[nodiscard]] int fd() const override { return epoll_.get(); }
+
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {
+    if (!events_.empty()) return 0;
+    std::int64_t next = kNever;
+    for (const auto& [number, running] : running_)
+      next = std::min(next, running.due_ms);
+    return next;
+  }
+
+  void poll(Now now, std::vector<RuntimeEvent>& events) override {
+    std::array<epoll_event, 64> ready{};
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), 0);
+    for (int i = 0; i < count; ++i)
+      on_ready(ready[static_cast<std::size_t>(i)].data.u64);
+    fire(now);
+    watch_backlog();
+    for (RuntimeEvent& event : std::exchange(events_, {}))
+      events.push_back(std::move(event));
+  }
+
+  [[nodiscard]] bool shut_down() override {
+    spawner_->close();
+    return true;
+  }
+
+ private:
+  void launch(const ExecTask& task, std::vector<std::string> argv, RunJob& job) {
+    Running running;
+    std::array<int, 2> out{-1, -1};
+    std::array<int, 2> err{-1, -1};
+    if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(err.data(), O_CLOEXEC) != 0) {
+      const std::string why = std::strerror(errno);
+      for (const int fd : out)
+        if (fd >= 0) ::close(fd);
+      return tell(failed(job, "cannot_start", why, true));
+    }
+    running.out = UniqueFd(out[0]);
+    running.err = UniqueFd(err[0]);
+    const UniqueFd out_end(out[1]);
+    const UniqueFd err_end(err[1]);
+    const UniqueFd in = stdin_with(job.payload, task.is_payload_on_stdin);
+    if (!in.is_open()) return tell(failed(job, "cannot_start", "no room for the payload", true));
+    const std::uint64_t number = ++last_number_;
+    SpawnRequest request{.id = number,
+                         .argv = std::move(argv),
+                         .environment = environment(task, job),
+                         .cwd = task.cwd,
+                         .stdin_fd = in.get(),
+                         .stdout_fd = out_end.get(),
+                         .stderr_fd = err_end.get()};
+    if (!spawner_->spawn(request))
+      return tell(failed(job, "arguments_too_large", "arguments exceed 128 KiB; use stdin", false));
+    for (const int fd : {out[0], err[0]})
+      ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    watch(out[0], number * 2, EPOLLIN, EPOLL_CTL_ADD);
+    watch(err[0], number * 2 + 1, EPOLLIN, EPOLL_CTL_ADD);
+    watch_backlog();
+    job.payload.clear();
+    running.grace_ms = task.grace_ms;
+    if (task.timeout_ms > 0) running.due_ms = after(clock_now().mono_ms, task.timeout_ms);
+    numbers_[{job.id, job.fence}] = number;
+    running.job = std::move(job);
+    running_.emplace(number, std::move(running));
+  }
+
+  std::vector<std::string> environment(const ExecTask& task, const RunJob& job) const {
+    std::vector<std::string> all;
+    for (const std::string& name : task.pass_env) {
+      const char* value = std::getenv(name.c_str());
+      if (value != nullptr && !task.env.contains(name)) all.push_back(name + "=" + value);
+    }
+    for (const auto& [name, value] : task.env)
+      all.push_back(name + "=" + value);
+    all.push_back("SLUICE_NODE=" + node_);
+    all.push_back("SLUICE_JOB_ID=" + job.id.str());
+    all.push_back("SLUICE_ATTEMPT=" + std::to_string(job.fence.attempt));
+    all.push_back("SLUICE_FENCE=" + std::to_string(job.fence.epoch) + "." +
+                  std::to_string(job.fence.attempt));
+    all.push_back("SLUICE_TASK=" + job.task);
+    all.push_back("SLUICE_QUEUE=" + job.queue);
+    all.push_back("SLUICE_RETRY_COUNT=" + std::to_string(job.retry_count));
+    return all;
+  }
+
+  void stop(std::uint64_t number, Running& running, StopReason reason) {
+    if (running.reason) {
+      if (reason == StopReason::dropped) running.reason = reason;
+      return;
+    }
+    running.reason = reason;
+    running.due_ms = after(clock_now().mono_ms, running.grace_ms);
+    spawner_->terminate(number);
+    watch_backlog();
+  }
+
+  void fire(Now now) {
+    for (auto& [number, running] : running_) {
+      if (now.mono_ms < running.due_ms) continue;
+      if (!running.reason) {
+        stop(number, running, StopReason::timed_out);
+      } else {
+        running.due_ms = kNever;
+        spawner_->kill(number);
+      }
+    }
+  }
+
+  void on_ready(std::uint64_t tag) {
+    if (tag == kSpawnerTag) {
+      spawner_->flush();
+      reports_.clear();
+      const bool is_alive = spawner_->read(reports_);
+      for (const SpawnReport& report : reports_) {
+        const auto it = running_.find(report.id);
+        if (it == running_.end()) continue;
+        it->second.report = report;
+        end_if_over(report.id);
+      }
+      if (!is_alive) give_up();
+      return;
+    }
+    const auto it = running_.find(tag / 2);
+    if (it == running_.end()) return;
+    Running& running = it->second;
+    if (tag % 2 == 0)
+      read_output(running);
+    else
+      read_errors(running);
+    end_if_over(tag / 2);
+  }
+
+  // Reads on past the cap and throws it away, so that the program never blocks on us.
+  void read_output(Running& running) {
+    drain(running.out, [&](std::string_view bytes) {
+      running.output_bytes += bytes.size();
+      if (running.output_bytes <= kResultBytesMax)
+        running.output += bytes;
+      else
+        running.output.clear();
+    });
+  }
+
+  void read_errors(Running& running) {
+    drain(running.err, [&](std::string_view bytes) {
+      running.error_tail += bytes;
+      constexpr std::size_t kKept = kErrorTextBytesMax - 64;
+      if (running.error_tail.size() > kKept)
+        running.error_tail.erase(0, running.error_tail.size() - kKept);
+    });
+  }
+
+  // At most so much in a turn that a flood does not starve the others.
+  template <typename Take>
+  void drain(UniqueFd& fd, Take take) {
+    for (int turn = 0; turn < 4 && fd.is_open(); ++turn) {
+      const ssize_t size = ::read(fd.get(), buffer_.data(), buffer_.size());
+      if (size > 0)
+        take(std::string_view(buffer_.data(), static_cast<std::size_t>(size)));
+      else if (size < 0 && errno == EINTR)
+        continue;
+      else if (size < 0 && errno == EAGAIN)
+        return;
+      else
+        fd.reset();
+    }
+  }
+
+  // Over: the keeper has reported that nobody is left, and both pipes were read to their end.
+  void end_if_over(std::uint64_t number) {
+    const auto it = running_.find(number);
+    Running& running = it->second;
+    if (!running.report || running.out.is_open() || running.err.is_open()) return;
+    tell(judge(running, *running.report));
+    numbers_.erase({running.job.id, running.job.fence});
+    running_.erase(it);
+  }
+
+  // The spawner is gone. Its keepers end everything below them; make sure, then hand it all back.
+  void give_up() {
+    if (std::exchange(is_broken_, true)) return;
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, spawner_->fd(), nullptr);
+    sweep_processes(node_);
+    for (auto& [number, running] : running_) {
+      running.reason = running.reason.value_or(StopReason::hand_back);
+      tell(judge(running, SpawnReport{}));
+    }
+    running_.clear();
+    numbers_.clear();
+    events_.emplace_back(RuntimeFailed{"the spawner died"});
+  }
+
+  void tell(AttemptResult result) { events_.emplace_back(AttemptDone{std::move(result)}); }
+
+  void watch_backlog() {
+    if (is_broken_ ||
+        std::exchange(is_backlog_watched_, spawner_->has_backlog()) == spawner_->has_backlog())
+      return;
+    watch(spawner_->fd(),
+          kSpawnerTag,
+          spawner_->has_backlog() ? EPOLLIN | EPOLLOUT : EPOLLIN,
+          EPOLL_CTL_MOD);
+  }
+
+  void watch(int fd, std::uint64_t tag, std::uint32_t what, int operation) const {
+    epoll_event event{};
+    event.events = what;
+    event.data.u64 = tag;
+    ::epoll_ctl(epoll_.get(), operation, fd, &event);
+  }
+
+  std::map<std::string, ExecTask, std::less<>> tasks_;
+  std::unique_ptr<Spawner> spawner_;
+  std::string node_;
+  UniqueFd epoll_;
+  std::map<std::uint64_t, Running> running_;
+  std::unordered_map<AttemptKey, std::uint64_t> numbers_;
+  std::uint64_t last_number_ = 0;
+  std::vector<RuntimeEvent> events_;
+  std::vector<SpawnReport> reports_;
+  std::array<char, 65'536> buffer_{};
+  bool is_backlog_watched_ = false;
+  bool is_broken_ = false;
+};
+
+// The NAME of a {NAME} that begins at `at`; empty when none does. `${NAME}` is the shell's.
+std::string placeholder_at(const std::string& text, std::size_t at) {
+  if (text[at] != '{' || (at > 0 && text[at - 1] == '$')) return {};
+  const std::size_t end =
+      text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_",
+                             at + 1);
+  if (end == std::string::npos || text[end] != '}') return {};
+  return text.substr(at + 1, end - at - 1);
+}
+
+// The settings that are lists and tables.
+Result<void> take_environment(TaskSettings& settings, ExecTask& task) {
+  auto env = settings.take_map("env");
+  if (!env) return tl::unexpected(env.error());
+  if (*env) task.env = std::move(**env);
+  auto pass_env = settings.take_texts("pass_env");
+  if (!pass_env) return tl::unexpected(pass_env.error());
+  if (*pass_env) task.pass_env = std::move(**pass_env);
+  return {};
+}
+
+Result<void> take_times(TaskSettings& settings, ExecTask& task) {
+  const auto timeout = settings.take_duration_ms("timeout");
+  if (!timeout) return tl::unexpected(timeout.error());
+  task.timeout_ms = timeout->value_or(0);
+  const auto grace = settings.take_duration_ms("grace");
+  if (!grace) return tl::unexpected(grace.error());
+  task.grace_ms = grace->value_or(task.grace_ms);
+  return {};
+}
+
+}  // namespace
+
+Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
+  ExecTask task;
+  auto program = settings.take_texts("program");
+  if (!program) return tl::unexpected(program.error());
+  if (!*program || (*program)->empty() || (*program)->front().empty())
+    return tl::unexpected(settings.error("program", "must name a program, e.g. [\"sha256sum\"]"));
+  task.program = std::move(**program);
+  const auto in = settings.take_text("stdin");
+  if (!in) return tl::unexpected(in.error());
+  if (*in && **in != "payload" && **in != "none")
+    return tl::unexpected(settings.error("stdin", "must be \"payload\" or \"none\""));
+  task.is_payload_on_stdin = in->value_or("payload") == "payload";
+  auto cwd = settings.take_text("cwd");
+  if (!cwd) return tl::unexpected(cwd.error());
+  task.cwd = cwd->value_or("");
+  if (auto taken = take_environment(settings, task); !taken) return taken;
+  if (auto taken = take_times(settings, task); !taken) return taken;
+  tasks_[settings.task()] = std::move(task);
+  return {};
+}
+
+void ExecRuntimeBuilder::prepare(const std::string& node) {
+  node_ = node;
+  spawner_ = std::make_unique<Spawner>();
+}
+
+std::unique_ptr<Runtime> ExecRuntimeBuilder::build() {
+  return std::make_unique<ExecRuntime>(std::move(tasks_), std::move(spawner_), std::move(node_));
+}
+
+Result<std::vector<std::string>> fill_arguments(const std::vector<std::string>& program,
+                                                const RunJob& job) {
+  std::optional<nlohmann::json> body;
+  bool is_read = false;
+  const auto value_of = [&](const std::string& name) -> std::optional<std::string> {
+    if (name == "id") return job.id.str();
+    if (name == "payload") return job.payload;
+    if (!std::exchange(is_read, true)) body = payload_as_json(job.content_type, job.payload);
+    if (!body || !body->is_object() || !body->contains(name)) return std::nullopt;
+    return scalar_text((*body)[name]);
+  };
+  std::vector<std::string> filled;
+  for (const std::string& argument : program) {
+    std::string text;
+    for (std::size_t at = 0; at < argument.size();) {
+      const std::string name = placeholder_at(argument, at);
+      if (name.empty()) {
+        text += argument[at++];
+        continue;
+      }
+      const auto value = value_of(name);
+      if (!value)
+        return fail(ErrorCode::bad_field, name, "the payload has no plain field \"" + name + "\"");
+      if (value->find('\0') != std::string::npos)
+        return fail(ErrorCode::bad_field, name, "a NUL byte cannot stand in an argument");
+      text += *value;
+      at += name.size() + 2;
+    }
+    filled.push_back(std::move(text));
+  }
+  return filled;
+}
+
+}  // namespace sluice

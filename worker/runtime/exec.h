@@ -1,0 +1,44 @@
+// Kind `exec`: one process per job. worker/README.md has the contract for programs; in short:
+// payload on stdin or in arguments, result on stdout, words on stderr, exit code 0 / 75 / 65.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/runtime/spawner.h"
+#include "worker/runtime/task_table.h"
+
+namespace sluice {
+
+// One task's settings.
+struct ExecTask {
+  // argv; {payload}, {id} and {FIELD} of a JSON or msgpack map in the payload are filled in.
+  std::vector<std::string> program;
+  bool is_payload_on_stdin = true;
+  std::string cwd;
+  std::map<std::string, std::string> env;                              // set
+  std::vector<std::string> pass_env = {"PATH", "HOME", "LANG", "TZ"};  // from the node's own
+  std::int64_t timeout_ms = 0;   // 0 = only the job's; else the lesser of both
+  std::int64_t grace_ms = 5000;  // between SIGTERM and SIGKILL
+};
+
+class ExecRuntimeBuilder : public RuntimeBuilder {
+ public:
+  // Settings: program, stdin ("payload" or "none"), timeout, grace, cwd, env, pass_env.
+  [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+  void prepare(const std::string& node) override;  // forks the spawner
+  [[nodiscard]] std::unique_ptr<Runtime> build() override;
+
+ private:
+  std::map<std::string, ExecTask, std::less<>> tasks_;
+  std::unique_ptr<Spawner> spawner_;
+  std::string node_;
+};
+
+// The arguments of one job. Errors: bad_field with the placeholder that the payload does not have.
+[[nodiscard]] Result<std::vector<std::string>> fill_arguments(
+    const std::vector<std::string>& program, const RunJob& job);
+
+}  // namespace sluice

@@ -1,0 +1,148 @@
+#include "worker/runtime/spawner.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+#include <utility>
+
+#include "worker/runtime/spawner_process.h"
+
+namespace sluice {
+
+namespace {
+
+std::size_t thread_count() {
+  std::size_t count = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task", error)) {
+    (void)entry;
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+Spawner::Spawner() {
+  if (thread_count() > 1)
+    throw std::runtime_error(
+        "programs cannot be run: this process already has a second thread, and the spawner must be "
+        "forked before that");
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    throw std::runtime_error(std::string("socketpair: ") + std::strerror(errno));
+  const int room = 1 << 20;
+  for (const int end : ends)
+    ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+  pid_ = ::fork();
+  if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
+  if (pid_ == 0) {
+    ::close(ends[0]);
+    run_spawner(ends[1]);
+  }
+  ::close(ends[1]);
+  fd_ = ends[0];
+  ::fcntl(fd_, F_SETFL, O_NONBLOCK);
+}
+
+Spawner::~Spawner() {
+  close();
+}
+
+void Spawner::close() {
+  if (fd_ < 0) return;
+  for (const Packet& packet : std::exchange(backlog_, {}))
+    for (const int fd : packet.fds)
+      ::close(fd);
+  ::close(std::exchange(fd_, -1));
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+bool Spawner::spawn(const SpawnRequest& request) {
+  SpawnerHead head{SpawnerOp::spawn, request.id};
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  const auto append = [&bytes](const std::string& text) {
+    bytes.append(text.c_str()).push_back('\0');
+  };
+  append(request.cwd);
+  append(std::to_string(request.argv.size()));
+  for (const std::string& text : request.argv)
+    append(text);
+  for (const std::string& text : request.environment)
+    append(text);
+  if (bytes.size() > kRequestBytesMax) return false;
+  Packet packet{std::move(bytes), {}};
+  for (const int fd : {request.stdin_fd, request.stdout_fd, request.stderr_fd})
+    packet.fds.push_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return send(std::move(packet));
+}
+
+void Spawner::terminate(std::uint64_t id) {
+  const SpawnerHead head{SpawnerOp::terminate, id};
+  send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
+}
+
+void Spawner::kill(std::uint64_t id) {
+  const SpawnerHead head{SpawnerOp::kill, id};
+  send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
+}
+
+bool Spawner::send(Packet packet) {
+  backlog_.push_back(std::move(packet));
+  flush();
+  return true;
+}
+
+void Spawner::flush() {
+  while (!backlog_.empty() && try_send(backlog_.front())) {
+    for (const int fd : backlog_.front().fds)
+      ::close(fd);
+    backlog_.pop_front();
+  }
+}
+
+bool Spawner::try_send(const Packet& packet) {
+  iovec part{const_cast<char*>(packet.bytes.data()), packet.bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!packet.fds.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(3 * sizeof(int));
+    std::memcpy(CMSG_DATA(header), packet.fds.data(), 3 * sizeof(int));
+  }
+  const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  // Anything but "no room": the spawner is gone, which read() tells.
+  return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != EINTR);
+}
+
+bool Spawner::read(std::vector<SpawnReport>& reports) {
+  while (true) {
+    SpawnReport report;
+    const ssize_t size = ::recv(fd_, &report, sizeof report, MSG_DONTWAIT);
+    if (size == sizeof report)
+      reports.push_back(report);
+    else if (size < 0 && errno == EINTR)
+      continue;
+    else if (size < 0 && errno == EAGAIN)
+      return true;
+    else
+      return false;
+  }
+}
+
+}  // namespace sluice
