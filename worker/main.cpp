@@ -7,6 +7,7 @@
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
 #include "worker/runtime/worker_config.h"
+#include "worker/tasks/http.h"
 
 namespace {
 
@@ -17,6 +18,7 @@ sluice::TaskTable make_table() {
   sluice::TaskTable table;
   table.add_kind("thread", std::move(threads));
   table.add_kind("exec", std::make_unique<sluice::ExecRuntimeBuilder>());
+  table.add_kind("http", std::make_unique<sluice::HttpRuntimeBuilder>());
   return table;
 }
 

@@ -140,6 +140,7 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
 // The reason of a stop decides; how the program took it does not matter.
 AttemptResult judge(Running& running, const SpawnReport& report) {
   AttemptResult result;
+  if (!running.reason && report.is_spawner_lost != 0) running.reason = StopReason::hand_back;
   if (!running.reason) {
     result = judge_exit(running, report);
   } else if (*running.reason == StopReason::timed_out) {

@@ -1,51 +1,22 @@
 #include "worker/runtime/log_line.h"
 
-#include <spdlog/spdlog.h>
+#include <string>
 
 namespace sluice {
 
 namespace {
 
-// logfmt: quoted when it must be.
-std::string quoted(const std::string& value) {
-  if (!value.empty() && value.find_first_of(" \"=\\\n\r\t") == std::string::npos) return value;
-  std::string text = "\"";
-  for (const char c : value) {
-    if (c == '"' || c == '\\') text += '\\';
-    text += c == '\n' ? std::string("\\n") : std::string(1, c);
-  }
-  return text + "\"";
-}
-
-spdlog::level::level_enum spdlog_level(LogLevel level) {
-  switch (level) {
-    case LogLevel::debug:
-      return spdlog::level::debug;
-    case LogLevel::info:
-      return spdlog::level::info;
-    case LogLevel::warn:
-      return spdlog::level::warn;
-    case LogLevel::error:
-      return spdlog::level::err;
-  }
-  return spdlog::level::err;
-}
-
-bool is_wanted(LogLevel level) {
-  return spdlog::should_log(spdlog_level(level));
-}
-
 std::string attempt_of(const AttemptKey& key) {
   return std::to_string(key.fence.attempt);
 }
 
-void log(const AttemptStarted& fact) {
+void say(const AttemptStarted& fact) {
   log_line(LogLevel::debug,
            "attempt_started",
            {{"job", fact.key.id.str()}, {"attempt", attempt_of(fact.key)}, {"task", fact.task}});
 }
 
-void log(const AttemptStopping& fact) {
+void say(const AttemptStopping& fact) {
   log_line(LogLevel::info,
            "attempt_stopping",
            {{"job", fact.key.id.str()},
@@ -53,9 +24,9 @@ void log(const AttemptStopping& fact) {
             {"reason", std::string(to_string(fact.reason))}});
 }
 
-void log(const AttemptEnded& fact) {
+void say(const AttemptEnded& fact) {
   const LogLevel level = fact.outcome == Outcome::completed ? LogLevel::debug : LogLevel::info;
-  if (!is_wanted(level)) return;
+  if (!log::is_on(level)) return;
   if (fact.outcome == Outcome::failed) {
     log_line(level,
              "attempt_failed",
@@ -71,24 +42,24 @@ void log(const AttemptEnded& fact) {
   log_line(level, event, {{"job", fact.key.id.str()}, {"attempt", attempt_of(fact.key)}});
 }
 
-void log(const ResultRecorded& fact) {
+void say(const ResultRecorded& fact) {
   if (!fact.is_stale) return;
   log_line(LogLevel::warn,
            "result_stale",
            {{"job", fact.key.id.str()}, {"attempt", attempt_of(fact.key)}});
 }
 
-void log(const AttemptDropped& fact) {
+void say(const AttemptDropped& fact) {
   log_line(LogLevel::warn,
            "attempt_dropped",
            {{"job", fact.key.id.str()}, {"attempt", attempt_of(fact.key)}});
 }
 
-void log(const BrokerWelcomed& fact) {
+void say(const BrokerWelcomed& fact) {
   log_line(LogLevel::info, "broker_welcomed", {{"epoch", std::to_string(fact.epoch)}});
 }
 
-void log(const BrokerLost& fact) {
+void say(const BrokerLost& fact) {
   log_line(LogLevel::warn,
            "broker_lost",
            {{"running", std::to_string(fact.running_count)},
@@ -96,31 +67,31 @@ void log(const BrokerLost& fact) {
             {"what_next", "what runs goes on; results are kept until the broker is back"}});
 }
 
-void log(const BrokerRefused& fact) {
+void say(const BrokerRefused& fact) {
   log_line(LogLevel::error,
            "broker_refused",
            {{"field", fact.error.where}, {"detail", fact.error.detail}});
 }
 
-void log(const OldMessageIgnored& fact) {
+void say(const OldMessageIgnored& fact) {
   log_line(LogLevel::debug,
            "old_message_ignored",
            {{"epoch", std::to_string(fact.number.epoch)}, {"n", std::to_string(fact.number.n)}});
 }
 
-void log(const DrainBegun& fact) {
+void say(const DrainBegun& fact) {
   log_line(LogLevel::info,
            "drain_begun",
            {{"why", fact.why}, {"running", std::to_string(fact.running_count)}});
 }
 
-void log(const ConcurrencyChanged& fact) {
+void say(const ConcurrencyChanged& fact) {
   log_line(LogLevel::info,
            "concurrency_changed",
            {{"concurrency", std::to_string(fact.concurrency)}});
 }
 
-void log(const NodeLeaving& fact) {
+void say(const NodeLeaving& fact) {
   log_line(fact.unacknowledged_count == 0 ? LogLevel::info : LogLevel::warn,
            "node_leaving",
            {{"unacknowledged", std::to_string(fact.unacknowledged_count)}});
@@ -129,15 +100,11 @@ void log(const NodeLeaving& fact) {
 }  // namespace
 
 void log_line(LogLevel level, std::string_view event, LogFields fields) {
-  if (!is_wanted(level)) return;
-  std::string line(event);
-  for (const auto& [key, value] : fields)
-    if (!value.empty()) line.append(" ").append(key).append("=").append(quoted(value));
-  spdlog::log(spdlog_level(level), "{}", line);
+  log::write(level, event, fields);
 }
 
 void log_fact(const WorkerFact& fact) {
-  std::visit([](const auto& happened) { log(happened); }, fact);
+  std::visit([](const auto& happened) { say(happened); }, fact);
 }
 
 }  // namespace sluice

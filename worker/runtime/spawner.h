@@ -38,7 +38,8 @@ struct SpawnReport {
   std::int32_t exec_errno = 0;   // not 0: it never ran
   std::int64_t cpu_ms = 0;       // of the program and everything it waited for
   std::int64_t rss_bytes_max = 0;
-  std::int32_t is_keeper_lost = 0;  // somebody killed the keeper: the status is not known
+  std::int32_t is_keeper_lost = 0;   // somebody killed the keeper: the status is not known
+  std::int32_t is_spawner_lost = 0;  // ended because the spawner died, through no fault of its own
 };
 
 class Spawner {

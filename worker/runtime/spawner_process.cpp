@@ -107,7 +107,7 @@ std::int64_t milliseconds(const timeval& time) {
 }
 
 // Waits for the program, passing on what it is asked meanwhile. Orphans are reaped on the way.
-void attend(pid_t program, SpawnReport& report) {
+void attend(pid_t program, pid_t spawner, SpawnReport& report) {
   const sigset_t signals = kept_signals();
   while (true) {
     int status = 0;
@@ -124,6 +124,7 @@ void attend(pid_t program, SpawnReport& report) {
     const int signal = ::sigwaitinfo(&signals, nullptr);
     if (signal == SIGTERM) ::kill(-program, SIGTERM);
     if (signal == kKillSignal) {
+      report.is_spawner_lost = ::getppid() != spawner ? 1 : 0;
       ::kill(-program, SIGKILL);
       ::kill(program, SIGKILL);
     }
@@ -148,7 +149,7 @@ void attend(pid_t program, SpawnReport& report) {
     ::close(pipe[1]);
     int error = 0;
     if (::read(pipe[0], &error, sizeof error) == sizeof error) report.exec_errno = error;
-    attend(program, report);
+    attend(program, spawner, report);
     end_descendants();
   }
   while (::send(node_fd, &report, sizeof report, MSG_NOSIGNAL) < 0 && errno == EINTR) {

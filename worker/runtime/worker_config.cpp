@@ -1,8 +1,5 @@
 #include "worker/runtime/worker_config.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -239,9 +236,9 @@ Result<void> begin_log(const Flags& flags, WorkerConfig& config) {
     return fail(ErrorCode::bad_field,
                 "--log-level",
                 "must be debug, info, warn or error: " + level);
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("sluice-worker"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-  spdlog::set_level(level == "warn" ? spdlog::level::warn : spdlog::level::from_str(level));
+  log::Options options;
+  (void)log::parse_level(level, options.level);
+  log::set_up(options);
   return {};
 }
 

@@ -1,0 +1,316 @@
+// Real programs under a real spawner. Waiting is always for an event, never for a time.
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/limits.h"
+#include "worker/runtime/clock.h"
+#include "worker/runtime/exec.h"
+
+namespace {
+
+using namespace sluice;
+using testing::HasSubstr;
+
+using Values = std::map<std::string, TaskSettings::Value>;
+
+bool is_alive(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/stat");
+  std::string text{std::istreambuf_iterator<char>(status), {}};
+  const std::size_t at = text.rfind(") ");
+  return at != std::string::npos && text[at + 2] != 'Z';
+}
+
+class ExecTest : public testing::Test {
+ protected:
+  void use(TaskSettings::Texts program, Values more = {}) {
+    more["program"] = std::move(program);
+    TaskSettings settings("t", std::move(more));
+    const auto added = builder_.add(settings);
+    ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
+    builder_.prepare("test@1");
+    runtime_ = builder_.build();
+  }
+
+  void shell(const std::string& script, Values more = {}) {
+    use({"/bin/sh", "-c", script}, std::move(more));
+  }
+
+  void start(std::string payload = {}, std::string content_type = "application/octet-stream") {
+    Assignment assignment;
+    assignment.job.id = JobId("job-1");
+    assignment.job.fence = {7, 3};
+    assignment.job.task = "t";
+    assignment.job.queue = "q";
+    assignment.job.retry_count = 2;
+    assignment.job.payload = std::move(payload);
+    assignment.job.content_type = std::move(content_type);
+    runtime_->start(std::move(assignment));
+  }
+
+  void stop(StopReason reason) { runtime_->stop(JobId("job-1"), {7, 3}, reason); }
+
+  // Until the attempt is done.
+  AttemptResult result() {
+    std::vector<RuntimeEvent> events;
+    while (true) {
+      const std::int64_t due = runtime_->next_deadline_mono_ms();
+      const std::int64_t wait =
+          due == kNever ? 20'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
+      pollfd item{runtime_->fd(), POLLIN, 0};
+      if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever) {
+        ADD_FAILURE() << "nothing happened";
+        return {};
+      }
+      runtime_->poll(clock_now(), events);
+      for (RuntimeEvent& event : events)
+        if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
+      events.clear();
+    }
+  }
+
+  AttemptResult run(std::string payload = {}) {
+    start(std::move(payload));
+    return result();
+  }
+
+  // A path in a directory of this test's own.
+  std::string file(const std::string& name) const { return (directory_ / name).string(); }
+
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-exec-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+  }
+
+  void TearDown() override {
+    runtime_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  // Blocks until somebody writes a number into the named pipe.
+  static pid_t read_pid(const std::string& path) {
+    std::ifstream pipe(path);
+    pid_t pid = 0;
+    pipe >> pid;
+    return pid;
+  }
+
+  std::filesystem::path directory_;
+  ExecRuntimeBuilder builder_;
+  std::unique_ptr<Runtime> runtime_;
+};
+
+TEST_F(ExecTest, the_payload_is_stdin_and_stdout_is_the_result) {
+  use({"cat"});
+  const std::string payload = std::string("a\0b", 3) + std::string(200'000, 'x');
+  const AttemptResult got = run(payload);
+  EXPECT_EQ(got.outcome, Outcome::completed);
+  EXPECT_EQ(got.result, payload);
+  EXPECT_EQ(got.fence, (Fence{7, 3}));
+}
+
+TEST_F(ExecTest, a_real_checksum) {
+  use({"sha256sum"});
+  EXPECT_EQ(run("abc").result,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  -\n");
+}
+
+TEST_F(ExecTest, exit_code_75_is_tried_again_and_65_never) {
+  shell("cat >/dev/null; echo sorry >&2; exit $(cat " + file("code") + ")");
+  for (const auto& [code, can_retry] : {std::pair{75, true}, {65, false}, {3, true}}) {
+    std::ofstream(file("code")) << code;
+    const AttemptResult got = run();
+    EXPECT_EQ(got.outcome, Outcome::failed);
+    EXPECT_EQ(got.error_code, "exit_" + std::to_string(code));
+    EXPECT_EQ(got.retryable, can_retry);
+    EXPECT_THAT(got.error, HasSubstr("sorry"));
+  }
+}
+
+TEST_F(ExecTest, a_missing_program_fails_for_good_and_says_so) {
+  use({"no-such-program-anywhere"});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "program_not_found");
+  EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ExecTest, death_by_signal_is_named) {
+  shell("kill -SEGV $$");
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "killed_by_SIGSEGV");
+  EXPECT_THAT(got.error, HasSubstr("killed by SIGSEGV"));
+  EXPECT_TRUE(got.retryable);
+}
+
+TEST_F(ExecTest, a_flood_on_stdout_is_drained_and_refused) {
+  shell("head -c 5000000 /dev/zero");
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "result_too_large");
+  EXPECT_THAT(got.error, HasSubstr("5000000"));
+  EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ExecTest, a_result_of_just_the_bound_is_taken) {
+  shell("head -c 1048576 /dev/zero");
+  EXPECT_EQ(run().result.size(), kResultBytesMax);
+}
+
+TEST_F(ExecTest, fields_of_the_payload_become_arguments) {
+  use({"echo", "-n", "{ticker}/{n}", "{id}", "${ticker}", "{no field}"});
+  start(R"({"ticker":"AAPL; rm -rf /","n":5})", "application/json");
+  EXPECT_EQ(result().result, "AAPL; rm -rf //5 job-1 ${ticker} {no field}");
+}
+
+TEST_F(ExecTest, fields_of_a_msgpack_map_become_arguments) {
+  use({"echo", "-n", "{ticker}"});
+  start(
+      "\x81\xa6ticker\xa4"
+      "AAPL",
+      "application/msgpack");
+  EXPECT_EQ(result().result, "AAPL");
+}
+
+TEST_F(ExecTest, a_field_that_is_not_there_fails_for_good_and_is_named) {
+  use({"echo", "{ticker}"});
+  start("{}", "application/json");
+  const AttemptResult got = result();
+  EXPECT_EQ(got.error_code, "bad_payload");
+  EXPECT_THAT(got.error, HasSubstr("ticker"));
+  EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ExecTest, the_environment_is_what_is_listed_and_nothing_else) {
+  use({"/usr/bin/env"},
+      {{"env", TaskSettings::TextMap{{"COLOUR", "red"}}}, {"pass_env", TaskSettings::Texts{}}});
+  EXPECT_EQ(run().result,
+            "COLOUR=red\nSLUICE_NODE=test@1\nSLUICE_JOB_ID=job-1\nSLUICE_ATTEMPT=3\n"
+            "SLUICE_FENCE=7.3\nSLUICE_TASK=t\nSLUICE_QUEUE=q\nSLUICE_RETRY_COUNT=2\n");
+}
+
+TEST_F(ExecTest, a_program_that_ignores_sigterm_is_killed_after_the_grace) {
+  ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+  shell("trap '' TERM; echo $$ > " + file("pipe") + "; while :; do sleep 1000; done",
+        {{"grace", std::string("20ms")}});
+  start();
+  const pid_t pid = read_pid(file("pipe"));
+  stop(StopReason::timed_out);
+  const AttemptResult got = result();
+  EXPECT_EQ(got.error_code, "timeout");
+  EXPECT_FALSE(is_alive(pid));
+}
+
+TEST_F(ExecTest, its_own_time_out_ends_a_program_that_hangs) {
+  shell("sleep 1000", {{"timeout", std::string("20ms")}, {"grace", std::string("20ms")}});
+  EXPECT_EQ(run().error_code, "timeout");
+}
+
+TEST_F(ExecTest, a_cancelled_one_and_one_handed_back_say_so) {
+  shell("sleep 1000", {{"grace", std::string("20ms")}});
+  start();
+  stop(StopReason::cancel);
+  EXPECT_EQ(result().outcome, Outcome::cancelled);
+  start();
+  stop(StopReason::hand_back);
+  EXPECT_EQ(result().outcome, Outcome::handed_back);
+}
+
+TEST_F(ExecTest, nothing_is_left_of_a_program_that_escaped_its_session) {
+  ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+  // A session of its own, an orphan, with a wiped environment and closed output.
+  shell("(setsid env -i /bin/sh -c 'echo $$ > " + file("pipe") +
+        "; exec sleep 1000' </dev/null >/dev/null 2>&1 &) ; cat " + file("pipe"));
+  const AttemptResult got = run();
+  ASSERT_EQ(got.outcome, Outcome::completed) << got.error;
+  const pid_t escaped = std::stoi(got.result);
+  EXPECT_GT(escaped, 1);
+  EXPECT_FALSE(is_alive(escaped));
+}
+
+TEST_F(ExecTest, a_dead_spawner_hands_everything_back_and_breaks_the_runtime) {
+  ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+  // The program's parent is its keeper, and that one's parent is the spawner.
+  shell("read -r _ _ _ spawner _ < /proc/$PPID/stat; echo $spawner > " + file("pipe") +
+        "; sleep 1000");
+  start();
+  const pid_t spawner = read_pid(file("pipe"));
+  ASSERT_EQ(::kill(spawner, SIGKILL), 0);
+  std::vector<RuntimeEvent> events;
+  bool is_broken = false;
+  bool is_handed_back = false;
+  while (!is_broken) {
+    pollfd item{runtime_->fd(), POLLIN, 0};
+    ASSERT_GT(::poll(&item, 1, 20'000), 0);
+    runtime_->poll(clock_now(), events);
+    for (const RuntimeEvent& event : std::exchange(events, {})) {
+      is_broken |= std::holds_alternative<RuntimeFailed>(event);
+      if (const auto* done = std::get_if<AttemptDone>(&event))
+        is_handed_back = done->result.outcome == Outcome::handed_back;
+    }
+  }
+  EXPECT_TRUE(is_handed_back);
+}
+
+TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {
+  for (const auto& [values, where] :
+       {std::pair<Values, std::string>{{}, "task.t.program"},
+        {{{"program", std::string("cat")}, {"stdin", std::string("file")}}, "task.t.stdin"},
+        {{{"program", std::string("cat")}, {"timeout", std::string("soon")}}, "task.t.timeout"}}) {
+    TaskSettings settings("t", values);
+    const auto added = builder_.add(settings);
+    ASSERT_FALSE(added);
+    EXPECT_EQ(added.error().where, where);
+  }
+}
+
+// A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a
+// pipe open; that the pipe ends is the proof that it is gone.
+TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
+  int held[2];
+  int ready[2];
+  ASSERT_EQ(::pipe(held), 0);
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t node = ::fork();
+  ASSERT_GE(node, 0);
+  if (node == 0) {
+    Spawner spawner;
+    const bool is_sent = spawner.spawn(
+        {.id = 1,
+         .argv = {"/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & echo up; exec sleep 1000"},
+         .environment = {},
+         .cwd = {},
+         .stdin_fd = 0,
+         .stdout_fd = ready[1],
+         .stderr_fd = held[1]});
+    ::close(held[1]);
+    ::close(ready[1]);
+    if (!is_sent) ::_exit(1);
+    while (true)
+      ::pause();
+  }
+  ::close(held[1]);
+  ::close(ready[1]);
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  ASSERT_EQ(::kill(node, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(node, nullptr, 0), node);
+  pollfd item{held[0], POLLIN, 0};
+  ASSERT_EQ(::poll(&item, 1, 20'000), 1);
+  EXPECT_EQ(::read(held[0], &byte, 1), 0);
+  ::close(held[0]);
+  ::close(ready[0]);
+}
+
+}  // namespace
