@@ -7,6 +7,7 @@
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
 #include "worker/runtime/worker_config.h"
+#include "worker/tasks/analysis.h"
 #include "worker/tasks/http.h"
 
 namespace {
@@ -19,6 +20,7 @@ sluice::TaskTable make_table() {
   table.add_kind("thread", std::move(threads));
   table.add_kind("exec", std::make_unique<sluice::ExecRuntimeBuilder>());
   table.add_kind("http", std::make_unique<sluice::HttpRuntimeBuilder>());
+  table.add_kind("analysis", std::make_unique<sluice::AnalysisRuntimeBuilder>());
   return table;
 }
 

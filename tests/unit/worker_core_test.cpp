@@ -156,7 +156,8 @@ TEST(WorkerCore, lists_what_waits_runs_and_is_finished) {
   node.advance(3000);
   ASSERT_THAT(node.sent<Status>(), SizeIs(1));
   std::map<std::string, Phase> phases;
-  for (const HeldAttempt& held : node.sent<Status>()[0].held)
+  const Status status = node.sent<Status>()[0];
+  for (const HeldAttempt& held : status.held)
     phases[held.id.str()] = held.phase;
   EXPECT_EQ(phases,
             (std::map<std::string, Phase>{{"a", Phase::finished},
