@@ -444,10 +444,10 @@ class WorkerCore:
 
     # ------------------------------------------------------------ leaving
 
-    def begin_drain(self, why: str, now: float) -> None:
+    def begin_drain(self, why: str, now: float, grace_ms: Optional[int] = None) -> None:
         if self.is_draining:
             return
-        self._drain_deadline_ms = now + self._drain_grace_ms
+        self._drain_deadline_ms = now + (self._drain_grace_ms if grace_ms is None else grace_ms)
         self._status_wanted = True
         self._out.facts.append(f"draining ({why}), {self._running} running")
         self._hand_back_waiting()

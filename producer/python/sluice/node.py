@@ -219,7 +219,7 @@ class _Loop:
         elif isinstance(event, Reported):
             self._core.progress(event.key, event.percent, event.text, event.checkpoint, now)
         elif isinstance(event, Broken):
-            self._core.begin_drain(event.detail, now)
+            self._core.begin_drain(event.detail, now, grace_ms=0)
 
     def _carry_out(self, out: Output, now: float) -> None:
         for fact in out.facts:

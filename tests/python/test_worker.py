@@ -1,0 +1,202 @@
+"""The worker as a real process on a real socket, against a broker played by hand."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgpack
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def start(broker):
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-B", str(HERE / "worker_tasks.py"), broker.address, *arguments]
+        started.append(subprocess.Popen(command))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def wait_gone(pid):
+    """Waits for the end of a process that is not our child."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ready, _, _ = select.select([fd], [], [], 60)
+    os.close(fd)
+    assert ready, f"process {pid} is still there"
+
+
+def run_one(broker, id, task, payload=None, **fields):
+    broker.order("run", jobs=[broker.job(id, task, payload, **fields)])
+    (result,) = broker.take("result")["results"]
+    broker.order("ack", results=[broker.ref(id, attempt=result["attempt"])])
+    return result
+
+
+def pids(broker):
+    return [int(word) for word in broker.take("progress")["message"].split()]
+
+
+def test_every_end_of_a_handler_is_an_outcome(broker, start):
+    start()
+    status = broker.welcome()
+    assert status["concurrency"] == 4 and "shout" in status["tasks"]
+    shout = run_one(broker, "a", "shout", "hi")
+    assert (shout["outcome"], msgpack.unpackb(shout["result"])) == ("completed", "HI")
+    never = run_one(broker, "b", "never")["error"]
+    assert (never["code"], never["retryable"]) == ("no_such_thing", False)
+    later = run_one(broker, "c", "later")["error"]
+    assert (later["retryable"], later["retry_after_ms"]) == (True, 1500)
+    failed = run_one(broker, "d", "raise")["error"]
+    assert (failed["code"], failed["retryable"]) == ("KeyError", True)
+    assert run_one(broker, "e", "exit")["error"]["code"] == "SystemExit"
+    assert run_one(broker, "f", "unknown")["error"]["code"] == "unknown_task"
+
+
+def test_json_in_json_out(broker, start):
+    start()
+    broker.welcome()
+    job = broker.job("a", "shout", content_type="application/json") | {"payload": b'"hi"'}
+    broker.order("run", jobs=[job])
+    assert broker.take("result")["results"][0]["result"] == b'"HI"'
+
+
+def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "resume")])
+    checkpoint = broker.take("progress")["checkpoint"]
+    (result,) = broker.take("result")["results"]
+    assert result["error"]["code"] == "crashed" and "signal 9" in result["error"]["message"]
+    again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})
+    assert msgpack.unpackb(again["result"]) == ["a", [7, 2], 50, {"h": "v"}]
+
+
+def test_heartbeats_go_on_while_handlers_block_and_burn(broker, start):
+    start()
+    broker.welcome(heartbeat_ms=20)
+    broker.order("run", jobs=[broker.job("a", "ignore"), broker.job("b", "burn")])
+    first = broker.take("status")["seq"]
+    while (status := broker.take("status"))["seq"] < first + 20:
+        broker.order("welcome", heartbeat_ms=20)
+    assert sorted(h["id"] for h in status["held"]) == ["a", "b"]
+
+
+def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "wait")])
+    broker.take("progress")
+    broker.order("cancel", attempts=[broker.ref("a")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+    broker.order("run", jobs=[broker.job("b", "burn")])
+    started = pids(broker)
+    broker.order("cancel", attempts=[broker.ref("b")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+    for pid in started:
+        wait_gone(pid)
+
+
+def test_a_timed_out_process_is_reported_when_it_is_gone(broker, start):
+    start()
+    broker.welcome()
+    result = run_one(broker, "a", "burn", timeout_ms=100)
+    assert result["error"]["code"] == "timeout"
+
+
+def test_a_result_survives_the_broker_and_is_said_again_to_the_next(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "shout", "hi"), broker.job("b", "wait")])
+    (result,) = broker.take("result")["results"]
+    broker.restart()
+    status = broker.take()
+    assert status["op"] == "status" and status["seen"]["epoch"] == 7
+    phases = {h["id"]: (h["epoch"], h["phase"]) for h in status["held"]}
+    assert phases == {"a": (7, "finished"), "b": (7, "running")}
+    assert broker.take("result")["results"] == [result]
+    broker.order("welcome")
+    assert broker.take("status")["seen"] == {"epoch": 8, "n": 1}
+    broker.order("ack", results=[{"id": "a", "epoch": 7, "attempt": 1}])
+    broker.order("cancel", attempts=[{"id": "b", "epoch": 7, "attempt": 1}])
+    results = {r["id"]: r for r in broker.take("result")["results"]}
+    while "b" not in results:
+        results |= {r["id"]: r for r in broker.take("result")["results"]}
+    assert results["b"]["outcome"] == "cancelled"
+
+
+def test_sigterm_drains_hands_back_after_the_grace_and_says_goodbye(broker, start):
+    process = start("0.2")
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "wait"), broker.job("b", "wait-process")])
+    broker.take("progress")
+    broker.take("progress")
+    process.send_signal(signal.SIGTERM)
+    results = {}
+    while len(results) < 2:
+        for result in broker.take("result")["results"]:
+            results[result["id"]] = result["outcome"]
+            broker.order("ack", results=[broker.ref(result["id"])])
+    assert results == {"a": "handed_back", "b": "handed_back"}
+    broker.take("goodbye")
+    assert process.wait(60) == 0
+
+
+def test_a_drain_wish_is_followed(broker, start):
+    process = start()
+    broker.welcome()
+    broker.order("drain")
+    broker.take("goodbye")
+    assert process.wait(60) == 0
+
+
+def test_a_second_sigterm_leaves_at_once_even_past_a_handler_that_ignores_it(broker, start):
+    process = start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "ignore"), broker.job("b", "wait-process")])
+    child = int(max(broker.take("progress")["message"], broker.take("progress")["message"], key=str.isdigit))
+    process.send_signal(signal.SIGTERM)
+    while not broker.take("status")["draining"]:
+        pass
+    process.send_signal(signal.SIGTERM)
+    outcomes = {r["id"]: r["outcome"] for r in broker.take("result")["results"]}
+    assert outcomes == {"a": "handed_back", "b": "handed_back"}
+    broker.take("goodbye")
+    assert process.wait(60) == 1
+    wait_gone(child)
+
+
+def test_a_killed_worker_leaves_no_process_behind(broker, start):
+    process = start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "burn")])
+    started = pids(broker)
+    process.kill()
+    for pid in started:
+        wait_gone(pid)
+
+
+def test_a_broken_message_is_ignored(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[{"id": "a"}])
+    broker.order("run", jobs=7)
+    broker._socket.send_multipart([broker.peer, b"\xc1 not msgpack"])
+    broker._socket.send_multipart([broker.peer, b"\x80", b"a second frame"])
+    assert run_one(broker, "b", "shout", "hi")["outcome"] == "completed"

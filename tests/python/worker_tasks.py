@@ -1,0 +1,80 @@
+"""The worker of the tests, as a process: `worker_tasks.py ADDRESS [grace]`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer" / "python"))
+import sluice  # noqa: E402
+
+worker = sluice.Worker(
+    "py", concurrency=4, broker=sys.argv[1], drain_grace=float((sys.argv + ["25"])[2])
+)
+
+
+@worker.task("shout")
+def shout(task):
+    return task.payload.upper()
+
+
+@worker.task("never")
+def never(task):
+    raise sluice.Never("no_such_thing", "do not try again")
+
+
+@worker.task("later")
+def later(task):
+    raise sluice.RetryAfter(1.5)
+
+
+@worker.task("raise")
+def fail(task):
+    raise KeyError("x")
+
+
+@worker.task("exit")
+def leave(task):
+    sys.exit(3)
+
+
+@worker.task("wait")
+def wait(task):
+    task.progress(1, "waiting")
+    task.wait_for_stop()
+    return "stopped"
+
+
+@worker.task("ignore")
+def ignore(task):
+    task.progress(1, "ignoring")
+    threading.Event().wait()
+
+
+@worker.task("wait-process", processes=True)
+def wait_process(task):
+    task.progress(1, str(os.getpid()))
+    task.wait_for_stop()
+
+
+@worker.task("burn", processes=True, kill_grace=0.1)
+def burn(task):
+    """Holds its GIL in one C call that no signal interrupts."""
+    child = subprocess.Popen(["sleep", "1000"])
+    task.progress(1, f"{os.getpid()} {child.pid}")
+    return sum(range(10**15))
+
+
+@worker.task("resume", processes=True)
+def resume(task):
+    if task.checkpoint is None:
+        task.progress(50, "half", checkpoint={"done": 50})
+        os.kill(os.getpid(), 9)
+    return [task.id, task.fence, task.checkpoint["done"], task.headers]
+
+
+if __name__ == "__main__":
+    sys.exit(worker.run())
