@@ -1,0 +1,166 @@
+#include <poll.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "worker/runtime/builtin_tasks.h"
+#include "worker/runtime/clock.h"
+#include "worker/runtime/thread_runtime.h"
+
+namespace {
+
+using namespace sluice;
+
+class ThreadRuntimeTest : public testing::Test {
+ protected:
+  template <typename Callable>
+  void use(Callable handler) {
+    builder_.add_handler("t", make_handler(std::move(handler)));
+    offer("t");
+  }
+
+  void offer(const std::string& task) {
+    TaskSettings settings(task, {});
+    ASSERT_TRUE(builder_.add(settings));
+    task_ = task;
+    runtime_ = builder_.build();
+  }
+
+  void start(const std::string& id, std::string payload = {}) {
+    Assignment assignment;
+    assignment.job.id = JobId(id);
+    assignment.job.fence = {7, 3};
+    assignment.job.task = task_;
+    assignment.job.payload = std::move(payload);
+    assignment.job.content_type = "application/json";
+    runtime_->start(std::move(assignment));
+  }
+
+  RuntimeEvent next() {
+    while (events_.empty()) {
+      pollfd item{runtime_->fd(), POLLIN, 0};
+      if (::poll(&item, 1, 20'000) == 0) {
+        ADD_FAILURE() << "nothing happened";
+        return {};
+      }
+      runtime_->poll(clock_now(), events_);
+    }
+    RuntimeEvent event = std::move(events_.front());
+    events_.erase(events_.begin());
+    return event;
+  }
+
+  AttemptResult result() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
+    }
+  }
+
+  std::string task_;
+  ThreadRuntimeBuilder builder_;
+  std::unique_ptr<Runtime> runtime_;
+  std::vector<RuntimeEvent> events_;
+};
+
+TEST_F(ThreadRuntimeTest, what_a_handler_returns_is_the_result) {
+  use([](Task& task) { return task.payload() + "!" + task.fence(); });
+  start("a", "hello");
+  const AttemptResult got = result();
+  EXPECT_EQ(got.outcome, Outcome::completed);
+  EXPECT_EQ(got.result, "hello!7.3");
+  EXPECT_EQ(got.id.str(), "a");
+}
+
+TEST_F(ThreadRuntimeTest, an_exception_is_a_failed_attempt_with_its_words) {
+  use([](Task&) { throw std::runtime_error("no luck"); });
+  start("a");
+  const AttemptResult got = result();
+  EXPECT_EQ(got.outcome, Outcome::failed);
+  EXPECT_EQ(got.error_code, "exception");
+  EXPECT_EQ(got.error, "no luck");
+  EXPECT_TRUE(got.retryable);
+}
+
+TEST_F(ThreadRuntimeTest, a_thrown_task_failed_keeps_its_code) {
+  use([](Task&) { throw TaskFailed("bad_ticker", "no such ticker", false); });
+  start("a");
+  const AttemptResult got = result();
+  EXPECT_EQ(got.error_code, "bad_ticker");
+  EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ThreadRuntimeTest, something_thrown_that_is_no_exception_ends_only_the_attempt) {
+  use([](Task&) { throw 5; });  // NOLINT: that is the test
+  start("a");
+  EXPECT_EQ(result().error_code, "exception");
+  start("b");
+  EXPECT_EQ(result().id.str(), "b");
+}
+
+TEST_F(ThreadRuntimeTest, attempts_run_side_by_side) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int inside = 0;
+  use([&](Task&) {  // ends only when both are inside
+    std::unique_lock lock(mutex);
+    ++inside;
+    changed.notify_all();
+    changed.wait(lock, [&] { return inside >= 2; });
+  });
+  start("a");
+  start("b");
+  std::set<std::string> ids{result().id.str(), result().id.str()};
+  EXPECT_EQ(ids, (std::set<std::string>{"a", "b"}));
+}
+
+TEST_F(ThreadRuntimeTest, progress_and_checkpoint_come_before_the_result) {
+  use([](Task& task) {
+    task.progress(40, "halfway");
+    task.checkpoint("c");
+  });
+  start("a");
+  const RuntimeEvent first = next();
+  EXPECT_EQ(std::get<AttemptProgress>(first).percent, 40U);
+  const RuntimeEvent second = next();
+  EXPECT_EQ(std::get<AttemptProgress>(second).checkpoint, "c");
+  EXPECT_EQ(result().outcome, Outcome::completed);
+}
+
+TEST_F(ThreadRuntimeTest, a_stop_reaches_the_handler_and_its_reason_is_reported) {
+  add_builtin_handlers(builder_);
+  offer("sleep");
+  for (const auto& [reason, outcome] : {std::pair{StopReason::cancel, Outcome::cancelled},
+                                        {StopReason::hand_back, Outcome::handed_back},
+                                        {StopReason::timed_out, Outcome::failed}}) {
+    start("a", "3600000");
+    runtime_->stop(JobId("a"), {7, 3}, reason);
+    EXPECT_EQ(result().outcome, outcome);
+  }
+}
+
+TEST_F(ThreadRuntimeTest, fail_fails_as_asked) {
+  add_builtin_handlers(builder_);
+  offer("fail");
+  start("a", R"({"code":"x","message":"m","retryable":false,"retry_after_ms":5})");
+  const AttemptResult got = result();
+  EXPECT_EQ(got.error_code, "x");
+  EXPECT_EQ(got.error, "m");
+  EXPECT_FALSE(got.retryable);
+  EXPECT_EQ(got.retry_after_ms, 5);
+}
+
+TEST_F(ThreadRuntimeTest, a_handler_that_is_not_there_is_refused_by_name) {
+  TaskSettings settings("nothing", {});
+  const auto added = builder_.add(settings);
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().where, "task.nothing.handler");
+}
+
+}  // namespace
