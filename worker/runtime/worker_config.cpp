@@ -208,6 +208,10 @@ Result<void> take_labels(const Flags& flags, WorkerConfig& config) {
 
 Result<void> take_node(const Flags& flags, WorkerConfig& config) {
   if (!flags.broker.empty()) config.node.broker = flags.broker;
+  const std::string& broker = config.node.broker;
+  if (!broker.starts_with("ipc://") &&
+      !(broker.starts_with("tcp://") && broker.find(':', 6) != std::string::npos))
+    return fail(ErrorCode::bad_field, "--broker", "must be tcp://HOST:PORT, not " + broker);
   if (!flags.name.empty() && !is_plain_name(flags.name))
     return fail(ErrorCode::bad_field, "--name", "a name is [A-Za-z0-9_.-]{1,64}: " + flags.name);
   config.node.name = flags.name;
