@@ -29,7 +29,7 @@ void BrokerCore::park(RequestReceived& event,
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   const std::uint64_t token = next_token_++;
   Parked parked{std::move(event), context.cursor, ids};
-  out.fetches.push_back(FetchJobs{token, std::move(ids)});
+  out.fetches.emplace_back(FetchJobs{token, std::move(ids)});
   parked_.emplace(token, std::move(parked));
   ++counters_.fetches;
 }

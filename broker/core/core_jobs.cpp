@@ -182,7 +182,7 @@ void BrokerCore::end_job(JobSlot slot, JobState state, Now now, Output& out) {
   Job& job = live.job;
   job.finished_ms = now.wall_ms;
   if (state == JobState::completed && !job.spec.keep_payload) {
-    job.spec.payload = std::string();
+    free_memory(job.spec.payload);
     live.needs_payload_write = false;
   }
   if (state == JobState::completed) {

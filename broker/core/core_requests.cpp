@@ -302,7 +302,7 @@ void BrokerCore::on_wait(
 void BrokerCore::on_list(RequestReceived& event, const List& list, Output& out) {
   if (is_store_down_) return refuse(event.peer, event.request.req, store_is_away(), out);
   const std::uint64_t token = next_token_++;
-  out.fetches.push_back(FetchList{token, list.filter});
+  out.fetches.emplace_back(FetchList{token, list.filter});
   parked_.emplace(token, Parked{std::move(event), {}, {}});
   ++counters_.fetches;
 }
@@ -314,7 +314,7 @@ void BrokerCore::on_targets(
     RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out) {
   if (operation.targets.filter) {
     const std::uint64_t token = next_token_++;
-    out.fetches.push_back(FetchList{token, *operation.targets.filter});
+    out.fetches.emplace_back(FetchList{token, *operation.targets.filter});
     parked_.emplace(token, Parked{std::move(event), {}, {}});
     ++counters_.fetches;
     return;

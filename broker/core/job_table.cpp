@@ -21,8 +21,8 @@ std::uint32_t bytes_of(const Job& job) {
 
 // Frees what is large; insert() overwrites the rest.
 void release(LiveJob& live) {
-  live.job.spec.payload = std::string();
-  live.job.result = std::string();
+  free_memory(live.job.spec.payload);
+  free_memory(live.job.result);
   live.job.attempts.clear();
 }
 

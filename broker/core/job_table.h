@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "broker/core/deadlines.h"
@@ -17,6 +18,9 @@ namespace sluice {
 
 using NodeIndex = std::uint32_t;
 inline constexpr NodeIndex kNoNode = UINT32_MAX;
+
+// Gives the memory of a string back. (Assigning an empty one would keep it.)
+inline void free_memory(std::string& text) { std::string().swap(text); }
 
 // A job with what only memory knows of it.
 struct LiveJob {

@@ -29,7 +29,7 @@ TEST(JobTable, counts_the_bytes_of_what_it_holds_and_forgets_them) {
   job.spec.payload = std::string(100'000, 'x');
   const JobSlot slot = jobs.insert(std::move(job));
   EXPECT_GE(jobs.memory_bytes(), 100'000U);
-  jobs.at(slot).job.spec.payload = std::string();
+  free_memory(jobs.at(slot).job.spec.payload);
   jobs.account(slot);
   EXPECT_LT(jobs.memory_bytes(), 10'000U);
   jobs.erase(slot);
