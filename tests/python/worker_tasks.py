@@ -76,5 +76,14 @@ def resume(task):
     return [task.id, task.fence, task.checkpoint["done"], task.headers]
 
 
+@worker.task("gate")
+def gate(task):
+    go, done = task.payload
+    task.progress(1, "at the gate")
+    Path(go).read_text()
+    Path(done).write_text("done")
+    return "went"
+
+
 if __name__ == "__main__":
     sys.exit(worker.run())

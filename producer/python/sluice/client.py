@@ -24,7 +24,7 @@ list_type = list  # Client has a method of that name
 
 STATES = ("pending", "queued", "running", "completed", "failed", "cancelled")
 _ENDED = ("completed", "failed", "cancelled")
-_TRY_AGAIN = ("retry_later", "store_unavailable")
+_TRY_AGAIN = ("retry_later", "store_unavailable", "draining")
 _RESEND_MS = 5_000
 _WAIT_SLICE_MS = 30_000
 _SUBMIT_BYTES = 1 << 20
