@@ -1,0 +1,191 @@
+"""What no client should send, on every socket: an answer that names the field, or nothing; the
+broker lives and its other peers do not notice."""
+
+import random
+import unittest
+
+import msgpack
+import zmq
+
+from cluster import Story, job, until
+
+
+def status(**more):
+    return {"op": "status", "node": "odd@1", "seq": 1, "protocol": 1, "concurrency": 1,
+            "tasks": ["odd"], "queues": [], "labels": {}, "draining": False, "version": "x",
+            "held": [], "seen": {"epoch": 0, "n": 0}, **more}
+
+
+def halves(message):
+    """The message cut everywhere, and with single bytes spoiled."""
+    packed = msgpack.packb(message)
+    yield from (packed[:size] for size in range(len(packed)))
+    chance = random.Random(7)
+    for _ in range(200):
+        spoiled = bytearray(packed)
+        spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
+        yield bytes(spoiled)
+
+
+class BadInput(Story):
+    def setUp(self):
+        super().setUp()
+        self.cluster.start_broker()
+        self.cluster.start_worker("--builtin", "echo")
+        self.client = self.cluster.client()
+        self.client.until_workers(1)
+
+    def tearDown(self):
+        """Whatever was sent: the broker serves, and the node works."""
+        self.assertTrue(self.cluster.broker.is_alive())
+        [job_id] = self.client.submit(job("echo", b"still here"))
+        self.assertEqual(self.client.wait([job_id])[job_id]["result"], b"still here")
+
+    def error_of(self, op, **more):
+        reply = self.client.ask(op, **more)
+        self.assertEqual(reply["op"], "error", reply)
+        return reply["code"], reply.get("field", "")
+
+    def test_a_wrong_field_of_a_request_is_named(self):
+        for expected, op, more in [
+                (("unknown_op", "op"), "sbumit", {}),
+                (("bad_field", "ids"), "get", {"ids": "one"}),
+                (("malformed", "ids"), "get", {}),
+                (("too_large", "ids"), "get", {"ids": ["a"] * 1001}),
+                (("bad_field", "timeout_ms"), "wait", {"ids": ["a"], "timeout_ms": -1}),
+                (("bad_field", "queue"), "pause", {"queue": "no blanks"}),
+                (("too_large", "jobs"), "submit", {"jobs": [job("echo")] * 1001}),
+                (("bad_field", "jobs"), "submit", {"jobs": {}}),
+                (("unsupported_version", "protocol"), "ping", {"protocol": 2})]:
+            with self.subTest(op=op, more=str(more)[:60]):
+                self.assertEqual(self.error_of(op, **more), expected)
+
+    def test_a_wrong_job_is_rejected_alone_and_its_field_is_named(self):
+        good = job("echo", b"x")
+        wrong = [("id", {"id": "no blanks"}), ("task", {"task": ""}), ("task", {"task": 7}),
+                 ("payload", {"payload": "text"}), ("payload", {"payload": b"x" * (2**20 + 1)}),
+                 ("priority", {"priority": "urgent"}), ("queue", {"queue": "a" * 65}),
+                 ("max_retries", {"max_retries": 1001}), ("timeout_ms", {"timeout_ms": -5}),
+                 ("tags", {"tags": ["t"] * 17}), ("unique", {"unique": {}})]
+        reply = self.client.ask("submit", jobs=[good] + [
+            {**job("echo", b"x"), **more} for _, more in wrong])
+        first, *others = reply["results"]
+        self.assertEqual(first["status"], "accepted")
+        for at, ((field, _), result) in enumerate(zip(wrong, others), 1):
+            self.assertEqual((result["status"], result["field"].split(".")[0],
+                              result["field"].split(".")[1].split("[")[0]),
+                             ("rejected", f"jobs[{at}]", field), result)
+        self.client.wait([good["id"]])
+
+    def test_halves_and_spoiled_messages_of_producers_harm_nobody(self):
+        odd = self.cluster.client()
+        for frame in halves({"op": "submit", "req": 1, "jobs": [job("nobody", b"xy")]}):
+            odd.send_bytes(frame)
+        self.assertEqual(odd.receive()["op"], "error")
+
+    def test_halves_and_spoiled_messages_of_workers_harm_nobody(self):
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        for message in [status(), {"op": "result", "node": "odd@1", "results": [
+                {"id": "a", "epoch": 1, "attempt": 1, "outcome": "completed", "result": b"r"}]},
+                {"op": "progress", "node": "odd@1", "id": "a", "epoch": 1, "attempt": 1,
+                 "percent": 1}, {"op": "goodbye", "node": "odd@1"}]:
+            for frame in halves(message):
+                odd.send(frame)
+        odd.send(msgpack.packb({"op": "goodbye", "node": "odd@1"}))
+        odd.close()
+
+    def test_multipart_and_empty_messages_are_dropped(self):
+        odd = self.cluster.client()
+        odd.send_bytes(b"a", b"b", b"c")
+        odd.send_bytes(b"", b"", b"")
+        odd.send_bytes(b"", msgpack.packb({"op": "ping", "req": 5}), b"more")
+        odd.send_bytes(b"")
+        odd.send_bytes(*[b"x"] * 20_000)
+        req = odd.send("ping")
+        until(lambda: odd.receive().get("req") == req)
+        worker = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        worker.send_multipart([b"a", b"b"])
+        worker.send_multipart([msgpack.packb(status()), b""])
+        worker.close()
+        self.assertEqual(len(self.client.workers()), 1)
+
+    def test_a_message_over_the_bound_ends_that_connection_only(self):
+        odd = self.cluster.client()
+        odd.send_bytes(b"x" * (9 << 20))
+        big = self.cluster.client()  # just within the socket's bound, beyond the protocol's
+        big.send_bytes(msgpack.packb({"op": "ping", "req": 1, "pad": b"x" * (8 << 20)}))
+        reply = big.receive()
+        self.assertEqual((reply["op"], reply["code"]), ("error", "too_large"))
+
+    def test_deep_and_wide_maps_are_refused(self):
+        odd = self.cluster.client()
+        deep = b"\x81\xa2op" + b"\x91" * 100_000 + b"\x01"
+        claims = b"\xdf\xff\xff\xff\xff"  # a map that says it has 4 billion entries
+        for frame in [deep, claims, b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc1"]:
+            odd.send_bytes(frame)
+            self.assertIn(odd.receive()["code"], ("malformed", "bad_field"))
+
+    def test_subscriptions_that_are_none_are_ignored(self):
+        odd = self.cluster.socket(zmq.XSUB, self.cluster.addresses[2])
+        for frame in [b"", b"\x07", b"\x01" + b"t" * 100_000, b"\x00never", b"\xff" * 9]:
+            odd.send(frame)
+        odd.send_multipart([b"\x01job", b"more"])
+        dealer = self.cluster.socket(zmq.SUB, self.cluster.addresses[0])  # the wrong port
+        dealer.subscribe("")
+        odd.close()
+        dealer.close()
+
+    def test_a_worker_of_another_version_is_told_which_side_to_upgrade(self):
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        odd.send(msgpack.packb(status(protocol=2)))
+        self.assertTrue(odd.poll(60_000))
+        reply = msgpack.unpackb(odd.recv())
+        self.assertEqual((reply["op"], reply["code"]), ("error", "unsupported_version"))
+        self.assertIn("upgrade", reply["message"])
+        odd.close()
+        self.assertEqual(len(self.client.workers()), 1)
+
+    def test_wrong_fields_of_a_status_are_named(self):
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        for field, value in [("concurrency", 0), ("concurrency", 10_001), ("tasks", ["a b"]),
+                             ("node", ""), ("held", [{"id": "x y"}]), ("labels", [])]:
+            odd.send(msgpack.packb(status(**{field: value})))
+            self.assertTrue(odd.poll(60_000), field)
+            reply = msgpack.unpackb(odd.recv())
+            self.assertEqual(reply["op"], "error", (field, reply))
+            self.assertTrue(reply["field"].startswith(field), (field, reply))
+        odd.close()
+
+    def test_results_for_jobs_that_nobody_gave_are_stale(self):
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        odd.send(msgpack.packb(status()))
+        odd.send(msgpack.packb({"op": "result", "node": "odd@1", "results": [
+            {"id": "never-seen", "epoch": 3, "attempt": 9, "outcome": "completed"}]}))
+
+        def ack():
+            self.assertTrue(odd.poll(60_000))
+            reply = msgpack.unpackb(odd.recv())
+            return reply if reply["op"] == "ack" else None
+        self.assertTrue(until(ack)["results"][0]["stale"])
+        odd.send(msgpack.packb({"op": "goodbye", "node": "odd@1"}))
+        self.client.until_workers(1)
+        odd.close()
+
+    def test_a_client_that_floods_and_never_reads_holds_up_nobody(self):
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[0])
+        frame = msgpack.packb({"op": "get", "req": 1, "ids": [f"id-{n}" for n in range(1000)]})
+        odd.sndtimeo = 100
+        sent = 0
+        try:
+            while sent < 300:
+                odd.send(frame)
+                sent += 1
+        except zmq.Again:
+            pass  # pushed back: as it should be
+        [job_id] = self.client.submit(job("echo", b"between"))
+        self.assertEqual(self.client.wait([job_id])[job_id]["state"], "completed")
+        odd.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
