@@ -1,0 +1,285 @@
+// RedisStore::open(): everything a broker needs to start, read over a blocking connection of its
+// own.
+#include <netdb.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+
+#include "broker/store/function_library.h"
+#include "broker/store/job_fields.h"
+#include "broker/store/keys.h"
+#include "broker/store/redis_reply.h"
+#include "broker/store/redis_store.h"
+#include "broker/store/replay.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr std::size_t kPage = 1000;
+constexpr std::size_t kLogPage = 200;
+constexpr int kConnectWaitMs = 1000;
+
+struct FreeContext {
+  void operator()(redisContext* context) const { redisFree(context); }
+};
+
+struct FreeReply {
+  void operator()(redisReply* reply) const { freeReplyObject(reply); }
+};
+
+using ReplyPtr = std::unique_ptr<redisReply, FreeReply>;
+
+// Throws nothing; the first failure is kept and every later answer is empty.
+class Connection {
+ public:
+  Connection(const RedisAddress& address, const std::string& host) {
+    const timeval connect_time{1, 0};
+    context_.reset(address.path.empty()
+                       ? redisConnectWithTimeout(host.c_str(), address.port, connect_time)
+                       : redisConnectUnixWithTimeout(address.path.c_str(), connect_time));
+    if (context_ == nullptr || context_->err != 0)
+      fail(context_ == nullptr ? "no memory" : context_->errstr);
+    else
+      redisSetTimeout(context_.get(), {10, 0});
+  }
+
+  void put(RespWriter&& command) {
+    const std::string_view text = command.text();
+    if (error_.empty()) redisAppendFormattedCommand(context_.get(), text.data(), text.size());
+  }
+
+  ReplyPtr get() {
+    void* reply = nullptr;
+    if (!error_.empty() || redisGetReply(context_.get(), &reply) != REDIS_OK) {
+      fail(context_ == nullptr ? "no connection" : context_->errstr);
+      return nullptr;
+    }
+    ReplyPtr owned(static_cast<redisReply*>(reply));
+    if (owned->type == REDIS_REPLY_ERROR && !is_lenient_) fail(text_of(owned.get()));
+    return owned;
+  }
+
+  ReplyPtr ask(RespWriter&& command) {
+    put(std::move(command));
+    return get();
+  }
+
+  // A command that another's Redis may forbid.
+  ReplyPtr try_ask(RespWriter&& command) {
+    is_lenient_ = true;
+    ReplyPtr reply = ask(std::move(command));
+    is_lenient_ = false;
+    return reply;
+  }
+
+  [[nodiscard]] const std::string& error() const { return error_; }
+
+ private:
+  void fail(std::string reason) {
+    if (error_.empty()) error_ = std::move(reason);
+  }
+
+  std::unique_ptr<redisContext, FreeContext> context_;
+  std::string error_;
+  bool is_lenient_ = false;
+};
+
+RespWriter words(std::initializer_list<std::string_view> arguments) {
+  RespWriter command;
+  for (const std::string_view argument : arguments)
+    command.add(argument);
+  return command;
+}
+
+tl::unexpected<Error> away(const Connection& connection) {
+  const std::string& text = connection.error();
+  const bool is_denied = text.starts_with("NOAUTH") || text.starts_with("WRONGPASS") ||
+                         text.starts_with("NOPERM") || text.find("invalid password") != text.npos;
+  return fail(is_denied ? ErrorCode::denied : ErrorCode::store_unavailable, "redis", text);
+}
+
+void read_log(Connection& connection, Opened& opened) {
+  std::uint64_t next = opened.snapshot.checkpoint + 1;
+  while (connection.error().empty()) {
+    const ReplyPtr page = connection.ask(words({"XRANGE",
+                                                keys::kLog,
+                                                std::to_string(next) + "-0",
+                                                "+",
+                                                "COUNT",
+                                                std::to_string(kLogPage)}));
+    if (page == nullptr || page->elements == 0) return;
+    for (std::size_t i = 0; i < page->elements; ++i) {
+      const redisReply* entry = page->element[i];
+      const std::uint64_t n = number_at(entry, 0);
+      std::string blob = entry->elements > 1 ? text_at(entry->element[1], 1) : std::string();
+      opened.unprojected.push_back(std::make_shared<const LogEntry>(LogEntry{n, std::move(blob)}));
+      next = n + 1;
+    }
+    if (page->elements < kLogPage) return;
+  }
+}
+
+void read_index(Connection& connection, const std::string& index, std::vector<Job>& jobs) {
+  for (std::size_t start = 0; connection.error().empty(); start += kPage) {
+    const ReplyPtr page = connection.ask(
+        words({"ZRANGE", index, std::to_string(start), std::to_string(start + kPage - 1)}));
+    if (page == nullptr || page->elements == 0) return;
+    for (std::size_t i = 0; i < page->elements; ++i)
+      connection.put(words({"HGETALL", keys::job(text_at(page.get(), i))}));
+    for (std::size_t i = 0; i < page->elements; ++i) {
+      const ReplyPtr hash = connection.get();
+      auto job = from_fields(text_at(page.get(), i), pairs_of(hash.get()));
+      if (job) jobs.push_back(std::move(*job));
+    }
+    if (page->elements < kPage) return;
+  }
+}
+
+void read_queues(Connection& connection, Snapshot& snapshot) {
+  const ReplyPtr queues = connection.ask(words({"HGETALL", keys::kQueues}));
+  const FieldPairs stats = pairs_of(connection.ask(words({"HGETALL", keys::kStats})).get());
+  for (auto& [name, setting] : pairs_of(queues.get())) {
+    QueueRecord queue;
+    queue.name = name;
+    queue.is_paused = setting == "paused";
+    visit_totals(
+        [&](unsigned, const char* total, std::uint64_t& value) {
+          const std::string field = queue.name + ":" + total;
+          for (const auto& [key, text] : stats)
+            if (key == field) value = number_of_text(text);
+        },
+        queue.totals);
+    snapshot.queues.push_back(std::move(queue));
+  }
+}
+
+void read_view(Connection& connection, Snapshot& snapshot) {
+  read_queues(connection, snapshot);
+  read_index(connection, keys::index(JobState::pending, {}), snapshot.jobs);
+  read_index(connection, keys::index(JobState::running, {}), snapshot.jobs);
+  for (const QueueRecord& queue : snapshot.queues) {
+    read_index(connection, keys::index(JobState::queued, queue.name), snapshot.jobs);
+    for (const JobState state : {JobState::completed, JobState::failed, JobState::cancelled}) {
+      const ReplyPtr count = connection.ask(words({"ZCARD", keys::index(state, queue.name)}));
+      if (number_of_text(text_of(count.get())) > 0) snapshot.has_cold_jobs = true;
+    }
+  }
+}
+
+void read_ended_chunks(Connection& connection, Opened& opened) {
+  const ReplyPtr range =
+      connection.ask(words({"HMGET", keys::kMeta, "ended_first", "ended_next", "next_sequence"}));
+  opened.ended_chunk_first = number_at(range.get(), 0);
+  opened.ended_chunk_next = number_at(range.get(), 1);
+  opened.snapshot.next_sequence = std::max<std::uint64_t>(1, number_at(range.get(), 2));
+  for (std::uint64_t n = opened.ended_chunk_first; n < opened.ended_chunk_next; ++n)
+    read_ended(text_of(connection.ask(words({"GET", keys::ended(n)})).get()),
+               opened.snapshot.ended);
+}
+
+void log_in(Connection& connection, const RedisConfig& config) {
+  if (!config.password.empty()) {
+    RespWriter auth;
+    auth.add("AUTH");
+    if (!config.address.user.empty()) auth.add(config.address.user);
+    auth.add(config.password);
+    (void)connection.ask(std::move(auth));
+  }
+  if (config.address.db != 0)
+    (void)connection.ask(words({"SELECT", std::to_string(config.address.db)}));
+}
+
+// A name becomes a number here, once: later lookups would hold up the loop.
+std::string resolve(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return host;
+  char text[NI_MAXHOST] = "";
+  getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST);
+  freeaddrinfo(found);
+  return *text != 0 ? text : host;
+}
+
+}  // namespace
+
+Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
+  owner_ = std::move(owner);
+  const RedisAddress& address = config_.address;
+  if (!address.is_local() && !config_.is_plaintext_allowed)
+    return fail(ErrorCode::bad_field,
+                "redis",
+                address.host +
+                    " is another machine and the connection is not encrypted: use a "
+                    "tunnel, or say redis_plaintext = true");
+  host_ = resolve(address.host);
+  Connection connection(address, host_);
+  log_in(connection, config_);
+  const ReplyPtr info = connection.ask(words({"INFO"}));
+  const ReplyPtr fsync = connection.try_ask(words({"CONFIG", "GET", "appendfsync"}));
+  if (!connection.error().empty()) return away(connection);
+  info_ = read_info(text_of(info.get()), text_at(fsync.get(), 1));
+  if (!info_.unsafe.empty()) return fail(ErrorCode::bad_field, "redis", info_.unsafe);
+  if (info_.is_loading)
+    return fail(ErrorCode::store_unavailable, "redis", "it is still loading its data");
+
+  (void)connection.ask(words({"FUNCTION", "LOAD", "REPLACE", function_library()}));
+  RespWriter read_meta;
+  write_read_meta(read_meta);
+  const StoreMeta meta = meta_at(connection.try_ask(std::move(read_meta)).get(), 0);
+  if (meta.exists && meta.layout > keys::kLayout)
+    return fail(ErrorCode::bad_field,
+                "redis",
+                "the state has layout " + std::to_string(meta.layout) +
+                    ", made by a newer sluice-broker: start that one");
+  RespWriter take_over;
+  write_take_over(take_over, {std::max(meta.epoch + 1, epoch_min), 0}, owner_);
+  const ReplyPtr took = connection.ask(std::move(take_over));
+  if (!connection.error().empty()) return away(connection);
+  if (text_at(took.get(), 0) != "1")
+    return fail(ErrorCode::store_unavailable, "redis", "another broker took over just now");
+
+  Opened opened;
+  const StoreMeta taken = meta_at(took.get(), 1);
+  opened.run_id = info_.run_id;
+  opened.durability = info_.durability;
+  opened.snapshot.epoch = taken.epoch;
+  opened.snapshot.last = taken.last;
+  opened.snapshot.checkpoint = taken.checkpoint;
+  read_ended_chunks(connection, opened);
+  read_view(connection, opened.snapshot);
+  read_log(connection, opened);
+  const auto error = replay_log(opened, [&](const JobId& id) {
+    return text_of(connection.ask(words({"HGET", keys::job(id.view()), "payload"})).get());
+  });
+  if (!connection.error().empty()) return away(connection);
+  if (error) return tl::unexpected(*error);
+  if (!connect_and_wait())
+    return fail(ErrorCode::store_unavailable, "redis", "no second connection: " + lost_reason_);
+  return opened;
+}
+
+// The running connection is ready when open() returns, so that nothing sent can be lost unsaid.
+bool RedisStore::connect_and_wait() {
+  drop("opening again");
+  replies_.clear();
+  waiting_.clear();
+  is_health_said_ = false;
+  connect();
+  for (int turns = 0; turns < 1000 && context_ != nullptr && !is_ready_; ++turns) {
+    const auto events = static_cast<short>(POLLIN | (wants_write_ ? POLLOUT : 0));
+    pollfd poll_fd{fd(), events, 0};
+    if (poll(&poll_fd, 1, kConnectWaitMs) <= 0) break;
+    if ((poll_fd.revents & POLLOUT) != 0) on_writable();
+    if ((poll_fd.revents & (POLLIN | POLLHUP | POLLERR)) != 0) on_readable();
+  }
+  std::erase_if(replies_, [](const StoreReply& reply) {
+    return !std::holds_alternative<StoreHealth>(reply);
+  });
+  return is_ready_;
+}
+
+}  // namespace sluice

@@ -1,0 +1,129 @@
+// The Store over a real redis-server: one connection, driven by the loop.
+//
+//   poll fd() for reading, and for writing while wants_write(); call on_readable(), on_writable(),
+//   and tick() at next_deadline_mono_ms() at the latest. fd() may change with every call.
+//
+// Connects again by itself with back-off. A reply that takes longer than 2 s ends the connection.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "broker/store/redis_address.h"
+#include "broker/store/redis_commands.h"
+#include "broker/store/store.h"
+#include "common/time.h"
+
+struct redisAsyncContext;
+struct redisReply;
+
+namespace sluice {
+
+struct RedisConfig {
+  RedisAddress address;
+  std::string password;               // from SLUICE_REDIS_PASSWORD or a file; never logged
+  bool is_plaintext_allowed = false;  // to a Redis that is not on this machine
+};
+
+class RedisStore : public Store {
+ public:
+  explicit RedisStore(RedisConfig config) : config_(std::move(config)) {}
+
+  ~RedisStore() override;
+
+  [[nodiscard]] Result<Opened> open(std::string owner, std::uint64_t epoch_min) override;
+  void send(StoreRequest request) override;
+  void receive(std::vector<StoreReply>& replies) override;
+
+  // ---- for the loop
+  [[nodiscard]] int fd() const;  // -1 = none now
+
+  [[nodiscard]] bool wants_write() const { return wants_write_; }
+
+  void on_readable();
+  void on_writable();
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const;
+  void tick(Now now);
+
+  [[nodiscard]] bool is_connected() const { return is_ready_; }
+
+ private:
+  enum class Kind : std::uint8_t {
+    commit,
+    project,
+    take_over,
+    fetch,
+    list,
+    list_jobs,
+    info,
+    fsync,
+    meta,
+    health_info,
+    other
+  };
+
+  // What one or several replies are the answer of, in the order sent.
+  struct Waiting {
+    Kind kind = Kind::other;
+    std::uint64_t n = 0;
+    std::size_t left = 1;  // replies still to come
+    // Since when it is the first that waits, as tick() saw it.
+    std::int64_t waits_since_ms = kNever;
+    std::vector<JobId> ids{};
+    FetchedJobs jobs{};
+    FetchedList list{};
+    Filter filter{};
+    std::string refused{};
+  };
+
+  struct Hooks;  // what hiredis calls
+
+  void connect();
+  [[nodiscard]] bool connect_and_wait();
+  void greet();
+  void lost(std::string reason);
+  void drop(std::string reason);
+  void put(RespWriter& command);
+  void expect(Waiting waiting);
+  void put_other(RespWriter& command);
+  void ask_health();
+  void send_fetch(const FetchJobs& request);
+  void send_list(const FetchList& request);
+
+  void on_reply(redisReply* reply);
+  void on_answer(Waiting& waiting, redisReply* reply);
+  void on_refused(Waiting& waiting, std::string reason);
+  void on_commit(const Waiting& waiting, redisReply* reply);
+  void on_project(const Waiting& waiting, redisReply* reply);
+  void on_take_over(const Waiting& waiting, redisReply* reply);
+  void on_job(Waiting& waiting, redisReply* reply);
+  void on_list(Waiting& waiting, redisReply* reply);
+  void on_list_job(Waiting& waiting, redisReply* reply);
+  void on_meta(redisReply* reply);
+  void say_health();
+
+  RedisConfig config_;
+  std::string owner_;
+  std::string host_;  // resolved once, at open: a lookup would hold up the loop
+  redisAsyncContext* context_ = nullptr;
+  bool is_ready_ = false;  // greeted: requests may be sent
+  bool wants_write_ = false;
+  bool is_in_callback_ = false;
+  std::string drop_reason_;
+  std::string lost_reason_;  // of the last connection
+  std::deque<Waiting> waiting_;
+  std::vector<StoreReply> replies_;
+  std::string info_text_;
+  RedisInfo info_;
+  StoreHealth health_;
+  bool is_health_said_ = false;
+  Now now_;
+  std::int64_t connect_began_ms_ = 0;
+  std::int64_t connect_again_ms_ = 0;
+  std::int64_t back_off_ms_ = 0;
+  std::int64_t health_due_ms_ = 0;
+};
+
+}  // namespace sluice

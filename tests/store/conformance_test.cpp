@@ -1,0 +1,244 @@
+// One suite for both stores: the twin and a real redis-server answer alike.
+#include <poll.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "broker/store/log_entry.h"
+#include "broker/store/memory_store.h"
+#include "broker/store/redis_store.h"
+#include "tests/support/redis_server.h"
+
+namespace sluice {
+namespace {
+
+Now now() {
+  using std::chrono::steady_clock;
+  const auto ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now().time_since_epoch())
+          .count();
+  return {ms, 1'700'000'000'000};
+}
+
+Job job(std::string_view id, JobState state, std::uint64_t batch) {
+  Job job;
+  job.spec.id = JobId(id);
+  job.spec.task = "echo";
+  job.spec.payload = std::string("pay\0load", 8);
+  job.spec.tags = {"a", "b c"};
+  job.spec.headers = {{"h", "v\"1"}};
+  job.state = state;
+  job.batch = batch;
+  job.sequence = batch;
+  job.created_ms = 1000;
+  if (is_ended(state)) job.finished_ms = 2000 + static_cast<std::int64_t>(batch);
+  if (state == JobState::completed) job.result = "bytes";
+  job.attempts = {{1, "n@1", 1, 2, AttemptEnd::lost, "code", "text \xc3\xa4", 3, 4}};
+  return job;
+}
+
+LogEntryPtr entry(std::uint64_t n, const std::vector<Job>& jobs, bool has_payload = true) {
+  BatchWrites writes;
+  for (const Job& each : jobs)
+    writes.jobs.push_back({&each, has_payload});
+  writes.next_sequence = n + 1;
+  return std::make_shared<const LogEntry>(LogEntry{n, encode_entry(n, 5, writes)});
+}
+
+Filter page_of(JobState state) {
+  Filter filter;
+  filter.state = state;
+  return filter;
+}
+
+class Conformance : public testing::TestWithParam<bool> {
+ protected:
+  Conformance() {
+    if (GetParam()) {
+      server_ = std::make_unique<test::RedisServer>();
+    } else {
+      memory_ = std::make_shared<MemoryRedis>();
+    }
+    new_store();
+  }
+
+  void new_store() {
+    if (server_ == nullptr) {
+      store_ = std::make_unique<MemoryStore>(memory_);
+      return;
+    }
+    auto redis = std::make_unique<RedisStore>(
+        RedisConfig{.address = *parse_redis_address(server_->address()), .password = {}});
+    redis_ = redis.get();
+    store_ = std::move(redis);
+  }
+
+  Opened open(std::uint64_t epoch_min = 5) {
+    auto opened = store_->open("me", epoch_min);
+    if (!opened) throw std::runtime_error(opened.error().detail);
+    return std::move(*opened);
+  }
+
+  // Sends and waits for the answer.
+  template <typename Reply>
+  Reply ask(StoreRequest request) {
+    store_->send(std::move(request));
+    const auto deadline = now().mono_ms + 3000;
+    while (now().mono_ms < deadline) {
+      std::vector<StoreReply> replies;
+      turn();
+      store_->receive(replies);
+      for (StoreReply& reply : replies) {
+        if (auto* wanted = std::get_if<Reply>(&reply)) return std::move(*wanted);
+        if (auto* refused = std::get_if<StoreRefused>(&reply)) ADD_FAILURE() << refused->reason;
+      }
+    }
+    ADD_FAILURE() << "no answer";
+    return {};
+  }
+
+  void turn() {
+    if (redis_ == nullptr) return;
+    redis_->tick(now());
+    pollfd poll_fd{redis_->fd(),
+                   static_cast<short>(POLLIN | (redis_->wants_write() ? POLLOUT : 0)),
+                   0};
+    if (poll(&poll_fd, 1, 50) <= 0) return;
+    if ((poll_fd.revents & POLLOUT) != 0) redis_->on_writable();
+    if ((poll_fd.revents & ~POLLOUT) != 0) redis_->on_readable();
+  }
+
+  CommitReply commit(std::uint64_t epoch, LogEntryPtr written) {
+    return ask<CommitReply>(CommitRequest{epoch, std::move(written)});
+  }
+
+  ProjectReply project(std::vector<Job> jobs,
+                       std::uint64_t checkpoint,
+                       const std::function<void(ProjectRequest&)>& change = {}) {
+    ProjectRequest request;
+    request.epoch = 5;
+    for (Job& each : jobs)
+      request.rows.push_back({std::move(each), true});
+    request.checkpoint = checkpoint;
+    request.queues = {{"default", false, {.submitted = 7}}};
+    request.next_sequence = 9;
+    request.wall_ms = 10'000;
+    if (change) change(request);
+    return ask<ProjectReply>(std::move(request));
+  }
+
+  std::unique_ptr<test::RedisServer> server_;
+  std::shared_ptr<MemoryRedis> memory_;
+  std::unique_ptr<Store> store_;
+  RedisStore* redis_ = nullptr;
+};
+
+TEST_P(Conformance, commit_answers_by_number_and_epoch) {
+  open();
+  EXPECT_EQ(commit(5, entry(1, {})).answer, CommitAnswer::ok);
+  EXPECT_EQ(commit(5, entry(1, {})).answer, CommitAnswer::already);
+  const CommitReply gap = commit(5, entry(3, {}));
+  EXPECT_EQ(gap.answer, CommitAnswer::gap);
+  EXPECT_EQ(gap.value, 1u);
+  const CommitReply fenced = commit(4, entry(2, {}));
+  EXPECT_EQ(fenced.answer, CommitAnswer::fenced);
+  EXPECT_EQ(fenced.value, 5u);
+  EXPECT_EQ(commit(6, entry(2, {})).answer, CommitAnswer::rolled_back);
+}
+
+TEST_P(Conformance, take_over_needs_a_higher_epoch_and_moves_last_to_base) {
+  open();
+  EXPECT_FALSE(ask<TookOver>(TakeOver{5, 0}).taken);
+  const TookOver took = ask<TookOver>(TakeOver{6, 40});
+  EXPECT_TRUE(took.taken);
+  EXPECT_EQ(took.meta.last, 40u);
+  EXPECT_EQ(commit(6, entry(41, {})).answer, CommitAnswer::ok);
+}
+
+TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {
+  open();
+  const Job queued = job("a", JobState::queued, 1);
+  Job running = job("b", JobState::running, 2);
+  (void)commit(5, entry(1, {queued}));
+  (void)project({queued}, 1);
+  (void)commit(5, entry(2, {running}));
+  Job moved = job("a", JobState::running, 3);
+  moved.spec.payload.clear();
+  (void)commit(5, entry(3, {moved}, false));
+  new_store();
+  const Opened opened = open(0);
+  EXPECT_EQ(opened.snapshot.epoch, 6u);
+  EXPECT_EQ(opened.snapshot.last, 3u);
+  EXPECT_EQ(opened.snapshot.checkpoint, 1u);
+  EXPECT_EQ(opened.snapshot.next_sequence, 9u);
+  EXPECT_EQ(opened.unprojected.size(), 2u);
+  ASSERT_EQ(opened.snapshot.jobs.size(), 2u);
+  for (const Job& each : opened.snapshot.jobs) {
+    EXPECT_EQ(each.state, JobState::running);
+    EXPECT_EQ(each.spec.payload, queued.spec.payload) << each.id().view();
+    EXPECT_EQ(each.attempts, queued.attempts);
+    EXPECT_EQ(each.spec.headers, queued.spec.headers);
+  }
+  ASSERT_EQ(opened.snapshot.queues.size(), 1u);
+  EXPECT_EQ(opened.snapshot.queues[0].totals.submitted, 7u);
+}
+
+TEST_P(Conformance, an_older_row_changes_nothing_and_a_repeated_one_neither) {
+  open();
+  (void)project({job("a", JobState::completed, 3)}, 3);
+  (void)project({job("a", JobState::queued, 2)}, 3);
+  (void)project({job("a", JobState::completed, 3)}, 3);
+  const FetchedJobs fetched = ask<FetchedJobs>(FetchJobs{1, {JobId("a"), JobId("none")}});
+  ASSERT_EQ(fetched.jobs.size(), 1u);
+  EXPECT_EQ(fetched.jobs[0].state, JobState::completed);
+  EXPECT_EQ(fetched.jobs[0].result, "bytes");
+  EXPECT_EQ(fetched.jobs[0].spec.payload, "") << "a completed job loses its payload";
+}
+
+TEST_P(Conformance, retention_by_count_spares_what_is_new_and_what_is_kept) {
+  open();
+  std::vector<Job> jobs;
+  for (std::uint64_t batch = 1; batch <= 4; ++batch)
+    jobs.push_back(job("j" + std::to_string(batch), JobState::completed, batch));
+  jobs[0].spec.keep_result_ms = 60'000;
+  const auto trim = [](ProjectRequest& request) {
+    request.trim_queues = {"default"};
+    request.trim_before_batch = 3;
+    request.retention.keep_count = 1;
+  };
+  EXPECT_EQ(project(jobs, 4, trim).removed, 2u);
+  const auto left = ask<FetchedList>(FetchList{2, page_of(JobState::completed)});
+  ASSERT_EQ(left.jobs.size(), 2u);
+  EXPECT_EQ(left.jobs[0].id().view(), "j4");
+  EXPECT_EQ(left.jobs[1].id().view(), "j1");
+}
+
+TEST_P(Conformance, list_goes_on_behind_its_cursor) {
+  open();
+  (void)project(
+      {job("a", JobState::queued, 1), job("b", JobState::queued, 2), job("c", JobState::queued, 3)},
+      3);
+  Filter filter = page_of(JobState::queued);
+  filter.limit = 2;
+  const auto first = ask<FetchedList>(FetchList{1, filter});
+  ASSERT_EQ(first.jobs.size(), 2u);
+  EXPECT_EQ(first.batch, 3u);
+  filter.cursor = first.cursor;
+  const auto second = ask<FetchedList>(FetchList{2, filter});
+  ASSERT_EQ(second.jobs.size(), 1u);
+  EXPECT_EQ(second.jobs[0].id().view(), "c");
+  EXPECT_EQ(second.cursor, "");
+  filter.cursor = "nonsense";
+  EXPECT_TRUE(ask<FetchedList>(FetchList{3, filter}).error.has_value());
+}
+
+INSTANTIATE_TEST_SUITE_P(Store, Conformance, testing::Values(false, true), [](const auto& each) {
+  return each.param ? "redis" : "memory";
+});
+
+}  // namespace
+}  // namespace sluice
