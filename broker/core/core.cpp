@@ -80,8 +80,10 @@ void BrokerCore::settle(Now now, Output& out) {
     if (!is_stopping_) dispatch(now, out);
   }
   waits_.settle(core_ms(now), out);
-  for (const NodeIndex index : nodes_.touched())
+  for (const NodeIndex index : nodes_.touched()) {
+    nodes_.at(index).is_touched = false;
     send_turn(index, out);
+  }
   nodes_.touched().clear();
   drop_cold_jobs();
   if (ended_.trim(now.wall_ms)) has_cold_jobs_ = true;

@@ -155,6 +155,7 @@ class BrokerCore {
   void update_node(Node& node, Status& status);
   void reconcile(NodeIndex index, const Status& status, Now now, Output& out);
   void adopt_unclaimed(NodeIndex index, const Status& status);
+  [[nodiscard]] std::vector<JobSlot> unclaimed_of(const std::string& node);
   void on_result(NodeIndex index, AttemptResult& result, Now now, Output& out);
   void on_progress(NodeIndex index, Progress& progress, Output& out);
   void on_goodbye(NodeIndex index, Now now, Output& out);
@@ -235,6 +236,7 @@ class BrokerCore {
   bool is_store_full_ = false;
   bool is_stopping_ = false;
   bool is_turn_open_ = false;
+  std::vector<JobSlot> unclaimed_;  // running by the store's word, their node not heard yet
   std::int64_t grace_until_ms_ = kNever;  // core time: unclaimed running jobs are lost then
   std::int64_t next_silence_ms_ = kNever;
   std::int64_t next_rate_mark_ms_ = 0;

@@ -84,7 +84,9 @@ void BrokerCore::restore(Job&& job, Now now) {
     wall_deadlines_.set(slot, expiry_ms(live.job));
     queues_.enter(slot);
   }
-  if (live.job.state == JobState::running && live.job.spec.timeout_ms > 0)
+  if (live.job.state != JobState::running) return;
+  unclaimed_.push_back(slot);
+  if (live.job.spec.timeout_ms > 0)
     run_deadlines_.set(
         slot,
         after(core_ms(now), live.job.spec.timeout_ms + config_.grace_ms + kTimeoutBackstopMs));

@@ -1,5 +1,6 @@
 // The end of a turn: timers, then dispatch.
 #include <algorithm>
+#include <utility>
 
 #include "broker/core/core.h"
 
@@ -54,7 +55,7 @@ void BrokerCore::check_silence(Now now, Output& out) {
 // Running jobs from before our start whose node has not come back: it is dead.
 void BrokerCore::end_grace(Now now, Output& out) {
   grace_until_ms_ = kNever;
-  for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot) {
+  for (const JobSlot slot : std::exchange(unclaimed_, {})) {
     const LiveJob& live = jobs_.at(slot);
     if (live.is_used && live.job.state == JobState::running && live.node == kNoNode)
       lose(slot, now, out);

@@ -126,14 +126,24 @@ void BrokerCore::reconcile(NodeIndex index, const Status& status, Now now, Outpu
 void BrokerCore::adopt_unclaimed(NodeIndex index, const Status& status) {
   if (grace_until_ms_ == kNever || status.seen.epoch != epoch_) return;
   Node& node = nodes_.at(index);
-  for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot) {
+  for (const JobSlot slot : unclaimed_of(node.id)) {
     LiveJob& live = jobs_.at(slot);
-    if (!live.is_used || live.job.state != JobState::running || live.node != kNoNode) continue;
-    if (live.job.node != node.id) continue;
     live.node = index;
     live.node_index = static_cast<std::uint32_t>(node.attempts.size());
     node.attempts.push_back(slot);
   }
+}
+
+// The jobs of unclaimed_ that run on this node; whoever has been claimed or has ended leaves the list.
+std::vector<JobSlot> BrokerCore::unclaimed_of(const std::string& node) {
+  std::erase_if(unclaimed_, [&](JobSlot slot) {
+    const LiveJob& live = jobs_.at(slot);
+    return !live.is_used || live.job.state != JobState::running || live.node != kNoNode;
+  });
+  std::vector<JobSlot> slots;
+  for (const JobSlot slot : unclaimed_)
+    if (jobs_.at(slot).job.node == node) slots.push_back(slot);
+  return slots;
 }
 
 void BrokerCore::on_result(NodeIndex index, AttemptResult& result, Now now, Output& out) {
@@ -194,13 +204,8 @@ void BrokerCore::remove_node(NodeIndex index, NodeFactKind why, Now now, Output&
   for (const JobSlot slot : attempts)
     lose(slot, now, out);
   // Running on it by the store's word, and not claimed since our start.
-  if (grace_until_ms_ != kNever)
-    for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot) {
-      const LiveJob& live = jobs_.at(slot);
-      if (live.is_used && live.job.state == JobState::running && live.node == kNoNode &&
-          live.job.node == node.id)
-        lose(slot, now, out);
-    }
+  for (const JobSlot slot : unclaimed_of(node.id))
+    lose(slot, now, out);
   out.facts.push_back(NodeFact{why, node.id, {}});
   nodes_.remove(index);
 }
