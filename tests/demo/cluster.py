@@ -113,8 +113,12 @@ class Cluster:
         return self.directory / "data"
 
     @property
-    def redis_socket(self) -> Path:
-        return self.data / "redis.sock"
+    def redis_socket(self) -> Optional[Path]:
+        """Of the broker's private Redis, by the broker's word."""
+        log = self.directory / "broker.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        found = re.findall(r"redis_started .*?socket=(\S+)", text)
+        return Path(found[-1]) if found else None
 
     # ------------------------------------------------------------ starting
 
@@ -203,9 +207,11 @@ class Cluster:
             process.end(5, 0)
         if broker:
             broker.end(10)
-        if self.redis_socket.exists():  # the broker was killed before it could stop its Redis
-            command = ["redis-cli", "-s", str(self.redis_socket), "SHUTDOWN", "NOSAVE"]
+        redis = self.redis_socket
+        if redis and redis.exists():  # the broker was killed before it could stop its Redis
+            command = ["redis-cli", "-s", str(redis), "SHUTDOWN", "NOSAVE"]
             subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False)
-        for child in self._children:
+        for child in self._children:  # one that an interrupt kept out of `processes` as well
+            child.kill()
             child.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
