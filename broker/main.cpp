@@ -110,9 +110,9 @@ int main(int argc, char** argv) {
       "sluice-broker",
       "Takes jobs from producers, keeps them safe in Redis, deals them to worker nodes.");
   describe(table, options);
+  table.check_with([&] { return check(options); });
   const auto action = table.parse(argc, argv);
   if (!action) return table.explain(action.error());
-  if (const auto checked = check(options); !checked) return table.explain(checked.error());
   if (action->is_final) return action->exit_code;
   log::set_up(log_options(options));
   for (const std::string& line : table.effective())

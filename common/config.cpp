@@ -169,6 +169,7 @@ struct ConfigTable::Impl {
   std::string program;
   std::string purpose;
   std::string current_group = "Options";
+  std::function<Result<void>()> check;
   std::string epilog;
   std::vector<std::unique_ptr<Entry>>
       entries;  // their addresses stand in the command line's parser
@@ -425,6 +426,10 @@ void ConfigTable::allow_subtree(std::string key, std::string help) {
   impl_->subtree_help.emplace(std::move(key), std::move(help));
 }
 
+void ConfigTable::check_with(std::function<Result<void>()> check) {
+  impl_->check = std::move(check);
+}
+
 void ConfigTable::set_epilog(std::string text) {
   impl_->epilog = std::move(text);
 }
@@ -482,6 +487,9 @@ Result<ConfigAction> ConfigTable::parse(int argc,
     entry->source = commit.second;
   }
   impl_->file = path;
+  if (impl_->check) {
+    if (auto checked = impl_->check(); !checked) return tl::unexpected(checked.error());
+  }
   if (action.is_check && impl_->subtree_help.empty()) {
     confirm();
     action.is_final = true;

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -85,13 +86,18 @@ class ConfigTable {
   // not checked here; subtree() hands them over.
   void allow_subtree(std::string key, std::string help);
 
+  // What no single entry can check (two options that must agree): called by parse() when every target
+  // has its value, before --check-config says that all is well. Its error is parse()'s.
+  void check_with(std::function<Result<void>()> check);
+
   // Also for the text below the options in --help; printed as it is.
   void set_epilog(std::string text);
 
   // Reads the flags, the environment, and the file named by --config or SLUICE_CONFIG. Prints what
   // --help, --version and --check-config ask for. Errors: bad_field (`where` is the source, as
   // `--heartbeat-ms`, `SLUICE_HEARTBEAT_MS` or `broker.toml:7 heartbeat_ms`; `detail` holds value
-  // and allowed range), not_found (the file). On an error no target has changed.
+  // and allowed range), not_found (the file). On an error no target has changed, but
+  // for one of check_with().
   [[nodiscard]] Result<ConfigAction> parse(int argc, const char* const* argv);
   [[nodiscard]] Result<ConfigAction> parse(int argc,
                                            const char* const* argv,

@@ -79,6 +79,19 @@ TEST_F(Config, defaults_hold_when_nothing_is_said) {
   EXPECT_THAT(table_.effective(), Contains("heartbeat_ms=3s (default)"));
 }
 
+TEST_F(Config, what_two_options_must_agree_on_is_checked_before_anything_is_called_valid) {
+  table_.check_with([this]() -> sluice::Result<void> {
+    if (slots_ > 100 && !insecure_)
+      return sluice::fail(sluice::ErrorCode::bad_field, "--slots", "too many");
+    return {};
+  });
+  EXPECT_TRUE(parse({"--slots", "100"}));
+  EXPECT_TRUE(parse({"--slots", "101", "--insecure"}));
+  const auto refused = parse({"--slots", "101", "--insecure=false", "--check-config"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().where, "--slots");
+}
+
 TEST_F(Config, the_flag_wins_over_environment_over_file) {
   const std::string path = write("heartbeat_ms = 500\nslots = 7\nlog_level = \"debug\"\n");
   variables() = {{"SLUICE_HEARTBEAT_MS", "1s"}, {"SLUICE_SLOTS", "8"}};
