@@ -33,9 +33,9 @@ FIELD = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|\S*)')
 PREFIX = "sluice:{p0}:"
 
 
-def until(what, why="it did not become true"):
+def until(what, why="it did not become true", patience=PATIENCE):
     """Asks again until the answer is true; each question is a round trip, so nothing spins."""
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + patience
     while not (value := what()):
         if time.monotonic() > limit:
             raise AssertionError(why)

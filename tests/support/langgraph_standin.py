@@ -31,9 +31,11 @@ class World:
         self.cancelled = 0
         self.joined = 0
 
-    def draw_fault(self):
+    def draw_fault(self, path):
         with self.lock:
             self.calls += 1
+            if not re.search(self.options.fault_path, path):
+                return None
             if self.random.random() >= self.options.faults:
                 return None
             fault = self.random.choice(sorted(self.options.fault_kinds.split(",")))
@@ -84,6 +86,10 @@ class World:
                 "runs": sum(map(len, self.threads.values())),
                 "joined": self.joined,
                 "cancelled": self.cancelled,
+                "all_runs": [
+                    {key: run[key] for key in ("thread_id", "run_id", "status")}
+                    for runs in self.threads.values() for run in runs
+                ],
                 "runs_per_thread": {
                     name: [run["status"] for run in runs] for name, runs in self.threads.items()
                 },
@@ -135,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         key = self.world.options.api_key
         if key and self.headers.get("X-Api-Key") != key:
             return self.answer(403, "Forbidden")
-        fault = self.world.draw_fault()
+        fault = self.world.draw_fault(self.path)
         if fault == "429":
             return self.answer(429, "too many requests", [("Retry-After", "1")])
         if fault == "500":
@@ -215,6 +221,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=float, default=0.0, help="share of calls, 0 to 1")
     parser.add_argument("--fault-kinds", default="429,500,silent")
+    parser.add_argument("--fault-path", default="", help="only of calls whose path matches")
     parser.add_argument("--slow-ms", type=float, default=50.0, help="a run takes at least this")
     parser.add_argument("--slow-max-ms", type=float, default=0.0, help="and at most this")
     parser.add_argument("--assistant", default="trading")
