@@ -2,8 +2,12 @@
 
 #include <poll.h>
 
+#include <fstream>
+
 #include "broker/loop.h"
 #include "broker/store/memory_store.h"
+#include "broker/store/private_redis.h"
+#include "broker/store/redis_store.h"
 #include "common/exit_codes.h"
 #include "common/log.h"
 
@@ -29,6 +33,70 @@ class MemoryChoice : public StoreChoice {
   MemoryStore store_;
 };
 
+class RedisChoice : public StoreChoice {
+ public:
+  explicit RedisChoice(RedisConfig config) : store_(std::move(config)) {}
+
+  [[nodiscard]] Store& store() override { return store_; }
+
+  void stop() override {}
+
+ private:
+  RedisStore store_;
+};
+
+// Looks after the server whenever the connection to it is down.
+class PrivateStore : public RedisStore {
+ public:
+  PrivateStore(RedisConfig config, PrivateRedis& redis)
+      : RedisStore(std::move(config)), redis_(redis) {}
+
+  void on_ready(bool is_readable, bool is_writable, Now now) override {
+    if (!is_connected() && redis_.check())
+      log::warn("redis_restarted", {{"pid", redis_.pid()}, {"socket", redis_.socket()}});
+    RedisStore::on_ready(is_readable, is_writable, now);
+  }
+
+ private:
+  PrivateRedis& redis_;
+};
+
+class PrivateChoice : public StoreChoice {
+ public:
+  PrivateChoice(std::unique_ptr<PrivateRedis> redis, RedisConfig config)
+      : redis_(std::move(redis)), store_(std::move(config), *redis_) {}
+
+  [[nodiscard]] Store& store() override { return store_; }
+
+  void stop() override { redis_->stop(); }
+
+ private:
+  std::unique_ptr<PrivateRedis> redis_;
+  PrivateStore store_;
+};
+
+// The option, or the first line of the file.
+Result<std::string> read_password(const BrokerOptions& options) {
+  if (options.redis_password_file.empty()) return options.redis_password;
+  std::ifstream file(options.redis_password_file);
+  std::string line;
+  if (!std::getline(file, line))
+    return fail(ErrorCode::bad_field,
+                "--redis-password-file",
+                "can not read " + options.redis_password_file);
+  return line;
+}
+
+Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options) {
+  auto redis = PrivateRedis::start(options.data.empty() ? default_data_directory() : options.data);
+  if (!redis) return tl::unexpected(redis.error());
+  log::info((*redis)->is_adopted() ? "redis_adopted" : "redis_started",
+            {{"pid", (*redis)->pid()}, {"socket", (*redis)->socket()}});
+  RedisConfig config;
+  config.address.path = (*redis)->socket();
+  return std::make_unique<PrivateChoice>(std::move(*redis), std::move(config));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) {
@@ -37,7 +105,13 @@ Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) 
               {{"reason", "nothing is kept: every job is gone when this process ends"}});
     return std::make_unique<MemoryChoice>();
   }
-  return fail(ErrorCode::bad_field, "--redis", "not there yet");
+  if (options.redis.empty()) return choose_private(options);
+  auto address = parse_redis_address(options.redis);
+  if (!address) return tl::unexpected(address.error());
+  auto password = read_password(options);
+  if (!password) return tl::unexpected(password.error());
+  return std::make_unique<RedisChoice>(
+      RedisConfig{std::move(*address), std::move(*password), options.is_redis_plaintext});
 }
 
 Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals) {

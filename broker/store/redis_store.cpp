@@ -119,10 +119,17 @@ void RedisStore::drop(std::string reason) {
   if (context_ == nullptr) return;
   drop_reason_ = std::move(reason);
   if (is_in_callback_) return;
-  redisAsyncContext* const context = std::exchange(context_, nullptr);
-  redisAsyncFree(context);
-  lost(drop_reason_);
+  // Freeing a connected one calls disconnected(), and so lost(); any other goes silently.
+  redisAsyncFree(context_);
+  if (context_ != nullptr) lost(drop_reason_);
   drop_reason_.clear();
+}
+
+void RedisStore::on_ready(bool is_readable, bool is_writable, Now now) {
+  now_ = now;
+  if (is_writable) on_writable();
+  if (is_readable) on_readable();
+  tick(now);
 }
 
 void RedisStore::on_readable() {

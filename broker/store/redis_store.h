@@ -1,8 +1,4 @@
 // The Store over a real redis-server: one connection, driven by the loop.
-//
-//   poll fd() for reading, and for writing while wants_write(); call on_readable(), on_writable(),
-//   and tick() at next_deadline_mono_ms() at the latest. fd() may change with every call.
-//
 // Connects again by itself with back-off. A reply that takes longer than 2 s ends the connection.
 #pragma once
 
@@ -38,14 +34,12 @@ class RedisStore : public Store {
   void receive(std::vector<StoreReply>& replies) override;
 
   // ---- for the loop
-  [[nodiscard]] int fd() const;  // -1 = none now
+  [[nodiscard]] int fd() const override;
 
-  [[nodiscard]] bool wants_write() const { return wants_write_; }
+  [[nodiscard]] bool wants_write() const override { return wants_write_; }
 
-  void on_readable();
-  void on_writable();
-  [[nodiscard]] std::int64_t next_deadline_mono_ms() const;
-  void tick(Now now);
+  void on_ready(bool is_readable, bool is_writable, Now now) override;
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const override;
 
   [[nodiscard]] bool is_connected() const { return is_ready_; }
 
@@ -80,6 +74,9 @@ class RedisStore : public Store {
 
   struct Hooks;  // what hiredis calls
 
+  void on_readable();
+  void on_writable();
+  void tick(Now now);
   void connect();
   [[nodiscard]] bool connect_and_wait();
   void greet();

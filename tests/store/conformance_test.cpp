@@ -103,13 +103,12 @@ class Conformance : public testing::TestWithParam<bool> {
 
   void turn() {
     if (redis_ == nullptr) return;
-    redis_->tick(now());
+    redis_->on_ready(false, false, now());
     pollfd poll_fd{redis_->fd(),
                    static_cast<short>(POLLIN | (redis_->wants_write() ? POLLOUT : 0)),
                    0};
     if (poll(&poll_fd, 1, 50) <= 0) return;
-    if ((poll_fd.revents & POLLOUT) != 0) redis_->on_writable();
-    if ((poll_fd.revents & ~POLLOUT) != 0) redis_->on_readable();
+    redis_->on_ready((poll_fd.revents & ~POLLOUT) != 0, (poll_fd.revents & POLLOUT) != 0, now());
   }
 
   CommitReply commit(std::uint64_t epoch, LogEntryPtr written) {

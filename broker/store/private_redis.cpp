@@ -1,0 +1,274 @@
+#include "broker/store/private_redis.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+#include <vector>
+
+#include <hiredis/hiredis.h>
+
+#include "broker/store/redis_reply.h"
+#include "common/ids.h"
+
+namespace sluice {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kStartMax = std::chrono::seconds(10);
+constexpr auto kStopMax = std::chrono::seconds(4);
+constexpr auto kLookAgain = std::chrono::milliseconds(5);
+
+struct FreeContext {
+  void operator()(redisContext* context) const { redisFree(context); }
+};
+
+struct FreeReply {
+  void operator()(redisReply* reply) const { freeReplyObject(reply); }
+};
+
+using Context = std::unique_ptr<redisContext, FreeContext>;
+using ReplyPtr = std::unique_ptr<redisReply, FreeReply>;
+
+Context connect_to(const std::string& socket) {
+  Context context(redisConnectUnixWithTimeout(socket.c_str(), {1, 0}));
+  if (context == nullptr || context->err != 0) return nullptr;
+  redisSetTimeout(context.get(), {1, 0});
+  return context;
+}
+
+ReplyPtr ask(redisContext* context, const char* command) {
+  return ReplyPtr(static_cast<redisReply*>(redisCommand(context, command)));
+}
+
+std::string setting(redisContext* context, const std::string& name) {
+  return text_at(ask(context, ("CONFIG GET " + name).c_str()).get(), 1);
+}
+
+// A socket's path has a bound of the kernel's; then it stands in a short directory of ours.
+Result<std::string> socket_path(const std::string& directory) {
+  std::string path = directory + "/redis.sock";
+  if (path.size() < sizeof(sockaddr_un::sun_path)) return path;
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  const std::string base = runtime != nullptr && *runtime != 0 ? runtime : "/tmp";
+  const std::string holder =
+      base + "/sluice-" + std::to_string(getuid()) + "-" + std::to_string(hash64(directory));
+  std::error_code error;
+  std::filesystem::create_directory(holder, error);
+  std::filesystem::permissions(holder, std::filesystem::perms::owner_all, error);
+  path = holder + "/redis.sock";
+  if (error || path.size() >= sizeof(sockaddr_un::sun_path))
+    return fail(ErrorCode::bad_field,
+                "--data",
+                "the path of a socket in " + directory +
+                    " is too long, and there is no shorter place: choose a shorter path");
+  return path;
+}
+
+// Held until the process ends, however it ends. The file says who holds it.
+Result<int> lock_directory(const std::string& directory) {
+  const std::string path = directory + "/broker.lock";
+  const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock < 0)
+    return fail(ErrorCode::bad_field,
+                "--data",
+                "can not write to " + directory + ": " + std::strerror(errno));
+  if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    char pid[24] = {};
+    (void)!::read(lock, pid, sizeof pid - 1);
+    ::close(lock);
+    return fail(ErrorCode::denied,
+                "--data",
+                directory + " belongs to the broker with pid " + pid +
+                    ": stop that one, or choose another directory");
+  }
+  const std::string pid = std::to_string(getpid());
+  if (ftruncate(lock, 0) != 0 ||
+      ::write(lock, pid.data(), pid.size()) != static_cast<ssize_t>(pid.size())) {
+    ::close(lock);
+    return fail(ErrorCode::bad_field,
+                "--data",
+                "can not write to " + directory + ": " + std::strerror(errno));
+  }
+  return lock;
+}
+
+std::vector<std::string> command_line(const std::string& directory, const std::string& socket) {
+  return {"redis-server",
+          "--port",
+          "0",
+          "--unixsocket",
+          socket,
+          "--unixsocketperm",
+          "700",
+          "--dir",
+          directory,
+          "--appendonly",
+          "yes",
+          "--appendfsync",
+          "everysec",
+          "--save",
+          "",
+          "--maxmemory-policy",
+          "noeviction",
+          "--hash-max-listpack-value",
+          "1024",
+          "--daemonize",
+          "no",
+          "--logfile",
+          directory + "/redis.log"};
+}
+
+// Only what is safe between fork and exec in a process with threads.
+[[noreturn]] void become(char* const* argv) {
+  setsid();
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  signal(SIGPIPE, SIG_DFL);
+  const int null = open("/dev/null", O_RDWR);
+  dup2(null, 0);
+  dup2(null, 1);
+  dup2(null, 2);
+  execvp(argv[0], argv);
+  _exit(127);
+}
+
+}  // namespace
+
+std::string default_data_directory() {
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state != 0)
+    return std::string(state) + "/sluice";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : ".") + "/.local/state/sluice";
+}
+
+PrivateRedis::PrivateRedis(std::string directory, std::string socket, int lock)
+    : directory_(std::move(directory)), socket_(std::move(socket)), lock_(lock) {}
+
+PrivateRedis::~PrivateRedis() {
+  ::close(lock_);
+}
+
+Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wanted) {
+  std::error_code error;
+  const std::string directory = std::filesystem::absolute(wanted, error).string();
+  std::filesystem::create_directories(directory, error);
+  if (error)
+    return fail(ErrorCode::bad_field,
+                "--data",
+                "can not make " + directory + ": " + error.message());
+  auto lock = lock_directory(directory);
+  if (!lock) return tl::unexpected(lock.error());
+  auto socket = socket_path(directory);
+  if (!socket) {
+    ::close(*lock);
+    return tl::unexpected(socket.error());
+  }
+  std::unique_ptr<PrivateRedis> redis(new PrivateRedis(directory, *socket, *lock));
+  if (redis->adopt()) return redis;
+  if (const auto spawned = redis->spawn(); !spawned) return tl::unexpected(spawned.error());
+  if (const auto answered = redis->wait_for_answer(); !answered)
+    return tl::unexpected(answered.error());
+  return redis;
+}
+
+bool PrivateRedis::adopt() {
+  const Context context = connect_to(socket_);
+  if (context == nullptr) return false;
+  // Loading, it can not say its settings; only ours listens on this socket in a locked directory.
+  const ReplyPtr info = ask(context.get(), "INFO server");
+  const std::string text = text_of(info.get());
+  const std::size_t at = text.find("process_id:");
+  if (at == text.npos) return false;
+  // What another hand changed is put right again.
+  if (setting(context.get(), "maxmemory-policy") != "noeviction")
+    (void)ask(context.get(), "CONFIG SET maxmemory-policy noeviction");
+  if (setting(context.get(), "appendonly") != "yes")
+    (void)ask(context.get(), "CONFIG SET appendonly yes");
+  pid_ = static_cast<pid_t>(std::strtol(text.c_str() + at + 11, nullptr, 10));
+  is_adopted_ = true;
+  return pid_ > 0;
+}
+
+Result<void> PrivateRedis::spawn() {
+  std::vector<std::string> arguments = command_line(directory_, socket_);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments)
+    argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  const pid_t pid = fork();
+  if (pid < 0) return fail(ErrorCode::internal, "redis-server", std::strerror(errno));
+  if (pid == 0) become(argv.data());
+  pid_ = pid;
+  is_adopted_ = false;
+  return {};
+}
+
+Result<void> PrivateRedis::wait_for_answer() {
+  const auto deadline = Clock::now() + kStartMax;
+  while (Clock::now() < deadline) {
+    // Connecting is enough: while it loads it refuses commands, and open() waits for that.
+    if (connect_to(socket_) != nullptr) return {};
+    int status = 0;
+    if (waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = -1;
+      if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return fail(ErrorCode::internal,
+                    "redis-server",
+                    "it is not installed: install redis-server, or give --redis an address");
+      return fail(ErrorCode::internal,
+                  "redis-server",
+                  "it ended at once; " + directory_ + "/redis.log says why");
+    }
+    std::this_thread::sleep_for(kLookAgain);
+  }
+  return fail(ErrorCode::internal,
+              "redis-server",
+              "it does not answer; " + directory_ + "/redis.log may say why");
+}
+
+bool PrivateRedis::is_alive() {
+  if (pid_ <= 0) return false;
+  if (!is_adopted_) return waitpid(pid_, nullptr, WNOHANG) == 0;
+  // Not our child: a pidfd is readable from its end on, even while nobody has reaped it.
+  const auto descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+  if (descriptor < 0) return errno != ESRCH;
+  pollfd poll_fd{descriptor, POLLIN, 0};
+  const bool has_ended = ::poll(&poll_fd, 1, 0) > 0;
+  ::close(descriptor);
+  return !has_ended;
+}
+
+bool PrivateRedis::check() {
+  if (is_alive()) return false;
+  if (adopt()) return false;
+  return spawn().has_value();
+}
+
+void PrivateRedis::stop() {
+  if (const Context context = connect_to(socket_)) {
+    redisSetTimeout(context.get(), {4, 0});
+    (void)ask(context.get(), "SHUTDOWN SAVE");
+  } else if (is_alive()) {
+    ::kill(pid_, SIGTERM);
+  }
+  const auto deadline = Clock::now() + kStopMax;
+  while (is_alive() && Clock::now() < deadline)
+    std::this_thread::sleep_for(kLookAgain);
+}
+
+}  // namespace sluice
