@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 
+#include <hiredis/hiredis.h>
+
 #include "broker/store/function_library.h"
 #include "broker/store/job_fields.h"
 #include "broker/store/keys.h"

@@ -1,56 +1,26 @@
 // Reading hiredis replies: by place, copied out, and empty where something else stands.
 #pragma once
 
-#include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <string>
-
-#include <hiredis/hiredis.h>
 
 #include "broker/store/store.h"
 #include "broker/store/view_row.h"
 
+struct redisReply;
+
 namespace sluice {
 
-inline std::string text_of(const redisReply* reply) {
-  if (reply == nullptr) return {};
-  if (reply->type == REDIS_REPLY_INTEGER) return std::to_string(reply->integer);
-  return reply->str == nullptr ? std::string() : std::string(reply->str, reply->len);
-}
-
-inline std::string text_at(const redisReply* reply, std::size_t place) {
-  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY || place >= reply->elements) return {};
-  return text_of(reply->element[place]);
-}
-
-inline std::uint64_t number_of_text(const std::string& text) {
-  std::uint64_t value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
-inline std::uint64_t number_at(const redisReply* reply, std::size_t place) {
-  return number_of_text(text_at(reply, place));
-}
+std::string text_of(const redisReply* reply);
+std::string text_at(const redisReply* reply, std::size_t place);
+std::uint64_t number_of_text(const std::string& text);
+std::uint64_t number_at(const redisReply* reply, std::size_t place);
 
 // layout, epoch, owner, last, checkpoint, from `place` on.
-inline StoreMeta meta_at(const redisReply* reply, std::size_t place) {
-  StoreMeta meta;
-  meta.layout = number_at(reply, place);
-  meta.epoch = number_at(reply, place + 1);
-  meta.owner = text_at(reply, place + 2);
-  meta.last = number_at(reply, place + 3);
-  meta.checkpoint = number_at(reply, place + 4);
-  meta.exists = meta.epoch > 0;
-  return meta;
-}
+StoreMeta meta_at(const redisReply* reply, std::size_t place);
 
 // Of HGETALL.
-inline FieldPairs pairs_of(const redisReply* reply) {
-  FieldPairs pairs;
-  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return pairs;
-  for (std::size_t i = 0; i + 1 < reply->elements; i += 2)
-    pairs.emplace_back(text_of(reply->element[i]), text_of(reply->element[i + 1]));
-  return pairs;
-}
+FieldPairs pairs_of(const redisReply* reply);
 
 }  // namespace sluice

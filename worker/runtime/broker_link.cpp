@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include <zmq.hpp>
+
 #include "common/limits.h"
 #include "common/protocol/codec.h"
 #include "worker/runtime/log_line.h"
@@ -38,7 +40,9 @@ void set_options(zmq::socket_t& socket, int high_water_mark) {
 }  // namespace
 
 BrokerLink::BrokerLink(std::string address, std::uint32_t concurrency)
-    : address_(std::move(address)), high_water_mark_(static_cast<int>(concurrency) + 64) {
+    : address_(std::move(address)),
+      high_water_mark_(static_cast<int>(concurrency) + 64),
+      context_(std::make_unique<zmq::context_t>(1)) {
   open();
 }
 
@@ -47,12 +51,12 @@ BrokerLink::~BrokerLink() {
 }
 
 void BrokerLink::open() {
-  socket_.emplace(context_, zmq::socket_type::dealer);
+  socket_ = std::make_unique<zmq::socket_t>(*context_, zmq::socket_type::dealer);
   set_options(*socket_, high_water_mark_);
   const std::string endpoint = "inproc://monitor-" + std::to_string(++monitor_count_);
   if (zmq_socket_monitor(socket_->handle(), endpoint.c_str(), kMonitored) != 0)
     throw zmq::error_t();
-  monitor_.emplace(context_, zmq::socket_type::pair);
+  monitor_ = std::make_unique<zmq::socket_t>(*context_, zmq::socket_type::pair);
   monitor_->set(zmq::sockopt::linger, 0);
   monitor_->connect(endpoint);
   socket_->connect(address_);
@@ -74,7 +78,7 @@ void BrokerLink::close() {
   shut(2000);
 }
 
-void BrokerLink::add_poll_items(std::vector<zmq::pollitem_t>& items) {
+void BrokerLink::add_poll_items(std::vector<zmq_pollitem_t>& items) {
   const auto wanted = static_cast<short>(ZMQ_POLLIN | (backlog_.empty() ? 0 : ZMQ_POLLOUT));
   items.push_back({socket_->handle(), 0, wanted, 0});
   items.push_back({monitor_->handle(), 0, ZMQ_POLLIN, 0});

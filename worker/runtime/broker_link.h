@@ -4,15 +4,20 @@
 
 #include <cstdint>
 #include <deque>
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
-
-#include <zmq.hpp>
 
 #include "common/protocol/messages.h"
 #include "common/time.h"
 #include "worker/core/events.h"
+
+struct zmq_pollitem_t;
+
+namespace zmq {
+class context_t;
+class socket_t;
+}  // namespace zmq
 
 namespace sluice {
 
@@ -25,7 +30,7 @@ class BrokerLink {
   BrokerLink& operator=(const BrokerLink&) = delete;
 
   // What to wait for. Two items.
-  void add_poll_items(std::vector<zmq::pollitem_t>& items);
+  void add_poll_items(std::vector<zmq_pollitem_t>& items);
 
   [[nodiscard]] std::int64_t next_deadline_mono_ms() const { return reopen_ms_; }
 
@@ -49,9 +54,9 @@ class BrokerLink {
 
   std::string address_;
   int high_water_mark_;
-  zmq::context_t context_{1};
-  std::optional<zmq::socket_t> socket_;
-  std::optional<zmq::socket_t> monitor_;
+  std::unique_ptr<zmq::context_t> context_;
+  std::unique_ptr<zmq::socket_t> socket_;  // both empty after close()
+  std::unique_ptr<zmq::socket_t> monitor_;
   std::deque<std::string> backlog_;  // what the socket had no room for
   int monitor_count_ = 0;
   bool is_up_ = false;

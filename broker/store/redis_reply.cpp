@@ -1,0 +1,49 @@
+#include "broker/store/redis_reply.h"
+
+#include <charconv>
+
+#include <hiredis/hiredis.h>
+
+namespace sluice {
+
+std::string text_of(const redisReply* reply) {
+  if (reply == nullptr) return {};
+  if (reply->type == REDIS_REPLY_INTEGER) return std::to_string(reply->integer);
+  return reply->str == nullptr ? std::string() : std::string(reply->str, reply->len);
+}
+
+std::string text_at(const redisReply* reply, std::size_t place) {
+  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY || place >= reply->elements) return {};
+  return text_of(reply->element[place]);
+}
+
+std::uint64_t number_of_text(const std::string& text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+std::uint64_t number_at(const redisReply* reply, std::size_t place) {
+  return number_of_text(text_at(reply, place));
+}
+
+StoreMeta meta_at(const redisReply* reply, std::size_t place) {
+  StoreMeta meta;
+  meta.layout = number_at(reply, place);
+  meta.epoch = number_at(reply, place + 1);
+  meta.owner = text_at(reply, place + 2);
+  meta.last = number_at(reply, place + 3);
+  meta.checkpoint = number_at(reply, place + 4);
+  meta.exists = meta.epoch > 0;
+  return meta;
+}
+
+FieldPairs pairs_of(const redisReply* reply) {
+  FieldPairs pairs;
+  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return pairs;
+  for (std::size_t i = 0; i + 1 < reply->elements; i += 2)
+    pairs.emplace_back(text_of(reply->element[i]), text_of(reply->element[i + 1]));
+  return pairs;
+}
+
+}  // namespace sluice

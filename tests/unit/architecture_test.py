@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""The include rule, common <- core <- adapters <- main, checked on the sources as they stand.
+
+What a file may include is decided by its folder (LAYERS). The second half of this file plants
+violations in a copy of the sources and shows that each is found."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPONENTS = ("common", "broker", "worker", "producer")
+TOP_LEVEL = {*COMPONENTS, "tests", "compose", "CMakeLists.txt", "CMakePresets.json", "README.md",
+             "CHANGELOG.md", "LICENSE", "dev"}  # and dot-files
+
+# Folder -> folders of this repository it may include. The longest matching folder decides.
+LAYERS = {
+    "common": ("common",),
+    "broker/core": ("common", "broker/core"),
+    "worker/core": ("common", "worker/core"),
+    "broker/store": ("common", "broker/core", "broker/store"),
+    "broker/net": ("common", "broker/core", "broker/net"),
+    "broker": ("common", "broker"),
+    "worker": ("common", "worker"),
+    "producer": ("common", "producer"),
+}
+PURE = ("common", "broker/core", "worker/core")
+
+# Around a core, not in it: flags, files and logs of a program.
+APP = re.compile(r"^common/(config|log)[^/]*$")
+APP_LIBRARIES = re.compile(r"^(CLI/|toml\+\+/|spdlog/)")
+
+HEAVY = re.compile(r"^(zmq\.hpp|zmq\.h|zmq_addon\.hpp|hiredis/|curl/|msgpack\.hpp|msgpack/)")
+# What the pure parts may not have: time, threads, chance, the outside world.
+IMPURE_INCLUDES = re.compile(
+    r"^(chrono|ctime|time\.h|thread|mutex|shared_mutex|condition_variable|atomic|future|stop_token"
+    r"|semaphore|latch|barrier|random|iostream|fstream|filesystem|unistd\.h|poll\.h|signal\.h|csignal"
+    r"|pthread\.h|sys/.*|netinet/.*|arpa/.*|spdlog/.*|CLI/.*|toml\+\+/.*)$")
+IMPURE_WORDS = re.compile(
+    r"std::(chrono|this_thread|j?thread|mutex|random_device|mt19937|cout|cerr|clog)\b"
+    r"|\b(steady_clock|system_clock|clock_gettime|gettimeofday|getenv|getrandom|randombytes_\w+)\b"
+    r"|\bspdlog::")
+
+# Target -> the only things it may link.
+LINKS = {
+    "sluice_common": {"sluice_flags", "PkgConfig::SODIUM"},
+    "sluice_broker_core": {"sluice_common"},
+    "sluice_worker_core": {"sluice_common"},
+    "sluice_broker_store": {"sluice_broker_core", "PkgConfig::HIREDIS", "PkgConfig::SODIUM",
+                            "fmt::fmt", "nlohmann_json::nlohmann_json", "Threads::Threads"},
+    "sluice_client": {"sluice_common", "PkgConfig::ZMQ"},
+}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.MULTILINE)
+COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+LINK_CALL = re.compile(r"target_link_libraries\s*\(\s*([^\s)]+)([^)]*)\)", re.DOTALL)
+
+
+def is_under(path: str, folder: str) -> bool:
+    return path.startswith(folder + "/")
+
+
+def layer_of(path: str) -> str:
+    return max((folder for folder in LAYERS if is_under(path, folder)), key=len)
+
+
+def include_violation(path: str, included: str) -> str | None:
+    """Why `path` may not include `included`, or None."""
+    is_app = bool(APP.match(path))
+    is_pure = not is_app and any(is_under(path, folder) for folder in PURE)
+    if HEAVY.match(included):
+        if path.endswith(".h"):
+            return "a heavy library in a header"
+        if is_pure or is_app:
+            return "a heavy library outside the adapters"
+    if is_pure and IMPURE_INCLUDES.match(included):
+        return "a clock, thread, chance or the outside world in a pure part"
+    if is_pure and APP.match(included):
+        return "a pure part knows no flags, files or logs"
+    if included.split("/")[0] in COMPONENTS and "/" in included:
+        allowed = LAYERS[layer_of(path)]
+        if not any(is_under(included, folder) for folder in allowed):
+            return f"{layer_of(path)} may include only {', '.join(allowed)}"
+    return None
+
+
+def source_violations(root: Path) -> list[str]:
+    found = []
+    for component in COMPONENTS:
+        for file in sorted((root / component).rglob("*")):
+            path = file.relative_to(root).as_posix()
+            if file.suffix not in (".h", ".cpp"):
+                continue
+            text = file.read_text()
+            for included in INCLUDE.findall(text):
+                if why := include_violation(path, included):
+                    found.append(f"{path} includes {included}: {why}")
+            if any(is_under(path, folder) for folder in PURE) and not APP.match(path):
+                for word in IMPURE_WORDS.finditer(COMMENT_OR_STRING.sub("", text)):
+                    found.append(f"{path} uses {word.group()}: not in a pure part")
+    return found
+
+
+def link_violations(root: Path) -> list[str]:
+    found = []
+    for component in COMPONENTS:
+        text = re.sub(r"#[^\n]*", "", (root / component / "CMakeLists.txt").read_text())
+        for target, rest in LINK_CALL.findall(text):
+            linked = set(rest.split()) - {"PUBLIC", "PRIVATE", "INTERFACE"}
+            for extra in sorted(linked - LINKS.get(target, linked)):
+                found.append(f"{target} links {extra}: it may link only {', '.join(sorted(LINKS[target]))}")
+            other = {"broker": "sluice_worker", "worker": "sluice_broker"}.get(component)
+            found += [f"{target} links {name}" for name in sorted(linked) if other and name.startswith(other)]
+    return found
+
+
+def top_level(root: Path) -> set[str]:
+    """The names that git knows at the top; without git, those that are there."""
+    if (root / ".git").exists():
+        files = subprocess.check_output(
+            ["git", "-c", f"safe.directory={root}", "-C", root, "ls-files", "-z"], text=True)
+        return {name.split("/")[0] for name in files.split("\0") if name}
+    return set(os.listdir(root))
+
+
+def top_level_violations(root: Path) -> list[str]:
+    extra = {name for name in top_level(root) if not name.startswith(".")} - TOP_LEVEL
+    return [f"{name}: not a place at the top level" for name in sorted(extra)]
+
+
+def violations(root: Path) -> list[str]:
+    return source_violations(root) + link_violations(root) + top_level_violations(root)
+
+
+class Architecture(unittest.TestCase):
+    def test_the_sources_keep_the_include_rule(self):
+        self.assertEqual(source_violations(ROOT), [])
+
+    def test_targets_link_only_what_their_layer_may(self):
+        self.assertEqual(link_violations(ROOT), [])
+
+    def test_the_top_level_has_only_its_places(self):
+        self.assertEqual(top_level_violations(ROOT), [])
+
+    def test_there_is_something_to_check(self):
+        for folder in LAYERS:
+            self.assertTrue(list((ROOT / folder).rglob("*.cpp")), folder)
+
+
+class PlantedViolations(unittest.TestCase):
+    """Each is planted in a fresh copy and must be the one new finding."""
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="sluice-architecture-")
+        self.addCleanup(scratch.cleanup)
+        self.root = Path(scratch.name)
+        for component in COMPONENTS:
+            for file in (ROOT / component).rglob("*"):
+                if file.suffix in (".h", ".cpp") or file.name == "CMakeLists.txt":
+                    copy = self.root / file.relative_to(ROOT)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, copy)
+        self.before = violations(self.root)
+
+    def expect_found(self, part: str):
+        new = [line for line in violations(self.root) if line not in self.before]
+        self.assertEqual(len(new), 1, new)
+        self.assertIn(part, new[0])
+
+    def plant(self, path: str, line: str):
+        self.assertTrue((self.root / path).parent.is_dir(), path)
+        with open(self.root / path, "a") as file:
+            file.write(f"\n{line}\n")
+
+    def test_of_includes_and_words_are_found(self):
+        for path, line, why in (
+            ("common/time.h", "#include <chrono>", "pure part"),
+            ("common/job.cpp", "#include <iostream>", "pure part"),
+            ("common/retry.cpp", "#include <random>", "pure part"),
+            ("common/ids.h", '#include "broker/core/core.h"', "common may include only"),
+            ("common/ids.cpp", '#include "common/log.h"', "no flags"),
+            ("common/log.cpp", "#include <zmq.hpp>", "outside the adapters"),
+            ("common/protocol/codec.h", "#include <msgpack.hpp>", "heavy library in a header"),
+            ("broker/core/core.cpp", "#include <mutex>", "pure part"),
+            ("broker/core/core.cpp", "  #  include <spdlog/spdlog.h>", "pure part"),
+            ("broker/core/core.h", '#include "broker/store/store.h"', "broker/core may include only"),
+            ("broker/core/nodes.cpp", "#include <hiredis/hiredis.h>", "outside the adapters"),
+            ("worker/core/text.cpp", '#include "worker/runtime/clock.h"', "worker/core may include only"),
+            ("worker/core/text.cpp", "const auto t = steady_clock::now();", "not in a pure part"),
+            ("worker/core/planted.cpp", "std::mutex guard;", "not in a pure part"),
+            ("worker/runtime/node.h", "#include <curl/curl.h>", "heavy library in a header"),
+            ("worker/tasks/http.cpp", '#include "broker/core/core.h"', "worker may include only"),
+            ("broker/store/keys.h", '#include "broker/loop.h"', "broker/store may include only"),
+            ("broker/net/router.cpp", '#include "broker/store/store.h"', "broker/net may include only"),
+            ("producer/client.cpp", '#include "worker/sdk/task.h"', "producer may include only"),
+        ):
+            with self.subTest(path=path, line=line):
+                file = self.root / path
+                kept = file.read_text() if file.exists() else ""
+                try:
+                    self.plant(path, line)
+                    self.expect_found(why)
+                finally:
+                    file.write_text(kept)
+
+    def test_of_links_are_found(self):
+        self.plant("common/CMakeLists.txt", "target_link_libraries(sluice_common PUBLIC spdlog::spdlog)")
+        self.expect_found("sluice_common links spdlog::spdlog")
+
+    def test_of_links_across_components_are_found(self):
+        self.plant("worker/CMakeLists.txt", "target_link_libraries(sluice_worker PRIVATE sluice_broker_core)")
+        self.expect_found("sluice_worker links sluice_broker_core")
+
+    def test_at_the_top_level_are_found(self):
+        (self.root / "scripts").mkdir()
+        self.expect_found("scripts")
+
+    def test_in_comments_and_strings_are_none(self):
+        self.plant("broker/core/core.cpp", '// std::mutex\n/* spdlog::info */ const char* kWord = "std::thread";')
+        self.assertEqual(violations(self.root), self.before)
+
+
+if __name__ == "__main__":
+    unittest.main()
