@@ -35,7 +35,7 @@ KILL_AT = 0.35  # share of the jobs that have ended
 DOWN_SECONDS = 1.5
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 180
-ROUNDS = 10
+ROUNDS = 5
 ENDED = ("completed", "failed", "cancelled")
 QUEUES = {"checksum": "files", "analysis": "analysis"}
 

@@ -70,9 +70,9 @@ class Report:
             "lost": sum(one.lost for one in self.outcomes),
         }
         wrong = [
-            f"`{name}` is {redis.get(name)} in Redis, {count} by the jobs themselves"
+            f"`{name}` is {redis.get(name, 0)} in Redis, {count} by the jobs themselves"
             for name, count in of_jobs.items()
-            if redis.get(name) != str(count)
+            if int(redis.get(name, 0)) != count
         ]
         if not wrong:
             said = ", ".join(f"{name} {count}" for name, count in of_jobs.items())

@@ -1,0 +1,91 @@
+"""The demo against the programs in SLUICE_BIN, shortened: what it says of good work and of a lie,
+and that nothing of it is left, whichever way it ends."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BIN = os.environ["SLUICE_BIN"]
+SHORT = ["--checksums", "60", "--analyses", "20", "--slow-ms", "400"]
+PATIENCE = 240
+
+
+class Demo(unittest.TestCase):
+    def setUp(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="sluice-dt-")
+        self.addCleanup(self._folder.cleanup)
+        self.folder = Path(self._folder.name)
+
+    def begin(self, *options):
+        command = ["/usr/bin/python3", "-B", str(HERE / "demo.py"), "--bin", BIN, *SHORT, *options]
+        environment = {**os.environ, "TMPDIR": str(self.folder), "NO_COLOR": "1"}
+        return subprocess.Popen(command, env=environment, text=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def finish(self, process):
+        try:
+            said, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+            self.fail(f"it does not end; it said:\n{said}")
+        return said
+
+    def assert_nothing_is_left(self):
+        self.assertEqual(list(self.folder.iterdir()), [])
+        mark = str(self.folder).encode()
+        left = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if mark in text:
+                left.append((entry.name, text[:120]))
+        self.assertEqual(left, [])
+
+    def test_it_says_that_all_is_well_when_a_node_is_killed_and_all_is_well(self):
+        demo = self.begin()
+        said = self.finish(demo)
+        self.assertEqual(demo.returncode, 0, said)
+        for words in ("killed n8", "started n8 again", "Redis has the same totals: submitted 80, "
+                      "completed 80, failed 0", "60 checksums are those of hashlib"):
+            self.assertIn(words, said)
+        self.assertNotIn("\033", said)
+        self.assert_nothing_is_left()
+
+    def test_it_names_the_result_of_a_worker_that_lies(self):
+        demo = self.begin("--liar")
+        said = self.finish(demo)
+        self.assertEqual(demo.returncode, 1, said)
+        self.assertRegex(said, r"wrong result of job file-\d+ on node n4: sha256 of /usr/")
+        self.assertNotIn("every result is right", said)
+        self.assert_nothing_is_left()
+
+    def test_an_interrupt_leaves_nothing_behind(self):
+        demo = self.begin()
+        for line in demo.stdout:
+            if "checksum" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        said = self.finish(demo)
+        self.assertEqual(demo.returncode, 130, said)
+        self.assert_nothing_is_left()
+
+    def test_what_it_keeps_can_be_stopped_by_one_command(self):
+        demo = self.begin("--keep")
+        said = self.finish(demo)
+        self.assertEqual(demo.returncode, 0, said)
+        [directory] = self.folder.iterdir()
+        stop = said.strip().splitlines()[-1].strip()
+        self.assertIn(f"--stop {directory}", stop)
+        subprocess.run(["sh", "-c", stop], check=True, timeout=PATIENCE)
+        self.assert_nothing_is_left()
+
+
+if __name__ == "__main__":
+    unittest.main()
