@@ -52,7 +52,7 @@ class Demo(unittest.TestCase):
         demo = self.begin()
         said = self.finish(demo)
         self.assertEqual(demo.returncode, 0, said)
-        for words in ("killed n8", "started n8 again", "Redis has the same totals: submitted 80, "
+        for words in ("killed n8", "started n8 again", "Redis has the same totals:\n  submitted 80, "
                       "completed 80, failed 0", "60 checksums are those of hashlib"):
             self.assertIn(words, said)
         self.assertNotIn("\033", said)

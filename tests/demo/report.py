@@ -76,18 +76,18 @@ class Report:
         ]
         if not wrong:
             said = ", ".join(f"{name} {count}" for name, count in of_jobs.items())
-            self.screen.say(f"  Redis has the same totals: {said}.")
+            self.screen.say(f"  Redis has the same totals:\n  {said}.")
         return wrong
 
     def look_into_redis(self) -> None:
         """Three commands as one would type them, with what they print."""
         lost = [job.id for job, view in self.pairs if view.get("lost_count")]
-        example = lost[-1] if lost else self.pairs[-1][0].id
+        example = min(lost or [job.id for job, _ in self.pairs], key=len)  # for 80 columns
         say = self.screen.say
         say("\nState in Redis, as anybody can read it:", "bold")
         say(f"$ S={shlex.quote(str(self.cluster.redis_socket))}", "cyan")
         for command in (
-            f"HMGET 'sluice:{{p0}}:job:{example}' state node attempt lost_count",
+            f"HMGET 'sluice:{{p0}}:job:{example}' state node lost_count",
             "ZCARD 'sluice:{p0}:completed:files'",
             "HMGET 'sluice:{p0}:stats' submitted completed retried lost",
         ):
