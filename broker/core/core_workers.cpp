@@ -14,6 +14,13 @@ namespace {
 // What one `run` may hold, with room for its envelope.
 constexpr std::size_t kRunBytesMax = kMessageBytesMax - 4096;
 
+// The mistake of Mutant::acks_unrecorded: the worker may forget what nobody has taken.
+void ack_unrecorded(Node& node, const WorkerMessage& message) {
+  if (const auto* results = std::get_if<Results>(&message))
+    for (const AttemptResult& result : results->results)
+      node.acks.push_back({result.id, result.fence, false, 0});
+}
+
 }  // namespace
 
 void BrokerCore::on_worker_message(WorkerMessageReceived& event, Now now, Output& out) {
@@ -28,7 +35,13 @@ void BrokerCore::on_worker_message(WorkerMessageReceived& event, Now now, Output
   Node& node = nodes_.at(*index);
   node.peer = event.peer;
   node.last_seen_ms = core_ms(now);
-  if (is_store_down_ && !MUTANT(acks_unrecorded)) return;
+  if (is_store_down_) {
+    if (MUTANT(acks_unrecorded)) {
+      ack_unrecorded(node, event.message);
+      nodes_.touch(*index);
+    }
+    return;
+  }
   if (auto* results = std::get_if<Results>(&event.message)) {
     for (AttemptResult& result : results->results)
       on_result(*index, result, now, out);

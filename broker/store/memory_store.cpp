@@ -5,6 +5,7 @@
 #include "broker/store/keys.h"
 #include "broker/store/replay.h"
 #include "common/check.h"
+#include "common/mutant.h"
 
 namespace sluice {
 
@@ -17,10 +18,11 @@ Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
   const auto took =
       redis.take_over({.epoch = std::max(redis.meta.epoch + 1, epoch_min), .base = 0}, owner_);
   CHECK(took.taken);
+  if (MUTANT(epoch_not_raised)) --redis.meta.epoch;
   Opened opened;
   opened.run_id = redis.run_id();
   opened.durability = redis.durability;
-  opened.snapshot.epoch = took.meta.epoch;
+  opened.snapshot.epoch = redis.meta.epoch;
   opened.snapshot.last = took.meta.last;
   opened.snapshot.checkpoint = took.meta.checkpoint;
   opened.snapshot.next_sequence = redis.next_sequence;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/mutant.h"
 #include "worker/core/text.h"
 
 namespace sluice {
@@ -452,6 +453,7 @@ void WorkerCore::fire_timers(Now now, WorkerOutput& out) {
     switch (timer) {
       case Timer::time_out:
         stop(key, held, StopReason::timed_out, out);
+        if (MUTANT(slot_freed_at_timeout)) --running_;
         break;
       case Timer::repeat_result:
         land(key, held);

@@ -1,0 +1,61 @@
+#include "tests/sim/coverage.h"
+
+namespace sluice::sim {
+
+const char* to_string(Fault fault) {
+  static constexpr std::array<const char*, kFaults> kNames = {
+      "disconnect",        "half_open",           "silent_loss",
+      "mute_to_broker",    "mute_from_broker",    "delay",
+      "broker_crash",      "broker_crash_inside", "broker_stopped",
+      "broker_terminated", "second_broker",       "worker_crash",
+      "worker_stopped",    "worker_drained",      "redis_reply_lost",
+      "redis_disconnect",  "redis_slow",          "redis_refused",
+      "redis_restart",     "redis_rollback",      "redis_flushed",
+      "wall_clock_jump"};
+  return kNames[static_cast<std::size_t>(fault)];
+}
+
+const char* to_string(Sometimes what) {
+  static constexpr std::array<const char*, kSometimes> kNames = {"stale_result",
+                                                                 "late_success",
+                                                                 "claim",
+                                                                 "resent_run",
+                                                                 "lost_too_often",
+                                                                 "timed_out_by_broker",
+                                                                 "expired",
+                                                                 "handed_back",
+                                                                 "retried",
+                                                                 "retries_used_up",
+                                                                 "cancel_lost",
+                                                                 "cancel_too_late",
+                                                                 "cancelled_while_running",
+                                                                 "duplicate",
+                                                                 "conflict",
+                                                                 "new_life",
+                                                                 "result_gone",
+                                                                 "commit_resent",
+                                                                 "takeover_while_running",
+                                                                 "takeover_while_dispatching",
+                                                                 "broker_fenced",
+                                                                 "store_down",
+                                                                 "replayed",
+                                                                 "rewritten",
+                                                                 "orphan_commit",
+                                                                 "result_repeated",
+                                                                 "delete_done"};
+  return kNames[static_cast<std::size_t>(what)];
+}
+
+void Coverage::add(const Coverage& other) {
+  for (std::size_t i = 0; i < kFaults; ++i)
+    faults[i] += other.faults[i];
+  for (std::size_t i = 0; i < kSometimes; ++i)
+    sometimes[i] += other.sometimes[i];
+  events += other.events;
+  jobs += other.jobs;
+  attempts += other.attempts;
+  simulated_ms += other.simulated_ms;
+  excused_jobs += other.excused_jobs;
+}
+
+}  // namespace sluice::sim

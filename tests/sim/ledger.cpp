@@ -1,0 +1,408 @@
+#include "tests/sim/ledger.h"
+
+#include <algorithm>
+
+namespace sluice::sim {
+
+namespace {
+
+// The memory of ended ids holds for ten minutes; a little less is asked for.
+constexpr std::int64_t kEndedHoldsMs = 9LL * 60 * 1000;
+constexpr std::int64_t kEarlyMs = 50;
+
+std::string text(const Job& job) {
+  return job.id().str() + " " + std::string(to_string(job.state)) + " life " +
+         std::to_string(job.life) + " attempt " + std::to_string(job.attempt) + " epoch " +
+         std::to_string(job.epoch) + " revision " + std::to_string(job.revision);
+}
+
+// Whether a job may be seen in `to` after `from` when what is written may skip values: as many
+// legal moves as it takes.
+bool is_reachable(const Job& from, const Job& to) {
+  if (to.life > from.life) return true;  // through an end and a person's retry
+  if (is_ended(from.state)) return to.state == from.state;
+  return true;
+}
+
+// A new job under the id of one that ended so long ago that nobody need remember it.
+bool is_forgotten(const Ledger::Durable& before, const Job& after) {
+  return is_ended(before.job.state) && after.life == 1 &&
+         after.created_ms > before.job.created_ms &&
+         after.created_ms - before.job.finished_ms > kEndedHoldsMs;
+}
+
+// What cannot end within a run: jobs for a time that only a clock gone wrong has brought near.
+constexpr std::int64_t kFarAwayMs = 600'000;
+
+const AttemptRecord* record_of(const Job& job, std::uint32_t attempt) {
+  for (const AttemptRecord& record : job.attempts)
+    if (record.attempt == attempt) return &record;
+  return nullptr;
+}
+
+}  // namespace
+
+bool has_come_to_rest(const Job& job, std::int64_t wall_ms) {
+  return is_ended(job.state) ||
+         (job.state == JobState::pending && job.due_ms > wall_ms + kFarAwayMs);
+}
+
+// ---------------------------------------------------------------- the store
+
+void Ledger::took_over(std::uint64_t epoch, bool may_repeat) {
+  const bool is_new = epochs_.insert(epoch).second;
+  REQUIRE(is_new || may_repeat, "fenced_owner", "epoch given twice: " + std::to_string(epoch));
+}
+
+void Ledger::committed(const DecodedEntry& entry) {
+  for (const ViewRow& row : entry.jobs) {
+    const JobId id = row.job.id();
+    const auto [place, is_new] = truth_.try_emplace(id);
+    Durable& durable = place->second;
+    const bool is_born = is_new || durable.is_removed || is_forgotten(durable, row.job);
+    if (is_born) {
+      // The ring may begin behind the submit of a job; then the job is written whole a little
+      // later.
+      REQUIRE(row.has_payload || at_risk_.contains(id) || !told_.contains(id),
+              "no_accepted_job_lost",
+              "no payload with " + text(row.job));
+      durable = {};
+      if (!is_new) told_.erase(id);
+    } else {
+      check_move(durable, row.job);
+      check_times(durable.job, row.job);
+    }
+    const Job before = std::move(durable.job);
+    durable.job = row.job;
+    durable.has_payload |= row.has_payload;
+    count_attempts(durable, before, row.job);
+    if (is_ended(row.job.state)) end(durable);
+    const auto risk = at_risk_.find(id);
+    const bool is_whole = durable.has_payload || row.job.state == JobState::completed;
+    if (risk != at_risk_.end() && row.job.revision >= risk->second.job.revision && is_whole)
+      at_risk_.erase(risk);
+  }
+  for (const JobId& id : entry.removed) {
+    truth_[id].is_removed = true;
+    at_risk_.erase(id);
+  }
+}
+
+void Ledger::check_move(const Durable& before, const Job& after) const {
+  const Job& from = before.job;
+  const std::string both = text(from) + " -> " + text(after);
+  REQUIRE(is_reachable(from, after), "legal_moves", both);
+  REQUIRE(after.revision >= from.revision, "legal_moves", "revision goes back: " + both);
+  REQUIRE(after.revision > from.revision || after.state == from.state,
+          "legal_moves",
+          "a move without a revision: " + both);
+  REQUIRE(after.attempt >= from.attempt && after.life >= from.life,
+          "legal_moves",
+          "attempt or life goes back: " + both);
+  REQUIRE(after.fence() >= from.fence(), "one_current_fence", "fence goes back: " + both);
+  REQUIRE(after.attempt == from.attempt ? after.epoch == from.epoch : after.epoch >= from.epoch,
+          "one_current_fence",
+          "fence changed under an attempt: " + both);
+}
+
+// Failures and losses are counted from the records of the attempts, not from the job's own
+// counters.
+void Ledger::count_attempts(Durable& durable, const Job& before, const Job& after) {
+  for (const AttemptRecord& record : after.attempts) {
+    if (record.attempt <= durable.attempts_seen) continue;
+    durable.attempts_seen = record.attempt;
+    if (record.end == AttemptEnd::failed || record.end == AttemptEnd::timed_out)
+      ++durable.failures[after.life];
+  }
+  (void)before;
+  const std::uint32_t failures = durable.failures[after.life];
+  REQUIRE(failures <= 1 + after.spec.retry.max_retries,
+          "attempts_bounded",
+          std::to_string(failures) + " failed attempts with max_retries " +
+              std::to_string(after.spec.retry.max_retries) + ": " + text(after));
+  REQUIRE(after.retry_count <= after.spec.retry.max_retries && after.lost_count <= kLostMax,
+          "attempts_bounded",
+          text(after));
+}
+
+// A back-off that was decided is as long as the policy says, and nothing is due before its time.
+void Ledger::check_times(const Job& before, const Job& after) const {
+  if (after.life != before.life || after.retry_count != before.retry_count + 1) return;
+  if (after.attempts.empty() || after.attempts.back().attempt != after.attempt) return;
+  if (after.state != JobState::pending) return;
+  const std::int64_t rest_ms = after.due_ms - after.attempts.back().ended_ms;
+  const auto least = static_cast<std::int64_t>(static_cast<double>(after.spec.retry.base_ms) *
+                                               (1 - after.spec.retry.jitter)) -
+                     1;
+  const bool is_asked = after.error_code == "retry_after";
+  REQUIRE(is_asked || rest_ms >= least,
+          "never_early",
+          "back-off of " + std::to_string(rest_ms) + " ms: " + text(after));
+}
+
+void Ledger::end(Durable& durable) {
+  const Job& job = durable.job;
+  const auto [place, is_first] = durable.ends.try_emplace(job.life, End{job.state, job.result});
+  REQUIRE(place->second.state == job.state && place->second.result == job.result,
+          "one_outcome",
+          "another end: " + text(job));
+  const auto told = told_.find(job.id());
+  if (told != told_.end() && job.state == JobState::completed)
+    REQUIRE(!told->second.cancelled_lives.contains(job.life),
+            "cancel_wins",
+            "completed after its cancel was accepted: " + text(job));
+  if (!is_first) return;
+  if (job.error_code == "lost_too_often") coverage_.hit(Sometimes::lost_too_often);
+  if (job.error_code == "expired") coverage_.hit(Sometimes::expired);
+  if (job.state == JobState::failed && job.retry_count > 0 &&
+      job.retry_count == job.spec.retry.max_retries)
+    coverage_.hit(Sometimes::retries_used_up);
+  if (job.state == JobState::cancelled && job.attempt > 0)
+    coverage_.hit(Sometimes::cancelled_while_running);
+}
+
+void Ledger::rolled_back(const Truth& older) {
+  for (auto& [id, durable] : truth_) {
+    const auto now = older.find(id);
+    const bool is_same = now != older.end() && now->second.job.revision == durable.job.revision &&
+                         now->second.is_removed == durable.is_removed;
+    if (is_same) continue;
+    const auto [risk, is_new] = at_risk_.try_emplace(id, durable);
+    if (!is_new && risk->second.job.revision < durable.job.revision) risk->second = durable;
+  }
+  truth_ = older;
+}
+
+void Ledger::excuse(const JobId& id) {
+  at_risk_.erase(id);
+  if (told_.erase(id) > 0) ++coverage_.excused_jobs;
+  // Its life starts anew from what Redis has; ends that were undone with it do not count.
+  const auto durable = truth_.find(id);
+  if (durable == truth_.end()) return;
+  if (!is_ended(durable->second.job.state)) durable->second.ends.erase(durable->second.job.life);
+}
+
+void Ledger::excuse_all_at_risk() {
+  std::vector<JobId> ids;
+  for (const auto& [id, durable] : at_risk_)
+    ids.push_back(id);
+  for (const JobId& id : ids)
+    excuse(id);
+}
+
+const Ledger::Durable* Ledger::known(const JobId& id) const {
+  if (const auto risk = at_risk_.find(id); risk != at_risk_.end()) return &risk->second;
+  const auto found = truth_.find(id);
+  return found == truth_.end() ? nullptr : &found->second;
+}
+
+// ---------------------------------------------------------------- what is said to producers
+
+void Ledger::sent(const JobSpec& spec) {
+  payloads_[spec.id][spec.content_hash] = spec.payload;
+}
+
+void Ledger::said(const Reply& reply, const Request* request) {
+  const auto* submit = request != nullptr ? std::get_if<Submit>(&request->body) : nullptr;
+  if (const auto* body = std::get_if<Submitted>(&reply.body)) {
+    REQUIRE(submit != nullptr, "every_request_answered", "submitted, but nobody asked");
+    for (const SubmitResult& result : body->results)
+      said_submit(result, *submit);
+  } else if (const auto* jobs = std::get_if<Jobs>(&reply.body)) {
+    for (const JobView& view : jobs->jobs)
+      said_view(view);
+  } else if (const auto* finished = std::get_if<Finished>(&reply.body)) {
+    for (const JobView& view : finished->jobs)
+      said_view(view);
+  } else if (const auto* listed = std::get_if<Listed>(&reply.body)) {
+    for (const JobView& view : listed->jobs)
+      said_view(view);
+  } else if (const auto* waited = std::get_if<Waited>(&reply.body)) {
+    if (submit != nullptr)
+      for (const SubmitResult& result : waited->results)
+        said_submit(result, *submit);
+    for (const JobView& view : waited->jobs)
+      said_view(view);
+  } else if (const auto* done = std::get_if<TargetsDone>(&reply.body)) {
+    for (const TargetResult& result : done->results)
+      said_target(done->op, result);
+  }
+}
+
+void Ledger::said_submit(const SubmitResult& result, const Submit& submit) {
+  if (result.status == SubmitStatus::rejected) return;
+  const JobId id(result.id);
+  std::uint64_t hash = 0;
+  for (const auto& entry : submit.jobs)
+    if (const auto* spec = std::get_if<JobSpec>(&entry); spec != nullptr && spec->id == id)
+      hash = spec->content_hash;
+  const Durable* durable = known(id);
+  REQUIRE(durable != nullptr, "spoken_is_durable", "answered, but not durable: " + result.id);
+  const auto [told, is_first] = told_.try_emplace(id);
+  if (result.status == SubmitStatus::accepted) {
+    REQUIRE(is_first || told->second.is_deleted || durable->is_removed || !speaks_for_owner_,
+            "submit_idempotent",
+            "accepted twice: " + result.id);
+    told->second = {};
+    told->second.content_hash = hash;
+    ++coverage_.jobs;
+  }
+  if (durable->is_removed) return;  // deleted since, perhaps in the batch of its submit
+  const bool is_same = durable->job.spec.content_hash == hash;
+  if (result.status == SubmitStatus::conflict) {
+    coverage_.hit(Sometimes::conflict);
+    REQUIRE(!is_same, "submit_idempotent", "a conflict with itself: " + result.id);
+    if (is_first) told_.erase(id);
+    return;
+  }
+  REQUIRE(is_same, "submit_idempotent", "taken for another job: " + result.id);
+  told->second.content_hash = hash;
+  if (result.status != SubmitStatus::duplicate) return;
+  coverage_.hit(Sometimes::duplicate);
+  if (result.state && is_ended(*result.state)) {
+    const auto& ends = durable->ends;
+    REQUIRE(std::any_of(ends.begin(),
+                        ends.end(),
+                        [&](const auto& end) { return end.second.state == *result.state; }),
+            "spoken_is_durable",
+            "told of an end that is not durable: " + result.id);
+  }
+}
+
+void Ledger::said_view(const JobView& view) {
+  if (view.is_result_gone) coverage_.hit(Sometimes::result_gone);
+  const Durable* durable = known(view.id);
+  if (view.is_not_found) {
+    const bool is_deleted = durable != nullptr && durable->is_removed;
+    REQUIRE(!told_.contains(view.id) || is_deleted || !speaks_for_owner_,
+            "no_accepted_job_lost",
+            "accepted, and not found: " + view.id.str());
+    return;
+  }
+  REQUIRE(durable != nullptr, "spoken_is_durable", "shown, but not durable: " + view.id.str());
+  if (durable->is_removed) return;
+  if (view.job)
+    REQUIRE(view.job->revision <= durable->job.revision,
+            "spoken_is_durable",
+            "shown ahead of the store: " + text(*view.job) + ", durable " + text(durable->job));
+  if (!view.job || !is_ended(view.job->state)) return;
+  const auto end = durable->ends.find(view.job->life);
+  REQUIRE(end != durable->ends.end() && end->second.state == view.job->state,
+          "one_outcome",
+          "another end was told: " + text(*view.job));
+}
+
+void Ledger::said_target(const std::string& op, const TargetResult& result) {
+  const Durable* durable = known(result.id);
+  const auto told = told_.find(result.id);
+  if (result.status == "too_late" && op == "cancelled") coverage_.hit(Sometimes::cancel_too_late);
+  if (result.status == "not_found" && told != told_.end() && speaks_for_owner_)
+    REQUIRE(durable != nullptr && durable->is_removed,
+            "no_accepted_job_lost",
+            "not found: " + result.id.str());
+  if (result.status == "not_found" || durable == nullptr) return;
+  if (result.status == "deleted") {
+    coverage_.hit(Sometimes::delete_done);
+    REQUIRE(durable->is_removed, "spoken_is_durable", "not yet deleted: " + result.id.str());
+    if (told != told_.end()) told->second.is_deleted = true;
+  }
+  if (durable->is_removed) return;
+  if (result.status == "retried") coverage_.hit(Sometimes::new_life);
+  if (op != "cancelled" || (result.status != "cancelling" && result.status != "cancelled")) return;
+  const Job& job = durable->job;
+  const bool is_this_life = job.cancel_requested_ms > 0 || job.state == JobState::cancelled;
+  if (!is_this_life) {
+    REQUIRE(job.life > 1, "spoken_is_durable", "the cancel is not durable: " + text(job));
+    return;
+  }
+  REQUIRE(job.state != JobState::completed, "cancel_wins", "completed all the same: " + text(job));
+  if (told != told_.end()) told->second.cancelled_lives.insert(job.life);
+}
+
+// ---------------------------------------------------------------- what is said to workers
+
+void Ledger::said(const std::string& node, const BrokerMessage& message) {
+  if (const auto* ack = std::get_if<Ack>(&message.body))
+    for (const AckedAttempt& acked : ack->results)
+      said_ack(node, acked);
+  if (const auto* run = std::get_if<Run>(&message.body))
+    for (const RunJob& job : run->jobs)
+      said_run(job);
+}
+
+// A result may be acknowledged when the end of that very attempt, on that node, stands in the
+// store.
+void Ledger::said_ack(const std::string& node, const AckedAttempt& ack) const {
+  if (ack.checkpoint_n > 0 || ack.stale) return;
+  const Durable* durable = known(ack.id);
+  const std::string what =
+      ack.id.str() + " attempt " + std::to_string(ack.fence.attempt) + " of " + node;
+  REQUIRE(durable != nullptr, "result_kept_until_acked", "acknowledged, unknown: " + what);
+  if (durable->is_removed) return;
+  const Job& job = durable->job;
+  const AttemptRecord* record = record_of(job, ack.fence.attempt);
+  if (record == nullptr) {
+    const bool may_be_cut =
+        job.attempts.size() == kAttemptsKept && job.attempts.front().attempt > ack.fence.attempt;
+    const bool is_older = job.attempt > ack.fence.attempt;
+    REQUIRE(may_be_cut,
+            is_older ? "one_current_fence" : "result_kept_until_acked",
+            "acknowledged as recorded, but it is not: " + what + ", durable " + text(job));
+    return;
+  }
+  REQUIRE(record->end != AttemptEnd::lost && record->node == node,
+          "one_current_fence",
+          "a superseded attempt counted: " + what + ", durable " + text(job));
+}
+
+void Ledger::said_run(const RunJob& run) const {
+  const Durable* durable = known(run.id);
+  REQUIRE(durable != nullptr && durable->job.fence() >= run.fence,
+          "spoken_is_durable",
+          "a run left before its dispatch was durable: " + run.id.str());
+}
+
+// ---------------------------------------------------------------- what runs
+
+void Ledger::started(const std::string& node,
+                     const RunJob& job,
+                     std::int64_t wall_ms,
+                     bool is_clock_true) {
+  ++coverage_.attempts;
+  const auto [place, is_first] = started_.try_emplace(AttemptKey{job.id, job.fence}, node);
+  REQUIRE(is_first || place->second == node,
+          "one_current_fence",
+          job.id.str() + " attempt " + std::to_string(job.fence.attempt) + " runs on " + node +
+              " and on " + place->second);
+  const Durable* durable = known(job.id);
+  if (durable == nullptr) return;  // excused
+  const auto sent_of = payloads_.find(job.id);
+  const bool was_sent =
+      sent_of != payloads_.end() &&
+      std::any_of(sent_of->second.begin(), sent_of->second.end(), [&](const auto& sent) {
+        return sent.second == job.payload && (sent.first == durable->job.spec.content_hash ||
+                                              durable->job.attempt != job.fence.attempt);
+      });
+  REQUIRE(was_sent, "runs_what_was_sent", job.id.str() + " got '" + job.payload + "'");
+  const bool is_newest = durable->job.fence() == job.fence;
+  if (is_clock_true && is_newest)
+    REQUIRE(wall_ms >= durable->job.due_ms - kEarlyMs,
+            "never_early",
+            std::to_string(durable->job.due_ms - wall_ms) + " ms too early: " + text(durable->job));
+}
+
+void Ledger::audit(bool all_ended, std::int64_t wall_ms) const {
+  for (const auto& [id, told] : told_) {
+    const Durable* durable = known(id);
+    REQUIRE(durable != nullptr, "no_accepted_job_lost", "gone: " + id.str());
+    if (!all_ended || durable->is_removed) continue;
+    REQUIRE(at_risk_.empty(),
+            "no_accepted_job_lost",
+            "not put back: " + at_risk_.begin()->first.str());
+    REQUIRE(has_come_to_rest(durable->job, wall_ms),
+            "liveness",
+            "does not end: " + text(durable->job));
+  }
+}
+
+}  // namespace sluice::sim
