@@ -1,5 +1,6 @@
 #include "broker/store/log_entry.h"
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <type_traits>
@@ -303,10 +304,14 @@ bool read_queue(msgpack::Reader& reader, QueueRecord& queue) {
   return reader.ok();
 }
 
+constexpr std::size_t kReservedMax = 4096;
+
 template <typename T, typename Read>
 bool read_all(msgpack::Reader& reader, std::vector<T>& items, Read read) {
   const auto count = reader.array();
   if (!count) return false;
+  items.reserve(
+      std::min<std::size_t>(*count, kReservedMax));  // a header alone may promise anything
   for (std::uint32_t i = 0; i < *count; ++i)
     if (!read(reader, items.emplace_back())) return false;
   return true;

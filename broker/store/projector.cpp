@@ -27,7 +27,9 @@ struct Change {
   bool is_born = false;
 };
 
-using Changes = std::unordered_map<JobId, Change>;
+// By pointer: a change is near a kilobyte, and rounds are sorted.
+using ChangePtr = std::unique_ptr<Change>;
+using Changes = std::unordered_map<JobId, ChangePtr>;
 
 struct Chunk {
   std::uint64_t number = 0;
@@ -69,7 +71,7 @@ struct Projector::State {
   // The round that is under way.
   bool is_open = false;
   bool is_out = false;
-  std::vector<Change> round;
+  std::vector<ChangePtr> round;
   std::size_t written = 0;  // rows of the round that are in the view
   std::size_t out_end = 0;  // those with the call that is out
   std::uint64_t round_target = 0;
@@ -80,6 +82,7 @@ struct Projector::State {
   std::uint64_t round_not_kept = 0;
   std::string round_not_kept_ended;  // their records for the ended memory
   std::int64_t round_started_ms = INT64_MIN / 2;
+  std::int64_t interval_ms = 0;  // between the starts of two rounds
   std::int64_t round_oldest_ms = kNever;
 
   std::deque<Chunk> chunks;
@@ -95,19 +98,27 @@ struct Projector::State {
   void gather(ViewRow&& row) {
     Change change{std::move(row), false, false};
     change.is_born = change.row.has_payload && change.row.job.created_ms >= born_after_ms;
-    const JobId id = change.row.job.id();
-    const auto [place, is_new] = changes.try_emplace(id);
-    if (is_new)
-      place->second = std::move(change);
+    ChangePtr& place = changes[change.row.job.id()];
+    if (place == nullptr)
+      place = std::make_unique<Change>(std::move(change));
     else
-      merge(place->second, std::move(change));
+      merge(*place, std::move(change));
   }
 
   void gather_removed(const JobId& id) {
-    Change& change = changes[id];
-    change = {};
-    change.row.job.spec.id = id;
-    change.is_removed = true;
+    ChangePtr& change = changes[id];
+    change = std::make_unique<Change>();
+    change->row.job.spec.id = id;
+    change->is_removed = true;
+  }
+
+  // A round that takes more than half of its interval makes the next one wait longer, so that more
+  // changes of one job are one write and more ended jobs need none; a short one brings it back.
+  void pace(std::int64_t took_ms) {
+    if (2 * took_ms > interval_ms)
+      interval_ms = std::min(2 * interval_ms, config.interval_max_ms);
+    else if (8 * took_ms < interval_ms)
+      interval_ms = std::max(interval_ms / 2, config.interval_ms);
   }
 
   void begin_round(Now now);
@@ -125,6 +136,7 @@ Projector::Projector(ProjectorConfig config,
     : state_(std::make_unique<State>()) {
   State& state = *state_;
   state.config = config;
+  state.interval_ms = config.interval_ms;
   state.checkpoint = state.previous_checkpoint = state.added = checkpoint;
   state.chunk_next = ended_chunk_next;
   // Chunks of brokers before us: how full they are is not known, they go when they are old.
@@ -191,9 +203,9 @@ void Projector::State::begin_round(Now now) {
     round.push_back(std::move(change));
   changes.clear();
   // By batch, and by id within one: the same calls in every run.
-  std::sort(round.begin(), round.end(), [](const Change& a, const Change& b) {
-    return std::pair(a.row.job.batch, a.row.job.id().view()) <
-           std::pair(b.row.job.batch, b.row.job.id().view());
+  std::sort(round.begin(), round.end(), [](const ChangePtr& a, const ChangePtr& b) {
+    return std::pair(a->row.job.batch, a->row.job.id().view()) <
+           std::pair(b->row.job.batch, b->row.job.id().view());
   });
   round_queues = std::exchange(queues, {});
   round_nodes = std::exchange(nodes, {});
@@ -203,29 +215,32 @@ void Projector::State::begin_round(Now now) {
   leave_out_surplus();
 }
 
-// Jobs that were made and ended in this round, and would be removed by count at its end.
+// Jobs that ended in this round and would be removed by count at its end: those that the view
+// cannot have are left out, completed ones that it may have are deleted there instead of being
+// written first. (Failed and cancelled ones are written: only the view has the payload that a retry
+// needs.)
 void Projector::State::leave_out_surplus() {
   round_ended_queues.clear();  // what a failed round left out stays counted: round_not_kept
   std::map<std::pair<std::string, JobState>, std::uint64_t> surplus;
-  for (const Change& change : round) {
-    const Job& job = change.row.job;
-    if (change.is_removed || !is_ended(job.state)) continue;
+  for (const ChangePtr& change : round) {
+    const Job& job = change->row.job;
+    if (change->is_removed || !is_ended(job.state)) continue;
     round_ended_queues.insert(job.spec.queue);
     if (job.spec.keep_result_ms == 0) ++surplus[{job.spec.queue, job.state}];
   }
   for (auto& [key, count] : surplus)
     count = count > config.retention.keep_count ? count - config.retention.keep_count : 0;
-  std::erase_if(round, [&](const Change& change) {
-    const Job& job = change.row.job;
-    if (!change.is_born || change.is_removed || !is_ended(job.state) ||
-        job.spec.keep_result_ms != 0)
-      return false;
+  std::erase_if(round, [&](const ChangePtr& change) {
+    const Job& job = change->row.job;
+    if (change->is_removed || !is_ended(job.state) || job.spec.keep_result_ms != 0) return false;
+    if (!change->is_born && job.state != JobState::completed) return false;
     std::uint64_t& left = surplus[{job.spec.queue, job.state}];
     if (left == 0) return false;
     --left;
     ++round_not_kept;
     append_ended(round_not_kept_ended, ended_record(job));
-    return true;
+    change->is_removed = true;
+    return change->is_born;
   });
 }
 
@@ -233,17 +248,11 @@ void Projector::State::leave_out_surplus() {
 void Projector::State::give_back() {
   if (!is_open) return;
   is_open = is_out = false;
-  for (Change& change : round) {
-    change.is_born = false;
-    const JobId id = change.row.job.id();
-    const auto [place, is_new] = changes.try_emplace(id);
-    if (is_new) {
-      place->second = std::move(change);
-    } else {
-      Change newer = std::move(place->second);
-      place->second = std::move(change);
-      merge(place->second, std::move(newer));
-    }
+  for (ChangePtr& change : round) {
+    change->is_born = false;
+    ChangePtr& place = changes[change->row.job.id()];
+    if (place != nullptr) merge(*change, std::move(*place));
+    place = std::move(change);
   }
   round.clear();
   queues.merge(round_queues);  // what was gathered since is newer and stays
@@ -263,7 +272,7 @@ ProjectRequest Projector::State::next_call(Now now) {
   }
   for (out_end = written; out_end < round.size() && out_end - written < config.rows_per_call;
        ++out_end) {
-    const Change& change = round[out_end];
+    const Change& change = *round[out_end];
     if (change.is_removed) {
       request.removed.push_back(change.row.job.id());
       continue;
@@ -328,7 +337,6 @@ std::optional<ProjectRequest> Projector::next(Now now) {
 }
 
 void Projector::done(Now now) {
-  (void)now;
   State& state = *state_;
   if (!state.is_out) return;
   state.is_out = false;
@@ -339,6 +347,7 @@ void Projector::done(Now now) {
   state.written = state.out_end;
   if (!is_last) return;
   state.is_open = false;
+  state.pace(now.mono_ms - state.round_started_ms);
   state.previous_checkpoint = state.checkpoint;
   state.checkpoint = std::max(state.checkpoint, state.round_target);
   state.finished_not_kept += std::exchange(state.round_not_kept, 0);
@@ -367,7 +376,7 @@ std::int64_t Projector::next_deadline_mono_ms(Now now) const {
   if (state.is_open) return now.mono_ms;
   if (!state.has_gathered()) return kNever;
   if (state.hurry > state.checkpoint) return now.mono_ms;
-  return std::max(now.mono_ms, state.round_started_ms + state.config.interval_ms);
+  return std::max(now.mono_ms, state.round_started_ms + state.interval_ms);
 }
 
 std::int64_t Projector::lag_ms(Now now) const {

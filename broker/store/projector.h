@@ -4,9 +4,9 @@
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed
 // three times only the newest record is written. The last call of a round moves the checkpoint.
-// Idle: a round begins at once; under load every `interval_ms`; when a round takes longer than
-// that, rounds follow each other and the lag grows, at most to about `interval_max_ms` before the
-// engine slows the producers down. Any call may be repeated: a failed round is begun again.
+// Idle: a round begins at once; under load every `interval_ms`, stretched up to `interval_max_ms`
+// while rounds take more than half of it; what is then still behind slows the producers down
+// (Engine::wants_producers). Any call may be repeated: a failed round is begun again.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,8 @@ struct ProjectorConfig {
   Retention retention;
   std::size_t rows_per_call = 32;
   std::int64_t interval_ms = 50;
-  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes
+  std::int64_t interval_max_ms = 800;  // to which it stretches under load
+  std::size_t ended_max = 1'000'000;   // ended ids kept in Redis, and at most 10 minutes
 };
 
 class Projector {
