@@ -1,7 +1,10 @@
 // The C++ client of a Sluice broker.
 //
 //   sluice::Client client({});
-//   sluice::JobSpec job{.task = "echo", .payload = "hello", .content_type = "text/plain"};
+//   sluice::JobSpec job;
+//   job.task = "echo";
+//   job.payload = R"({"text": "hello"})";
+//   job.content_type = "application/json";
 //   auto accepted = client.submit(std::move(job));
 //   if (!accepted) return fail(accepted.error().message());
 //   auto ended = client.wait({sluice::JobId(accepted->id)}, 60'000);

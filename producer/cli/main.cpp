@@ -1,3 +1,5 @@
-int main() {
-  return 0;
+#include "producer/cli/cli.h"
+
+int main(int argc, char** argv) {
+  return sluice::cli::run(argc, argv);
 }

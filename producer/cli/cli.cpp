@@ -1,0 +1,135 @@
+#include "producer/cli/cli.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "common/config_value.h"
+
+namespace sluice::cli {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Examples:
+  sluice submit echo text=hello --wait        a job, and its result
+  sluice submit resize @cat.jpg --priority high
+  sluice submit --jsonl jobs.jsonl            many jobs: {"task": "echo", "payload": {...}} per line
+  sluice get ID                               what became of it
+  sluice list --state failed --tag AAPL
+
+Exit status: 0 done; 1 a job failed or a request was refused; 2 wrong usage; 4 not found;
+69 no broker reachable; 70 a bug of sluice; 124 timed out waiting.
+Durations are written 300ms, 3s, 5m, 24h, 7d. `sluice COMMAND --help` says more.)";
+
+void add_global_options(CLI::App& app, Cli& cli) {
+  app.add_option("--broker", cli.broker, "address of the broker (default tcp://127.0.0.1:7711)")
+      ->envname("SLUICE_BROKER");
+  app.add_option("--timeout", cli.timeout, "how long to wait for an answer of the broker")
+      ->capture_default_str();
+  app.add_flag("--json", cli.is_json, "machine-readable output; errors too, on stderr");
+  app.set_version_flag("--version", "sluice " SLUICE_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(kFooter);
+}
+
+}  // namespace
+
+Client& Cli::client() {
+  if (!client_) {
+    ClientOptions options;
+    options.broker = broker;
+    options.timeout_ms = duration_option("--timeout", timeout);
+    try {
+      client_ = std::make_unique<Client>(std::move(options));
+    } catch (const std::runtime_error& error) {
+      throw CLI::ValidationError(
+          "--broker",
+          fmt::format("'{}' is no address ({}); write tcp://HOST:PORT", broker, error.what()));
+    }
+  }
+  return *client_;
+}
+
+int Cli::fail(int code, std::string_view message) const {
+  if (is_json)
+    fmt::print(stderr, "{}\n", Json{{"error", {{"message", message}}}}.dump());
+  else
+    fmt::print(stderr, "sluice: {}\n", message);
+  return code;
+}
+
+int Cli::fail(const ClientError& error) const {
+  if (is_json) {
+    const Json body = {
+        {"code",
+         error.failure == ClientFailure::unreachable ? std::string_view("unreachable")
+                                                     : to_string(error.error.code)},
+        {"field", error.error.where},
+        {"message", error.error.detail},
+        {"retryable", error.is_retryable}};
+    fmt::print(stderr, "{}\n", Json{{"error", body}}.dump());
+  } else {
+    fmt::print(stderr, "sluice: {}\n", error.message());
+  }
+  return exit_code_of(error);
+}
+
+int exit_code_of(const ClientError& error) {
+  if (error.failure == ClientFailure::unreachable) return kExitUnavailable;
+  if (error.error.code == ErrorCode::not_found) return kExitNotFound;
+  return kExitFailed;
+}
+
+std::int64_t duration_option(std::string_view option, const std::string& text) {
+  const auto value_ms = read_duration_ms(text);
+  if (!value_ms || *value_ms < 0 || *value_ms > kTenYearsMs)
+    throw CLI::ValidationError(
+        std::string(option),
+        fmt::format("'{}' is no duration; write 300ms, 3s, 5m, 24h or 7d", text));
+  return *value_ms;
+}
+
+std::vector<JobId> id_arguments(const std::vector<std::string>& texts) {
+  std::vector<JobId> ids;
+  ids.reserve(texts.size());
+  for (const std::string& text : texts) {
+    if (!is_job_id(text))
+      throw CLI::ValidationError(
+          "ID",
+          fmt::format("'{}' is no job id (1 to 64 of A-Z a-z 0-9 _ . : -)", text));
+    ids.emplace_back(text);
+  }
+  return ids;
+}
+
+void print_json(const Json& document) {
+  fmt::print("{}\n", document.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{"Hand jobs to a Sluice broker and see what becomes of them.", "sluice"};
+  Cli cli;
+  add_global_options(app, cli);
+  add_submit(app, cli);
+  add_get(app, cli);
+  add_wait(app, cli);
+  add_list(app, cli);
+  add_changes(app, cli);
+  add_queues(app, cli);
+  add_workers(app, cli);
+  add_stats(app, cli);
+  add_events(app, cli);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  } catch (const std::exception& error) {
+    return cli.fail(kExitInternal, fmt::format("a bug: {}", error.what()));
+  }
+  return cli.exit_code;
+}
+
+}  // namespace sluice::cli

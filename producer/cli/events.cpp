@@ -1,0 +1,119 @@
+// `sluice events`.
+#include <fmt/core.h>
+
+#include <csignal>
+#include <memory>
+#include <stdexcept>
+
+#include "producer/cli/cli.h"
+#include "producer/cli/text.h"
+#include "producer/event_stream.h"
+
+namespace sluice::cli {
+
+namespace {
+
+struct EventArguments {
+  std::string address = "tcp://127.0.0.1:7713";
+  std::vector<std::string> topics;
+  std::uint64_t count = 0;  // 0 = until Ctrl-C
+};
+
+volatile std::sig_atomic_t is_interrupted = 0;
+
+Json to_json(const SequencedEvent& event) {
+  if (const auto* node = std::get_if<NodeEvent>(&event.event))
+    return {{"event", "node." + node->what},
+            {"node", node->node},
+            {"at_ms", node->at_ms},
+            {"sequence", event.sequence}};
+  const auto& job = std::get<JobEvent>(event.event);
+  return {{"event", "job." + job.what},
+          {"id", job.id.view()},
+          {"queue", job.queue},
+          {"task", job.task},
+          {"node", job.node},
+          {"attempt", job.attempt},
+          {"retry_count", job.retry_count},
+          {"percent", job.percent},
+          {"error_code", job.error_code},
+          {"at_ms", job.at_ms},
+          {"sequence", event.sequence}};
+}
+
+std::string to_text(const SequencedEvent& event) {
+  if (const auto* node = std::get_if<NodeEvent>(&event.event))
+    return fmt::format("{}  node {:<10} {}", local_time(node->at_ms), node->what, node->node);
+  const auto& job = std::get<JobEvent>(event.event);
+  std::string line = fmt::format("{}  job  {:<10} {}  {}/{}",
+                                 local_time(job.at_ms),
+                                 job.what,
+                                 job.id.view(),
+                                 job.queue,
+                                 job.task);
+  if (job.attempt != 0) line += fmt::format("  attempt {}", job.attempt);
+  if (!job.node.empty()) line += "  on " + job.node;
+  if (job.what == "progress") line += fmt::format("  {} %", job.percent);
+  if (!job.error_code.empty()) line += "  " + job.error_code;
+  return printable(line);
+}
+
+int watch(Cli& cli, const EventArguments& arguments) {
+  std::unique_ptr<EventStream> stream;
+  try {
+    stream = std::make_unique<EventStream>(arguments.address, arguments.topics);
+  } catch (const std::runtime_error&) {
+    throw CLI::ValidationError("--events", "is no address; write tcp://HOST:PORT");
+  }
+  if (!stream->wait_until_up(duration_option("--timeout", cli.timeout)))
+    return cli.fail(kExitUnavailable,
+                    fmt::format("nobody publishes events at {}; start a broker "
+                                "with `sluice-broker`, or name its events port "
+                                "with --events",
+                                arguments.address));
+
+  struct sigaction action {};
+
+  action.sa_handler = [](int) {
+    is_interrupted = 1;
+  };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::uint64_t seen = 0;
+  std::uint64_t last = 0;
+  while (is_interrupted == 0 && (arguments.count == 0 || seen < arguments.count)) {
+    const auto event = stream->next(1000);
+    if (!event) continue;
+    if (arguments.topics.empty() && last != 0 && event->sequence > last + 1)
+      fmt::print(stderr, "sluice: {} events were missed\n", event->sequence - last - 1);
+    last = event->sequence;
+    ++seen;
+    if (cli.is_json)
+      print_json(to_json(*event));
+    else
+      fmt::print("{}\n", to_text(*event));
+    if (std::fflush(stdout) != 0) break;  // the reader is gone
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_events(CLI::App& app, Cli& cli) {
+  auto* command = app.add_subcommand("events", "Watch what happens, as it happens");
+  auto arguments = std::make_shared<EventArguments>();
+  command->add_option("TOPIC",
+                      arguments->topics,
+                      "only topics that begin so: job.failed, job.completed.mail, node");
+  command->add_option("--events", arguments->address, "address of the broker's events port")
+      ->envname("SLUICE_EVENTS")
+      ->capture_default_str();
+  command->add_option("--count,-n", arguments->count, "leave after so many events");
+  command->footer(
+      "\nExamples:\n  sluice events\n  sluice events job.failed --json\n"
+      "  sluice events job.completed.mail node\n\n"
+      "For watching, never for correctness: a slow watcher loses events and is told.");
+  command->callback([&cli, arguments] { cli.exit_code = watch(cli, *arguments); });
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,99 @@
+// `sluice get` and `sluice wait`.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "producer/cli/cli.h"
+#include "producer/cli/show.h"
+#include "producer/cli/text.h"
+
+namespace sluice::cli {
+
+namespace {
+
+struct WaitArguments {
+  std::vector<std::string> ids;
+  std::string for_text = "24h";
+  bool is_quiet = false;
+};
+
+void print_jobs(const Cli& cli, const std::vector<JobView>& jobs) {
+  if (cli.is_json) {
+    if (jobs.size() == 1) return print_json(job_to_json(jobs.front()));
+    Json all = Json::array();
+    for (const JobView& job : jobs)
+      all.push_back(job_to_json(job));
+    return print_json(all);
+  }
+  const bool with_colour = use_colours();
+  for (std::size_t i = 0; i < jobs.size(); ++i)
+    fmt::print("{}{}", i == 0 ? "" : "\n", job_to_text(jobs[i], wall_now_ms(), with_colour));
+}
+
+int get(Cli& cli, const std::vector<std::string>& texts) {
+  auto jobs = cli.client().get(id_arguments(texts));
+  if (!jobs) return cli.fail(jobs.error());
+  print_jobs(cli, *jobs);
+  const bool is_missing =
+      std::any_of(jobs->begin(), jobs->end(), [](const JobView& job) { return job.is_not_found; });
+  return is_missing ? kExitNotFound : kExitOk;
+}
+
+}  // namespace
+
+int wait_for(Cli& cli, const std::vector<JobId>& ids, std::int64_t wait_ms) {
+  std::uint64_t ended = 0;
+  std::uint64_t failed = 0;
+  std::optional<Answer<WaitResult>> answer;
+  {
+    ProgressLine progress;
+    progress.show(0, ids.size(), "");
+    answer = cli.client().wait(ids, wait_ms, [&](const JobView& job) {
+      ++ended;
+      if (exit_code_of_end(job) != kExitOk) ++failed;
+      progress.show(ended, ids.size(), failed == 0 ? "" : fmt::format("{} not completed", failed));
+    });
+  }
+  if (!*answer) return cli.fail(answer->error());
+  WaitResult& result = **answer;
+  print_jobs(cli, result.ended);
+  if (!result.unfinished.empty())
+    return cli.fail(kExitTimeout,
+                    fmt::format("{} of {} jobs had not ended when the time was over, "
+                                "first {}",
+                                result.unfinished.size(),
+                                ids.size(),
+                                result.unfinished.front().view()));
+  int code = kExitOk;
+  for (const JobView& job : result.ended)
+    code = std::max(code, exit_code_of_end(job));
+  return code;
+}
+
+void add_get(CLI::App& app, Cli& cli) {
+  auto* command = app.add_subcommand("get", "Show jobs: state, attempts, payload, result");
+  auto ids = std::make_shared<std::vector<std::string>>();
+  command->add_option("ID", *ids, "ids of jobs")->required();
+  command->footer(
+      "\nExamples:\n  sluice get 0192f1c4-...\n  sluice get ID --json | jq .result\n"
+      "\nExit status 4 when one of them is not known.");
+  command->callback([&cli, ids] { cli.exit_code = get(cli, *ids); });
+}
+
+void add_wait(CLI::App& app, Cli& cli) {
+  auto* command = app.add_subcommand("wait", "Wait until jobs have ended, then show them");
+  auto arguments = std::make_shared<WaitArguments>();
+  command->add_option("ID", arguments->ids, "ids of jobs")->required();
+  command->add_option("--for", arguments->for_text, "longest time to wait")->capture_default_str();
+  command->footer(
+      "\nExamples:\n  sluice wait $ID --for 5m && echo completed\n"
+      "\nExit status 0 when all completed, 1 when one failed or was cancelled, 4 when "
+      "one is not known,\n124 when the time was over.");
+  command->callback([&cli, arguments] {
+    cli.exit_code =
+        wait_for(cli, id_arguments(arguments->ids), duration_option("--for", arguments->for_text));
+  });
+}
+
+}  // namespace sluice::cli

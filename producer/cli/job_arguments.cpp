@@ -1,0 +1,294 @@
+#include "producer/cli/job_arguments.h"
+
+#include <fmt/core.h>
+
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "common/config_value.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sluice::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+tl::unexpected<Error> wrong(std::string_view where, std::string detail) {
+  return fail(ErrorCode::bad_field, std::string(where), std::move(detail));
+}
+
+Result<std::int64_t> read_span(std::string_view where, const std::string& text) {
+  const auto value_ms = read_duration_ms(text);
+  if (!value_ms || *value_ms < 0 || *value_ms > kTenYearsMs)
+    return wrong(where, fmt::format("'{}' is no duration; write 300ms, 3s, 5m or 24h", text));
+  return *value_ms;
+}
+
+// What is longer than the broker takes is not read to its end.
+Result<std::string> read_bytes_of(std::istream& in, std::string_view where) {
+  std::string bytes(kPayloadBytesMax + 1, '\0');
+  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  bytes.resize(static_cast<std::size_t>(in.gcount()));
+  if (bytes.size() > kPayloadBytesMax)
+    return fail(ErrorCode::too_large, std::string(where), "a payload has at most 1 MiB");
+  return bytes;
+}
+
+Result<void> set_payload(JobSpec& job, const JobArguments& arguments) {
+  const auto& payload = arguments.payload;
+  const bool is_stdin = payload.size() == 1 && payload[0] == "-";
+  const bool is_file = payload.size() == 1 && payload[0].starts_with('@');
+  if (!is_stdin && !is_file) {
+    auto text = json_payload(payload);
+    if (!text) return tl::unexpected(text.error());
+    job.payload = std::move(*text);
+    job.content_type = arguments.content_type.empty() ? "application/json" : arguments.content_type;
+    return {};
+  }
+  const std::string path = is_file ? payload[0].substr(1) : "stdin";
+  std::ifstream file;
+  if (is_file) {
+    file.open(path, std::ios::binary);
+    if (!file) return fail(ErrorCode::not_found, path, "cannot be read");
+  }
+  auto bytes = read_bytes_of(is_file ? static_cast<std::istream&>(file) : std::cin, path);
+  if (!bytes) return tl::unexpected(bytes.error());
+  job.payload = std::move(*bytes);
+  job.content_type =
+      arguments.content_type.empty() ? "application/octet-stream" : arguments.content_type;
+  return {};
+}
+
+Result<double> read_number(std::string_view where, const std::string& text) {
+  const Json value = Json::parse(text, nullptr, false);
+  if (!value.is_number()) return wrong(where, fmt::format("'{}' is no number", text));
+  return value.get<double>();
+}
+
+// One of base=3s, factor=2, cap=1h, jitter=0.2, max_retries=5; `_ms` after a name is taken too.
+Result<void> set_retry_field(RetryPolicy& retry, const std::string& name, const std::string& text) {
+  const std::string where = "retry." + name;
+  if (name == "base" || name == "base_ms" || name == "cap" || name == "cap_ms") {
+    const auto value_ms = read_span(where, text);
+    if (!value_ms) return tl::unexpected(value_ms.error());
+    (name.starts_with("base") ? retry.base_ms : retry.cap_ms) = *value_ms;
+    return {};
+  }
+  const auto number = read_number(where, text);
+  if (name == "factor" && number) return retry.factor = *number, Result<void>{};
+  if (name == "jitter" && number) return retry.jitter = *number, Result<void>{};
+  if (name == "max_retries" && number && *number >= 0 && *number <= kMaxRetriesMax)
+    return retry.max_retries = static_cast<std::uint32_t>(*number), Result<void>{};
+  if (!number) return tl::unexpected(number.error());
+  return wrong(where, "is none of base, factor, cap, jitter, max_retries, or out of range");
+}
+
+Result<void> set_retry_words(RetryPolicy& retry, const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    const auto equals = word.find('=');
+    if (equals != std::string::npos) {
+      auto set = set_retry_field(retry, word.substr(0, equals), word.substr(equals + 1));
+      if (!set) return set;
+      continue;
+    }
+    const auto preset = retry_preset(word);
+    if (!preset)
+      return wrong("--retry", fmt::format("'{}' is none of none, standard, patient", word));
+    retry = *preset;
+  }
+  return {};
+}
+
+Result<void> set_times(JobSpec& job, const JobArguments& arguments, std::int64_t now_ms) {
+  const auto span = [](std::string_view where, const std::string& text, std::int64_t& target) {
+    if (text.empty()) return Result<void>{};
+    const auto value = read_span(where, text);
+    if (!value) return Result<void>(tl::unexpected(value.error()));
+    target = *value;
+    return Result<void>{};
+  };
+  if (auto set = span("--delay", arguments.delay, job.delay_ms); !set) return set;
+  if (auto set = span("--timeout", arguments.timeout, job.timeout_ms); !set) return set;
+  if (auto set = span("--keep-result", arguments.keep_result, job.keep_result_ms); !set) return set;
+  if (!arguments.run_at.empty()) {
+    if (!arguments.delay.empty()) return wrong("--run-at", "not together with --delay");
+    const auto at = read_time("--run-at", arguments.run_at);
+    if (!at) return tl::unexpected(at.error());
+    job.run_at_ms = *at;
+  }
+  if (arguments.expires.empty()) return {};
+  if (const auto after_ms = read_span("--expires", arguments.expires);
+      after_ms && *after_ms < kTenYearsMs / 10) {
+    job.expires_at_ms = now_ms + *after_ms;
+    return {};
+  }
+  const auto at = read_time("--expires", arguments.expires);
+  if (!at) return tl::unexpected(at.error());
+  job.expires_at_ms = *at;
+  return {};
+}
+
+Result<void> set_priority(JobSpec& job, std::string_view where, const std::string& word) {
+  const auto priority = parse_priority(word);
+  if (!priority)
+    return wrong(where, fmt::format("'{}' is none of low, normal, high, critical", word));
+  job.priority = *priority;
+  return {};
+}
+
+Result<void> set_id(JobSpec& job, std::string_view where, const std::string& id) {
+  if (!is_job_id(id))
+    return wrong(where, fmt::format("'{}' is no job id (1 to 64 of A-Z a-z 0-9 _ . : -)", id));
+  job.id = JobId(id);
+  return {};
+}
+
+// ---- a line of JSONL
+
+Result<void> take_text(std::string_view key, const Json& value, std::string& target) {
+  if (!value.is_string()) return wrong(key, "must be a string");
+  target = value.get<std::string>();
+  return {};
+}
+
+Result<void> take_integer(std::string_view key, const Json& value, std::int64_t& target) {
+  if (!value.is_number_integer() || value < 0) return wrong(key, "must be an integer from 0");
+  target = value.get<std::int64_t>();
+  return {};
+}
+
+Result<void> take_retry(const Json& value, RetryPolicy& retry) {
+  if (value.is_string()) return set_retry_words(retry, {value.get<std::string>()});
+  if (!value.is_object()) return wrong("retry", "must be a preset's name or an object");
+  for (const auto& [name, field] : value.items())
+    if (auto set = set_retry_field(retry,
+                                   name,
+                                   field.is_string() ? field.get<std::string>() : field.dump());
+        !set)
+      return set;
+  return {};
+}
+
+Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
+  if (key == "tags") {
+    if (!value.is_array()) return wrong(key, "must be an array of strings");
+    for (const Json& tag : value) {
+      if (!tag.is_string()) return wrong(key, "must be an array of strings");
+      job.tags.push_back(tag.get<std::string>());
+    }
+    return {};
+  }
+  if (!value.is_object()) return wrong(key, "must be an object of strings");
+  for (const auto& [name, text] : value.items()) {
+    if (!text.is_string()) return wrong(key, "must be an object of strings");
+    job.headers.push_back({name, text.get<std::string>()});
+  }
+  return {};
+}
+
+Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
+  std::string text;
+  if (key == "payload") return {};  // taken when the content type is known
+  if (key == "task") return take_text(key, value, job.task);
+  if (key == "queue") return take_text(key, value, job.queue);
+  if (key == "content_type") return take_text(key, value, job.content_type);
+  if (key == "delay_ms") return take_integer(key, value, job.delay_ms);
+  if (key == "run_at_ms") return take_integer(key, value, job.run_at_ms);
+  if (key == "expires_at_ms") return take_integer(key, value, job.expires_at_ms);
+  if (key == "timeout_ms") return take_integer(key, value, job.timeout_ms);
+  if (key == "keep_result_ms") return take_integer(key, value, job.keep_result_ms);
+  if (key == "retry") return take_retry(value, job.retry);
+  if (key == "tags" || key == "headers") return take_list(key, value, job);
+  if (key == "max_retries") return set_retry_field(job.retry, "max_retries", value.dump());
+  if (key == "keep_payload") {
+    if (!value.is_boolean()) return wrong(key, "must be true or false");
+    job.keep_payload = value.get<bool>();
+    return {};
+  }
+  if (key == "id" || key == "priority") {
+    if (auto taken = take_text(key, value, text); !taken) return taken;
+    return key == "id" ? set_id(job, key, text) : set_priority(job, key, text);
+  }
+  return wrong(key, "is no key of a job");
+}
+
+}  // namespace
+
+Result<std::string> json_payload(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) return std::string();
+  const Json whole = Json::parse(arguments[0], nullptr, false);
+  if (arguments.size() == 1 && !whole.is_discarded()) return arguments[0];
+  Json object = Json::object();
+  for (const std::string& argument : arguments) {
+    const auto equals = argument.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return wrong("payload",
+                   fmt::format("'{}' is neither JSON nor key=value; a file is written "
+                               "@FILE, stdin -",
+                               argument));
+    const std::string value = argument.substr(equals + 1);
+    Json parsed = Json::parse(value, nullptr, false);
+    object[argument.substr(0, equals)] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+  }
+  return object.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<std::int64_t> read_time(std::string_view where, const std::string& text) {
+  if (const auto number = read_integer(text)) return *number;
+  std::tm parts{};
+  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  parts.tm_isdst = -1;
+  if (rest != nullptr && std::string_view(rest) == "Z") return std::int64_t{timegm(&parts)} * 1000;
+  if (rest != nullptr && *rest == '\0') return std::int64_t{std::mktime(&parts)} * 1000;
+  return wrong(where, fmt::format("'{}' is no time; write 2026-11-24T22:00:00Z", text));
+}
+
+Result<JobSpec> job_from_arguments(const JobArguments& arguments, std::int64_t now_ms) {
+  JobSpec job;
+  if (!is_name(arguments.task))
+    return wrong(
+        "TASK",
+        fmt::format("'{}' is no task name (1 to 64 of A-Z a-z 0-9 _ . -)", arguments.task));
+  job.task = arguments.task;
+  Result<void> set;
+  if (!arguments.id.empty()) set = set_id(job, "--id", arguments.id);
+  if (set && !arguments.priority.empty()) set = set_priority(job, "--priority", arguments.priority);
+  if (set) set = set_times(job, arguments, now_ms);
+  if (set) set = set_retry_words(job.retry, arguments.retry);
+  if (set) set = set_payload(job, arguments);
+  if (!set) return tl::unexpected(set.error());
+  if (!arguments.queue.empty()) job.queue = arguments.queue;
+  if (arguments.max_retries >= 0)
+    job.retry.max_retries = static_cast<std::uint32_t>(arguments.max_retries);
+  job.keep_payload = arguments.keep_payload;
+  job.tags = arguments.tags;
+  for (const std::string& header : arguments.headers) {
+    const auto equals = header.find('=');
+    if (equals == std::string::npos) return wrong("--header", "write name=value");
+    job.headers.push_back({header.substr(0, equals), header.substr(equals + 1)});
+  }
+  return job;
+}
+
+Result<JobSpec> job_from_json_line(std::string_view line) {
+  const Json object = Json::parse(line, nullptr, false);
+  if (!object.is_object()) return fail(ErrorCode::malformed, "", "is not one JSON object");
+  JobSpec job;
+  job.content_type.clear();
+  for (const auto& [key, value] : object.items())
+    if (auto taken = take_key(key, value, job); !taken) return tl::unexpected(taken.error());
+  if (job.task.empty()) return wrong("task", "is missing");
+  const auto payload = object.find("payload");
+  const bool is_bytes =
+      !job.content_type.empty() && payload != object.end() && payload->is_string();
+  if (job.content_type.empty()) job.content_type = "application/json";
+  if (payload != object.end())
+    job.payload = is_bytes ? payload->get<std::string>() : payload->dump();
+  return job;
+}
+
+}  // namespace sluice::cli

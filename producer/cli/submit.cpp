@@ -1,0 +1,104 @@
+// `sluice submit`.
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "producer/cli/bulk.h"
+#include "producer/cli/cli.h"
+#include "producer/cli/job_arguments.h"
+#include "producer/cli/show.h"
+#include "producer/cli/text.h"
+
+namespace sluice::cli {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+The payload is one JSON document, key=value pairs (a JSON object; values that read as JSON are taken
+as such), @FILE or - for stdin (bytes as they are). Prints the id of the job.
+
+Examples:
+  sluice submit echo text=hello count=3
+  sluice submit echo '{"text": "hello"}' --wait
+  sluice submit resize @cat.jpg --content-type image/jpeg --priority high --tag cats
+  date | sluice submit echo - --content-type text/plain
+  sluice submit report --run-at 2026-12-01T06:00:00Z --retry patient
+  sluice submit fetch url=http://... --retry base=300ms --retry cap=5s --max-retries 5
+  sluice submit --jsonl jobs.jsonl
+      each line {"task": "echo", "payload": {...}, "id", "queue", "priority", "tags": [...], ...}
+
+Exit status: 0 accepted (with --wait: completed), 1 refused, failed or a bad line, 2 usage,
+69 no broker, 124 not ended within --for.)";
+
+struct SubmitArguments {
+  JobArguments job;
+  BulkArguments bulk;
+  std::string for_text = "24h";
+  bool waits = false;
+};
+
+int submit_one(Cli& cli, const SubmitArguments& arguments) {
+  auto job = job_from_arguments(arguments.job, wall_now_ms());
+  if (!job)
+    return cli.fail(kExitUsage, fmt::format("{}: {}", job.error().where, job.error().detail));
+  auto result = cli.client().submit(std::move(*job));
+  if (!result) return cli.fail(result.error());
+  if (result->status == SubmitStatus::rejected || result->status == SubmitStatus::conflict) {
+    const Error error = result->error.value_or(Error{ErrorCode::conflict, "id", "refused"});
+    return cli.fail({ClientFailure::refused, error, false});
+  }
+  if (arguments.waits)
+    return wait_for(cli, {JobId(result->id)}, duration_option("--for", arguments.for_text));
+  if (cli.is_json)
+    print_json(submit_result_to_json(*result));
+  else
+    fmt::print("{}\n", result->id);
+  return kExitOk;
+}
+
+void add_job_options(CLI::App& command, JobArguments& job) {
+  command.add_option("TASK", job.task, "what is to be done: a task that some worker offers");
+  command.add_option("PAYLOAD", job.payload, "JSON, key=value ..., @FILE or -");
+  command.add_option("--id", job.id, "your own id; submitting it again is safe");
+  command.add_option("--queue,-q", job.queue, "default: default");
+  command.add_option("--priority,-p", job.priority, "low, normal, high or critical");
+  command.add_option("--delay", job.delay, "start no earlier than this long from now");
+  command.add_option("--run-at", job.run_at, "start no earlier than this time");
+  command.add_option("--expires", job.expires, "not started by then (duration or time): failed");
+  command.add_option("--attempt-timeout", job.timeout, "of one attempt (default 30m; 0 = none)");
+  command.add_option("--max-retries", job.max_retries, "after the first attempt (default 3)")
+      ->check(CLI::Range(0, static_cast<int>(kMaxRetriesMax)));
+  command
+      .add_option("--retry", job.retry, "none, standard, patient, or base=, factor=, cap=, jitter=")
+      ->allow_extra_args(false);
+  command.add_option("--tag", job.tags, "to find it again; may be repeated")
+      ->allow_extra_args(false);
+  command.add_option("--header", job.headers, "name=value for the handler; may be repeated")
+      ->allow_extra_args(false);
+  command.add_option("--keep-result", job.keep_result, "keep it at least so long after its end");
+  command.add_flag("--keep-payload", job.keep_payload, "keep the payload of the completed job");
+  command.add_option("--content-type", job.content_type, "of the payload");
+}
+
+}  // namespace
+
+void add_submit(CLI::App& app, Cli& cli) {
+  auto* command = app.add_subcommand("submit", "Submit a job, or many with --jsonl");
+  auto arguments = std::make_shared<SubmitArguments>();
+  add_job_options(*command, arguments->job);
+  command->add_flag("--wait,-w", arguments->waits, "wait for its end and show it");
+  command->add_option("--for", arguments->for_text, "longest time to wait")->capture_default_str();
+  command->add_option("--jsonl", arguments->bulk.path, "one job per line of this file (- = stdin)");
+  command->add_flag("--stop-at-error",
+                    arguments->bulk.stops_at_error,
+                    "of --jsonl: stop at the first bad line or refused job");
+  command->footer(kFooter);
+  command->callback([&cli, arguments] {
+    const bool is_bulk = !arguments->bulk.path.empty();
+    if (is_bulk == !arguments->job.task.empty())
+      throw CLI::ValidationError("TASK", "give a task, or --jsonl FILE");
+    cli.exit_code = is_bulk ? submit_lines(cli, arguments->bulk) : submit_one(cli, *arguments);
+  });
+}
+
+}  // namespace sluice::cli

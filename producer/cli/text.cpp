@@ -1,0 +1,162 @@
+#include "producer/cli/text.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <ctime>
+
+namespace sluice::cli {
+
+namespace {
+
+constexpr std::string_view kBold = "\x1b[1m";
+constexpr std::string_view kReset = "\x1b[0m";
+constexpr std::int64_t kDrawEveryMs = 50;
+
+std::string_view colour_of(JobState state) {
+  switch (state) {
+    case JobState::completed:
+      return "\x1b[32m";
+    case JobState::failed:
+      return "\x1b[31m";
+    case JobState::cancelled:
+      return "\x1b[33m";
+    case JobState::running:
+      return "\x1b[36m";
+    default:
+      return "";
+  }
+}
+
+// Characters on the screen: UTF-8 continuation bytes and escape sequences have no width.
+std::size_t width_of(std::string_view text) {
+  std::size_t width = 0;
+  bool is_escape = false;
+  for (const char c : text) {
+    if (c == '\x1b') is_escape = true;
+    if (!is_escape && (static_cast<unsigned char>(c) & 0xc0) != 0x80) ++width;
+    if (is_escape && c == 'm') is_escape = false;
+  }
+  return width;
+}
+
+bool is_dumb_terminal() {
+  const char* no_colour = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe)
+  const char* term = std::getenv("TERM");           // NOLINT(concurrency-mt-unsafe)
+  return (no_colour != nullptr && *no_colour != '\0') || term == nullptr ||
+         std::string_view(term) == "dumb";
+}
+
+}  // namespace
+
+bool use_colours() {
+  return isatty(STDOUT_FILENO) == 1 && !is_dumb_terminal();
+}
+
+std::string state_text(JobState state, bool with_colour) {
+  const std::string_view colour = with_colour ? colour_of(state) : "";
+  if (colour.empty()) return std::string(to_string(state));
+  return fmt::format("{}{}{}", colour, to_string(state), kReset);
+}
+
+std::string local_time(std::int64_t wall_ms) {
+  const std::time_t seconds = wall_ms / 1000;
+  std::tm parts{};
+  localtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+  return fmt::format("{}.{:03}", text, wall_ms % 1000);
+}
+
+std::string span_text(std::int64_t span_ms) {
+  if (span_ms < 1000) return fmt::format("{} ms", span_ms);
+  if (span_ms < 60'000) return fmt::format("{}.{} s", span_ms / 1000, span_ms % 1000 / 100);
+  const std::int64_t minutes = span_ms / 60'000;
+  if (minutes < 60) return fmt::format("{} min {} s", minutes, span_ms / 1000 % 60);
+  const std::int64_t hours = minutes / 60;
+  if (hours < 48) return fmt::format("{} h {} min", hours, minutes % 60);
+  return fmt::format("{} d {} h", hours / 24, hours % 24);
+}
+
+std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms) {
+  return wall_ms <= now_ms ? span_text(now_ms - wall_ms) + " ago"
+                           : "in " + span_text(wall_ms - now_ms);
+}
+
+std::int64_t wall_now_ms() {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
+      out += fmt::format("\\x{:02x}", byte);
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string Table::str(bool with_colour) const {
+  std::vector<std::string> titles = headers_;
+  std::vector<bool> is_right(titles.size());
+  std::vector<std::size_t> widths(titles.size());
+  for (std::size_t i = 0; i < titles.size(); ++i) {
+    is_right[i] = titles[i].starts_with('>');
+    if (is_right[i]) titles[i].erase(0, 1);
+    widths[i] = width_of(titles[i]);
+    for (const auto& row : rows_)
+      widths[i] = std::max(widths[i], width_of(row.at(i)));
+  }
+  std::string out;
+  const auto add_line = [&](const std::vector<std::string>& cells) {
+    std::string line;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const std::string pad(widths[i] - width_of(cells[i]), ' ');
+      line += (i == 0 ? "" : "  ") + (is_right[i] ? pad + cells[i] : cells[i] + pad);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    return line;
+  };
+  const std::string header = add_line(titles);
+  out += with_colour ? fmt::format("{}{}{}\n", kBold, header, kReset) : header + "\n";
+  for (const auto& row : rows_)
+    out += add_line(row) + "\n";
+  return out;
+}
+
+ProgressLine::ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1) {}
+
+ProgressLine::~ProgressLine() {
+  if (is_drawn_) fmt::print(stderr, "\n");
+}
+
+void ProgressLine::show(std::uint64_t done, std::uint64_t total, std::string_view note) {
+  const std::int64_t now_ms = wall_now_ms();
+  const bool is_last = total != 0 && done >= total;
+  if (!is_terminal_ || (!is_last && now_ms - drawn_ms_ < kDrawEveryMs)) return;
+  drawn_ms_ = now_ms;
+  is_drawn_ = true;
+  fmt::print(stderr, "\r\x1b[K{}  {}", progress_bar(done, total), note);
+  std::fflush(stderr);
+}
+
+std::string progress_bar(std::uint64_t done, std::uint64_t total) {
+  constexpr std::uint64_t kWidth = 30;
+  if (total == 0) return fmt::format("{}", done);
+  const std::uint64_t filled = std::min(kWidth, done * kWidth / total);
+  return fmt::format("[{}{}] {:3} %  {} / {}",
+                     std::string(filled, '#'),
+                     std::string(kWidth - filled, '.'),
+                     std::min<std::uint64_t>(100, done * 100 / total),
+                     done,
+                     total);
+}
+
+}  // namespace sluice::cli

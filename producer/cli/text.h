@@ -1,0 +1,66 @@
+// Text for people: tables, colours, times, and the progress line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/job.h"
+
+namespace sluice::cli {
+
+// Whether to colour `stdout`: it is a terminal, NO_COLOR is unset or empty, TERM is not dumb.
+[[nodiscard]] bool use_colours();
+// The word of the state; coloured if `with_colour`.
+[[nodiscard]] std::string state_text(JobState state, bool with_colour);
+
+// `2026-11-24 22:41:07.123` in the zone of TZ.
+[[nodiscard]] std::string local_time(std::int64_t wall_ms);
+// `350 ms`, `12.3 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`.
+[[nodiscard]] std::string span_text(std::int64_t span_ms);
+// `12.3 s ago`, `in 5 min 0 s`.
+[[nodiscard]] std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms);
+[[nodiscard]] std::int64_t wall_now_ms();
+// Control characters but tab and newline made visible, so that a job's text cannot steer the
+// terminal.
+[[nodiscard]] std::string printable(std::string_view text);
+
+// Columns aligned to their widest cell (escape sequences have no width). A column whose header
+// begins with '>' is aligned to the right. The header is bold if `with_colour`.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> headers) : headers_(std::move(headers)) {}
+
+  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+
+  [[nodiscard]] bool empty() const { return rows_.empty(); }
+
+  [[nodiscard]] std::string str(bool with_colour) const;
+
+ private:
+  std::vector<std::string> headers_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// A line on stderr that is drawn over itself; silent when stderr is no terminal.
+class ProgressLine {
+ public:
+  ProgressLine();
+  ~ProgressLine();
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  // `total` 0: not known, no bar. Draws at most 20 times a second, and the last one always.
+  void show(std::uint64_t done, std::uint64_t total, std::string_view note);
+
+ private:
+  bool is_terminal_;
+  bool is_drawn_ = false;
+  std::int64_t drawn_ms_ = 0;
+};
+
+// `[#####....]  50 %  5 / 10`; the bar without numbers of the terminal in it, for tests.
+[[nodiscard]] std::string progress_bar(std::uint64_t done, std::uint64_t total);
+
+}  // namespace sluice::cli

@@ -1,0 +1,80 @@
+// `sluice workers` and `drain`.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <memory>
+
+#include "producer/cli/cli.h"
+#include "producer/cli/text.h"
+
+namespace sluice::cli {
+
+namespace {
+
+Json to_json(const NodeInfo& node) {
+  Json labels = Json::object();
+  for (const Header& label : node.labels)
+    labels[label.name] = label.value;
+  return {{"node", node.node},
+          {"concurrency", node.concurrency},
+          {"running", node.running},
+          {"free", node.free},
+          {"tasks", node.tasks},
+          {"queues", node.queues},
+          {"labels", std::move(labels)},
+          {"draining", node.draining},
+          {"version", node.version},
+          {"last_seen_ms", node.last_seen_ms},
+          {"completed", node.completed},
+          {"failed", node.failed}};
+}
+
+int workers(Cli& cli) {
+  auto answer = cli.client().workers();
+  if (!answer) return cli.fail(answer.error());
+  if (cli.is_json) {
+    Json all = Json::array();
+    for (const NodeInfo& node : answer->workers)
+      all.push_back(to_json(node));
+    print_json({{"workers", std::move(all)}});
+    return kExitOk;
+  }
+  Table table(
+      {"node", ">running", ">slots", ">completed", ">failed", ">heard", "tasks", "queues", ""});
+  for (const NodeInfo& node : answer->workers)
+    table.add({node.node,
+               std::to_string(node.running),
+               std::to_string(node.concurrency),
+               std::to_string(node.completed),
+               std::to_string(node.failed),
+               span_text(node.last_seen_ms) + " ago",
+               printable(fmt::format("{}", fmt::join(node.tasks, ","))),
+               node.queues.empty() ? "all" : fmt::format("{}", fmt::join(node.queues, ",")),
+               node.draining ? "draining" : ""});
+  fmt::print("{}",
+             table.empty() ? "no worker is connected: start one with `sluice-worker`\n"
+                           : table.str(use_colours()));
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_workers(CLI::App& app, Cli& cli) {
+  auto* command = app.add_subcommand("workers", "Nodes, their slots and what they offer");
+  command->callback([&cli] { cli.exit_code = workers(cli); });
+
+  auto* drain = app.add_subcommand("drain", "Ask a node to take no more jobs and leave");
+  auto node = std::make_shared<std::string>();
+  drain->add_option("NODE", *node, "node id, or a name that only one node has")->required();
+  drain->callback([&cli, node] {
+    auto done = cli.client().drain(*node);
+    if (!done)
+      cli.exit_code = cli.fail(done.error());
+    else if (cli.is_json)
+      print_json({{"node", *node}, {"done", done->op}});
+    else
+      fmt::print("{}: asked to drain; `sluice workers` shows when it has left\n", *node);
+  });
+}
+
+}  // namespace sluice::cli
