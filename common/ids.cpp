@@ -11,9 +11,23 @@ namespace {
 constexpr std::array<unsigned char, crypto_shorthash_siphashx24_KEYBYTES> kHashKey = {
     's', 'l', 'u', 'i', 'c', 'e', ' ', 'i', 'd', 's', ' ', 'v', '1', 0, 0, 0};
 
-bool is_name_char(char c) {
+constexpr bool is_name_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
          c == '.' || c == '-';
+}
+
+// One look-up per character: ids and names are checked for every job.
+constexpr auto kNameChars = [] {
+  std::array<bool, 256> table{};
+  for (unsigned c = 0; c < table.size(); ++c)
+    table[c] = is_name_char(static_cast<char>(c));
+  return table;
+}();
+
+bool are_name_chars(std::string_view text, char also) {
+  return std::all_of(text.begin(), text.end(), [&](char c) {
+    return kNameChars[static_cast<unsigned char>(c)] || c == also;
+  });
 }
 
 const unsigned char* as_bytes(std::string_view text) {
@@ -23,13 +37,11 @@ const unsigned char* as_bytes(std::string_view text) {
 }  // namespace
 
 bool is_job_id(std::string_view text) {
-  return !text.empty() && text.size() <= kIdBytesMax &&
-         std::all_of(text.begin(), text.end(), [](char c) { return is_name_char(c) || c == ':'; });
+  return !text.empty() && text.size() <= kIdBytesMax && are_name_chars(text, ':');
 }
 
 bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= kNameBytesMax &&
-         std::all_of(text.begin(), text.end(), is_name_char);
+  return !text.empty() && text.size() <= kNameBytesMax && are_name_chars(text, '_');
 }
 
 bool is_node_id(std::string_view text) {

@@ -1,4 +1,5 @@
 // Worker -> broker, read.
+#include <optional>
 #include <utility>
 
 #include "common/protocol/codec.h"
@@ -92,31 +93,29 @@ bool read_usage(In& in, Usage& usage) {
   });
 }
 
+// `result` is read of a completed attempt only and `error` of a failed one only; elsewhere they are
+// ignored as unknown keys are, whatever they hold. To refuse the message instead would make its
+// worker repeat it for ever.
 bool read_result(In& in, AttemptResult& result) {
-  bool has_outcome = false;
-  bool has_error = false;
+  std::optional<Outcome> outcome;
+  std::optional<In::Mark> bytes;
+  std::optional<In::Mark> error;
   const bool ok = in.fields([&](std::string_view key) {
-    if (key == "outcome") {
-      has_outcome = true;
-      return in.word(result.outcome,
-                     parse_outcome,
-                     "must be completed, failed, cancelled or handed_back");
-    }
-    if (key == "result") return in.bytes(result.result, kResultBytesMax);
-    if (key == "error") {
-      has_error = true;
-      return read_error(in, result);
-    }
+    if (key == "outcome")
+      return in.word(outcome, parse_outcome, "must be completed, failed, cancelled or handed_back");
+    if (key == "result") bytes = in.mark();
+    if (key == "error") error = in.mark();
     if (key == "usage") return read_usage(in, result.usage);
     return read_attempt_field(in, key, result);
   });
   if (!ok || !check_attempt(in, result)) return false;
-  if (!has_outcome) return in.missing("outcome");
-  if (!result.result.empty() && result.outcome != Outcome::completed)
-    return in.bad("has a result, which only `completed` may bring");
-  if (has_error && result.outcome != Outcome::failed)
-    return in.bad("has an error, which only `failed` may bring");
-  if (result.outcome == Outcome::failed && result.error_code.empty()) result.error_code = "failed";
+  if (!outcome) return in.missing("outcome");
+  result.outcome = *outcome;
+  if (result.outcome == Outcome::completed && bytes)
+    return in.read_at(*bytes, "result", [&] { return in.bytes(result.result, kResultBytesMax); });
+  if (result.outcome != Outcome::failed) return true;
+  if (error && !in.read_at(*error, "error", [&] { return read_error(in, result); })) return false;
+  if (result.error_code.empty()) result.error_code = "failed";
   return true;
 }
 

@@ -118,11 +118,9 @@ std::optional<std::uint64_t> Reader::big_endian(std::size_t offset, unsigned byt
   return value;
 }
 
-// Reads the type byte and the size or number behind it. `invalid`: cut off, an extension or
-// float32's like that we do not speak.
-Reader::Head Reader::head() const {
-  if (failed_ || position_ >= bytes_.size()) return {};
-  const auto first = static_cast<unsigned char>(bytes_[position_]);
+// A head behind whose first byte stands a size or a number, or that has no value. `invalid`: cut
+// off, or an extension type.
+Reader::Head Reader::long_head(unsigned first) const {
   const auto fixed = [](Type type, std::uint64_t value) {
     return Head{type, 1, value, false};
   };
@@ -138,10 +136,6 @@ Reader::Head Reader::head() const {
     const auto wide = static_cast<std::int64_t>(*value << shift) >> shift;
     return {Type::integer, 1 + bytes, static_cast<std::uint64_t>(wide), wide < 0};
   };
-  if (first < 0x80) return fixed(Type::integer, first);
-  if (first < 0x90) return fixed(Type::map, first & 0x0f);
-  if (first < 0xa0) return fixed(Type::array, first & 0x0f);
-  if (first < 0xc0) return fixed(Type::str, first & 0x1f);
   if (first >= 0xe0)
     return {Type::integer,
             1,
@@ -245,31 +239,11 @@ std::optional<double> Reader::real() {
   return std::bit_cast<double>(next.value);
 }
 
-std::optional<std::string_view> Reader::blob(Type type) {
-  const Head next = head();
-  if (next.type != type) return std::nullopt;
-  if (bytes_.size() - position_ - next.head_bytes < next.value) {
-    failed_ = true;
-    return std::nullopt;
-  }
-  const std::string_view bytes = bytes_.substr(position_ + next.head_bytes, next.value);
-  position_ += next.head_bytes + next.value;
-  return bytes;
-}
-
-std::optional<std::string_view> Reader::str() {
-  return blob(Type::str);
-}
-
-std::optional<std::string_view> Reader::bin() {
-  return blob(Type::bin);
-}
-
 std::optional<std::uint32_t> Reader::container(Type type) {
   const Head next = head();
   if (next.type != type) return std::nullopt;
   const std::uint64_t entries_bytes = type == Type::map ? 2 * next.value : next.value;
-  if (bytes_.size() - position_ - next.head_bytes < entries_bytes) {  // each takes a byte at least
+  if (left_behind(next) < entries_bytes) {  // each takes a byte at least
     failed_ = true;
     return std::nullopt;
   }
@@ -285,32 +259,36 @@ std::optional<std::uint32_t> Reader::map() {
   return container(Type::map);
 }
 
+// Passes over `count` values, containers in them at most `depth` levels deep.
+bool Reader::pass(std::uint64_t count, unsigned depth) {
+  for (; count > 0; --count) {
+    const Head next = head();
+    switch (next.type) {
+      case Type::invalid:
+        return false;
+      case Type::str:
+      case Type::bin:
+        if (left_behind(next) < next.value) return false;
+        position_ += next.head_bytes + next.value;
+        break;
+      case Type::array:
+      case Type::map:
+        if (depth == 0) return false;
+        position_ += next.head_bytes;
+        if (!pass(next.type == Type::map ? 2 * next.value : next.value, depth - 1)) return false;
+        break;
+      default:
+        position_ += next.head_bytes;
+    }
+  }
+  return true;
+}
+
 std::optional<std::string_view> Reader::skip(unsigned depth) {
   const std::size_t begin = position_;
-  const Head next = head();
-  const auto broken = [&]() -> std::optional<std::string_view> {
+  if (!pass(1, depth)) {
     failed_ = true;
     return std::nullopt;
-  };
-  switch (next.type) {
-    case Type::invalid:
-      return broken();
-    case Type::str:
-    case Type::bin:
-      if (!blob(next.type)) return broken();
-      break;
-    case Type::array:
-    case Type::map: {
-      if (depth == 0) return broken();
-      const auto count = container(next.type);
-      if (!count) return broken();
-      const std::uint64_t values = next.type == Type::map ? 2ULL * *count : *count;
-      for (std::uint64_t i = 0; i < values; ++i)
-        if (!skip(depth - 1)) return broken();
-      break;
-    }
-    default:
-      position_ += next.head_bytes;
   }
   return bytes_.substr(begin, position_ - begin);
 }

@@ -72,8 +72,11 @@ class Reader {
   std::optional<std::int64_t> integer();
   std::optional<std::uint64_t> unsigned_integer();
   std::optional<double> real();  // takes integers too
-  std::optional<std::string_view> str();
-  std::optional<std::string_view> bin();
+
+  std::optional<std::string_view> str() { return blob(Type::str); }
+
+  std::optional<std::string_view> bin() { return blob(Type::bin); }
+
   std::optional<std::uint32_t> array();  // the count; at most the bytes that are left
   std::optional<std::uint32_t> map();
   bool nil();
@@ -89,10 +92,38 @@ class Reader {
     bool is_negative = false;  // integer: value is a two's complement
   };
 
-  [[nodiscard]] Head head() const;
+  // Most heads are one byte, or two of a string: those are read inline, on the path of every job.
+  [[nodiscard]] Head head() const {
+    if (failed_ || position_ >= bytes_.size()) return {};
+    const auto first = static_cast<unsigned char>(bytes_[position_]);
+    if (first < 0x80) return {Type::integer, 1, first, false};
+    if (first < 0x90) return {Type::map, 1, first & 0x0fU, false};
+    if (first < 0xa0) return {Type::array, 1, first & 0x0fU, false};
+    if (first < 0xc0) return {Type::str, 1, first & 0x1fU, false};
+    return long_head(first);
+  }
+
+  [[nodiscard]] Head long_head(unsigned first) const;
   [[nodiscard]] std::optional<std::uint64_t> big_endian(std::size_t offset, unsigned bytes) const;
-  std::optional<std::string_view> blob(Type type);
+
+  [[nodiscard]] std::size_t left_behind(const Head& next) const {
+    return bytes_.size() - position_ - next.head_bytes;
+  }
+
+  std::optional<std::string_view> blob(Type type) {
+    const Head next = head();
+    if (next.type != type) return std::nullopt;
+    if (left_behind(next) < next.value) {
+      failed_ = true;
+      return std::nullopt;
+    }
+    const std::string_view bytes(bytes_.data() + position_ + next.head_bytes, next.value);
+    position_ += next.head_bytes + next.value;
+    return bytes;
+  }
+
   std::optional<std::uint32_t> container(Type type);
+  bool pass(std::uint64_t count, unsigned depth);
 
   std::string_view bytes_;
   std::size_t position_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace sluice::wire {
 
@@ -34,7 +35,14 @@ std::size_t utf8_bytes(std::string_view text, std::size_t i) {
 }  // namespace
 
 bool is_utf8(std::string_view text) {
+  constexpr std::uint64_t kHighBits = 0x8080808080808080;
   for (std::size_t i = 0; i < text.size();) {
+    std::uint64_t eight = kHighBits;
+    if (text.size() - i >= sizeof eight) std::memcpy(&eight, text.data() + i, sizeof eight);
+    if ((eight & kHighBits) == 0) {  // eight characters of ASCII at once
+      i += sizeof eight;
+      continue;
+    }
     const std::size_t bytes = utf8_bytes(text, i);
     if (bytes == 0) return false;
     i += bytes;
@@ -242,6 +250,7 @@ std::optional<Error> open_frame(std::string_view frame, Envelope& envelope) {
       return malformed(is_utf8(*key) ? std::string(key->substr(0, 64)) : "",
                        "the value is cut off, nested deeper than 8, or of an extension type");
     if (*key == "req") {
+      if (*value == "\xc0") continue;  // nil, as in the answer to what had no readable one: none
       if (!is_req(*value))
         return Error{ErrorCode::bad_field, "req", "must be an integer or at most 64 bytes of text"};
       envelope.req = *value;

@@ -6,10 +6,12 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/ids.h"
@@ -48,13 +50,13 @@ class In {
     const auto count = reader_.map();
     if (!count) return bad("must be a map");
     if (*count > kKeysMax) return fail(ErrorCode::too_large, "has more than 128 keys");
-    std::array<std::string_view, kKeysMax> keys;
+    std::array<SeenKey, kKeysMax> seen_keys;  // not filled in first: this is on every job's path
     for (std::uint32_t i = 0; i < *count; ++i) {
       const auto key = reader_.str();
       if (!key) return fail(ErrorCode::malformed, "has a key that is no string");
       for (std::uint32_t j = 0; j < i; ++j)
-        if (keys[j] == *key) return within({*key}, [&] { return repeated(); });
-      keys[i] = *key;
+        if (seen_keys[j].is(*key)) return within({*key}, [&] { return repeated(); });
+      seen_keys[i] = {key->data(), key->size()};
       if (!within({*key}, [&] { return on_key(*key); })) return false;
     }
     return true;
@@ -139,10 +141,28 @@ class In {
 
   Error recover(const Mark& mark);
 
+  // Reads the value of `key` that was passed over in the map just read; `mark` was taken before it.
+  template <typename Read>
+  bool read_at(const Mark& mark, std::string_view key, Read&& read) {
+    const msgpack::Reader here = std::exchange(reader_, mark.reader);
+    const bool ok = within({key}, read);
+    reader_ = here;
+    return ok;
+  }
+
  private:
   struct Step {
     std::string_view key;
     std::int64_t index = -1;
+  };
+
+  struct SeenKey {
+    const char* data;
+    std::size_t size;
+
+    [[nodiscard]] bool is(std::string_view key) const {
+      return size == key.size() && std::memcmp(data, key.data(), size) == 0;
+    }
   };
 
   template <typename Read>

@@ -15,26 +15,32 @@
 
 namespace sluice::wire {
 
-// A map at the end of `out`, always as map16, so that its head can be filled in when it is closed.
+// A map at the end of `out`. Its head has one byte for up to 15 entries and grows to three with the
+// 16th, when little stands behind it: long values (payload, result) come last in every message.
 // While one is open, nothing else is appended but its keys and values. Names ending in `_if` leave
 // an empty value out.
 class OutMap {
  public:
   explicit OutMap(std::string& out) : out_(out), writer_(out), head_(out.size()) {
-    out_.append("\xde\0\0", 3);
+    out_.push_back('\x80');
   }
 
   OutMap(const OutMap&) = delete;
   OutMap& operator=(const OutMap&) = delete;
 
   ~OutMap() {
-    out_[head_ + 1] = static_cast<char>(count_ >> 8);
-    out_[head_ + 2] = static_cast<char>(count_ & 0xff);
+    if (count_ < kShortMax) {
+      out_[head_] = static_cast<char>(0x80 | count_);
+    } else {
+      out_[head_] = '\xde';
+      out_[head_ + 1] = static_cast<char>(count_ >> 8);
+      out_[head_ + 2] = static_cast<char>(count_ & 0xff);
+    }
   }
 
   // Writes the key; the caller writes the value with what is returned.
   msgpack::Writer& key(std::string_view key) {
-    ++count_;
+    if (++count_ == kShortMax) out_.insert(head_ + 1, 2, '\0');
     writer_.str(key);
     return writer_;
   }
@@ -126,6 +132,8 @@ class OutMap {
   }
 
  private:
+  static constexpr unsigned kShortMax = 16;  // from so many entries on: map16
+
   std::string& out_;
   msgpack::Writer writer_;
   std::size_t head_;
