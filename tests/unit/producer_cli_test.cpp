@@ -1,0 +1,245 @@
+// The command in this process, against a scripted broker.
+#include <algorithm>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "producer/cli/cli.h"
+#include "producer/cli/job_arguments.h"
+#include "producer/cli/show.h"
+#include "producer/cli/text.h"
+#include "tests/support/scripted_broker.h"
+
+namespace sluice::cli {
+namespace {
+
+using test::accept_all;
+using test::ended_view;
+using test::ScriptedBroker;
+using testing::HasSubstr;
+using Bodies = std::vector<ReplyBody>;
+
+struct Ended {
+  int code = 0;
+  std::string out, err;
+};
+
+Ended sluice(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "sluice");
+  std::vector<const char*> argv;
+  for (const std::string& argument : arguments)
+    argv.push_back(argument.c_str());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Ended result;
+  result.code = run(static_cast<int>(argv.size()), argv.data());
+  result.out = testing::internal::GetCapturedStdout();
+  result.err = testing::internal::GetCapturedStderr();
+  return result;
+}
+
+std::string nobody() {
+  ScriptedBroker gone([](const RequestBody&) { return Bodies{}; });
+  return gone.address();
+}
+
+TEST(Cli, no_broker_is_69_and_one_sentence) {
+  const std::string address = nobody();
+  const Ended ping = sluice({"ping", "--broker", address, "--timeout", "50ms"});
+  EXPECT_EQ(ping.code, kExitUnavailable);
+  EXPECT_THAT(ping.err, HasSubstr(address));
+  EXPECT_THAT(ping.err, HasSubstr("`sluice-broker`"));
+  EXPECT_EQ(std::count(ping.err.begin(), ping.err.end(), '\n'), 1);
+}
+
+TEST(Cli, wrong_usage_is_2) {
+  EXPECT_EQ(sluice({}).code, kExitUsage);
+  EXPECT_EQ(sluice({"submit"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"get", "no good"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"list", "--state", "sleeping"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"ping", "--timeout", "soon"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"ping", "--broker", "nonsense"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"submit", "echo", "--priority", "urgent"}).code, kExitUsage);
+}
+
+TEST(Cli, help_and_version_are_0) {
+  EXPECT_EQ(sluice({"--version"}).code, kExitOk);
+  const Ended help = sluice({"submit", "--help"});
+  EXPECT_EQ(help.code, kExitOk);
+  EXPECT_THAT(help.out, HasSubstr("Examples:"));
+}
+
+TEST(Cli, submit_sends_what_was_typed_and_prints_the_id) {
+  JobSpec seen;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    const auto& submit = std::get<Submit>(body);
+    seen = std::get<JobSpec>(submit.jobs.at(0));
+    return Bodies{accept_all(submit)};
+  });
+  const Ended submit = sluice({"submit",
+                               "echo",
+                               "text=hello",
+                               "count=3",
+                               "--id",
+                               "j1",
+                               "-q",
+                               "mail",
+                               "-p",
+                               "high",
+                               "--delay",
+                               "5m",
+                               "--attempt-timeout",
+                               "3s",
+                               "--retry",
+                               "base=300ms",
+                               "--max-retries",
+                               "7",
+                               "--tag",
+                               "AAPL",
+                               "--header",
+                               "traceparent=00",
+                               "--broker",
+                               broker.address()});
+  EXPECT_EQ(submit.code, kExitOk) << submit.err;
+  EXPECT_EQ(submit.out, "j1\n");
+  EXPECT_EQ(seen.payload, R"({"text":"hello","count":3})");
+  EXPECT_EQ(seen.content_type, "application/json");
+  EXPECT_EQ(seen.queue, "mail");
+  EXPECT_EQ(seen.priority, Priority::high);
+  EXPECT_EQ(seen.delay_ms, 300'000);
+  EXPECT_EQ(seen.timeout_ms, 3'000);
+  EXPECT_EQ(seen.retry.base_ms, 300);
+  EXPECT_EQ(seen.retry.max_retries, 7U);
+  EXPECT_THAT(seen.tags, testing::ElementsAre("AAPL"));
+}
+
+TEST(Cli, get_shows_the_result_and_not_found_is_4) {
+  ScriptedBroker broker([](const RequestBody& body) -> Bodies {
+    Jobs jobs;
+    for (const JobId& id : std::get<Get>(body).ids) {
+      jobs.jobs.push_back(ended_view(id.view(), JobState::completed, R"({"n":1})"));
+      if (id == JobId("gone")) {
+        jobs.jobs.back() = JobView{};
+        jobs.jobs.back().id = id;
+        jobs.jobs.back().is_not_found = true;
+      }
+    }
+    return {std::move(jobs)};
+  });
+  const Ended known = sluice({"get", "a", "--json", "--broker", broker.address()});
+  EXPECT_EQ(known.code, kExitOk);
+  EXPECT_EQ(Json::parse(known.out)["result"]["n"], 1);
+  EXPECT_EQ(sluice({"get", "a", "gone", "--broker", broker.address()}).code, kExitNotFound);
+}
+
+TEST(Cli, wait_is_1_for_a_failed_job_and_124_when_time_is_over) {
+  bool is_over = false;
+  ScriptedBroker broker([&](const RequestBody& body) -> Bodies {
+    if (is_over) return {Waited{{}, {}, {}, std::get<Wait>(body).ids, {}}};
+    return {Finished{{ended_view("a", JobState::failed)}, {}}, Waited{}};
+  });
+  EXPECT_EQ(sluice({"wait", "a", "--broker", broker.address()}).code, kExitFailed);
+  is_over = true;
+  EXPECT_EQ(sluice({"wait", "a", "--for", "0ms", "--broker", broker.address()}).code, kExitTimeout);
+}
+
+TEST(Cli, jsonl_reports_bad_lines_by_number_and_goes_on) {
+  ScriptedBroker broker(
+      [](const RequestBody& body) { return Bodies{accept_all(std::get<Submit>(body))}; });
+  const std::string path = testing::TempDir() + "producer_cli_test.jsonl";
+  std::ofstream(path) << R"({"task":"echo","payload":{"n":1}})"
+                      << "\n"
+                      << "not json\n\n"
+                      << R"({"task":"echo","colour":1})"
+                      << "\n"
+                      << R"({"task":"echo"})"
+                      << "\n";
+  const Ended bulk = sluice({"submit", "--jsonl", path, "--json", "--broker", broker.address()});
+  std::remove(path.c_str());
+  EXPECT_EQ(bulk.code, kExitFailed);
+  EXPECT_EQ(Json::parse(bulk.out)["accepted"], 2);
+  EXPECT_EQ(Json::parse(bulk.out)["bad_lines"], 2);
+  EXPECT_THAT(bulk.err, HasSubstr(R"("line":2)"));
+  EXPECT_THAT(bulk.err, HasSubstr("colour"));
+}
+
+TEST(JobArguments, a_payload_is_json_or_pairs) {
+  EXPECT_EQ(json_payload({R"([1, 2])"}).value(), "[1, 2]");
+  EXPECT_EQ(json_payload({"a=1", "b=x", "c=\"1\"", "d={\"e\":null}"}).value(),
+            R"({"a":1,"b":"x","c":"1","d":{"e":null}})");
+  EXPECT_FALSE(json_payload({"a=1", "word"}));
+  EXPECT_EQ(json_payload({}).value(), "");
+}
+
+TEST(JobArguments, a_line_takes_the_keys_of_the_protocol_and_no_other) {
+  const auto job = job_from_json_line(
+      R"({"task":"t","id":"a","retry":{"base_ms":300},"tags":["x"],"headers":{"k":"v"},"payload":"p"})");
+  ASSERT_TRUE(job) << job.error().detail;
+  EXPECT_EQ(job->payload, "\"p\"");
+  EXPECT_EQ(job->retry.base_ms, 300);
+  EXPECT_EQ(
+      job_from_json_line(R"({"task":"t","content_type":"text/plain","payload":"p"})")->payload,
+      "p");
+  for (const char* bad : {"[]",
+                          "{}",
+                          R"({"task":1})",
+                          R"({"task":"t","delay_ms":-1})",
+                          R"({"task":"t","priority":"x"})",
+                          R"({"task":"t","tags":"x"})"})
+    EXPECT_FALSE(job_from_json_line(bad)) << bad;
+}
+
+TEST(JobArguments, times_are_utc_with_a_z) {
+  EXPECT_EQ(read_time("", "1970-01-02T00:00:01Z").value(), 86'401'000);
+  EXPECT_EQ(read_time("", "1234").value(), 1234);
+  EXPECT_FALSE(read_time("--run-at", "tomorrow"));
+}
+
+TEST(Show, bytes_are_json_msgpack_text_or_base64) {
+  EXPECT_EQ(bytes_to_json(R"({"a":1})", "application/json")["a"], 1);
+  EXPECT_EQ(bytes_to_json("\x81\xa1\x61\x01", "application/msgpack")["a"], 1);
+  EXPECT_EQ(bytes_to_json("hello", "text/plain"), "hello");
+  EXPECT_EQ(bytes_to_json("\xff\xfe\x01\x02", "text/plain")["base64"], "//4BAg==");
+}
+
+TEST(Show, a_failed_job_shows_its_attempts) {
+  JobView view = ended_view("j1", JobState::failed);
+  view.job->error_code = "exit_1";
+  view.job->attempts.push_back(
+      {1, "n1@aa", 1000, 3500, AttemptEnd::failed, "exit_1", "boom", 0, 0});
+  const std::string text = job_to_text(view, 10'000, false);
+  EXPECT_THAT(text, HasSubstr("failed"));
+  EXPECT_THAT(text, HasSubstr("n1@aa"));
+  EXPECT_THAT(text, HasSubstr("2.5 s"));
+  EXPECT_THAT(text, HasSubstr("exit_1: boom"));
+}
+
+TEST(Text, spans_and_relative_times) {
+  EXPECT_EQ(span_text(350), "350 ms");
+  EXPECT_EQ(span_text(12'345), "12.3 s");
+  EXPECT_EQ(span_text(250'000), "4 min 10 s");
+  EXPECT_EQ(span_text(3 * 3'600'000 + 300'000), "3 h 5 min");
+  EXPECT_EQ(span_text(52 * 3'600'000LL), "2 d 4 h");
+  EXPECT_EQ(relative_time(1000, 3000), "2.0 s ago");
+  EXPECT_EQ(relative_time(3000, 1000), "in 2.0 s");
+}
+
+TEST(Text, tables_align_and_ignore_colours) {
+  Table table({"name", ">n"});
+  table.add({"\x1b[31mab\x1b[0m", "1"});
+  table.add({"longer", "100"});
+  EXPECT_EQ(table.str(false), "name      n\n\x1b[31mab\x1b[0m        1\nlonger  100\n");
+}
+
+TEST(Text, what_could_steer_a_terminal_is_made_visible) {
+  EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\n");
+}
+
+TEST(Text, a_progress_bar_fills) {
+  EXPECT_EQ(progress_bar(5, 10), "[###############...............]  50 %  5 / 10");
+  EXPECT_EQ(progress_bar(7, 0), "7");
+}
+
+}  // namespace
+}  // namespace sluice::cli

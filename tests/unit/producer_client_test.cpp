@@ -1,0 +1,200 @@
+#include <future>
+#include <mutex>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "producer/client.h"
+#include "tests/support/scripted_broker.h"
+
+namespace sluice {
+namespace {
+
+using test::accept_all;
+using test::ended_view;
+using test::ScriptedBroker;
+using Bodies = std::vector<ReplyBody>;
+
+ClientOptions patient(const ScriptedBroker& broker) {
+  return {.broker = broker.address(), .timeout_ms = 60'000};
+}
+
+JobSpec echo(std::string_view id = "") {
+  JobSpec job;
+  job.id = JobId(id);
+  job.task = "echo";
+  return job;
+}
+
+TEST(Client, makes_an_id_for_a_job_that_has_none) {
+  ScriptedBroker broker(
+      [](const RequestBody& body) { return Bodies{accept_all(std::get<Submit>(body))}; });
+  Client client(patient(broker));
+  const auto result = client.submit(echo());
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->status, SubmitStatus::accepted);
+  ASSERT_EQ(result->id.size(), 36U);
+  EXPECT_EQ(result->id[14], '7');
+}
+
+TEST(Client, names_the_address_and_the_command_when_no_broker_is_there) {
+  std::string address;
+  {
+    ScriptedBroker gone([](const RequestBody&) { return Bodies{}; });
+    address = gone.address();
+  }
+  Client client({.broker = address, .timeout_ms = 50});
+  const auto pong = client.ping();
+  ASSERT_FALSE(pong);
+  EXPECT_EQ(pong.error().failure, ClientFailure::unreachable);
+  EXPECT_THAT(pong.error().message(), testing::HasSubstr(address));
+  EXPECT_THAT(pong.error().message(), testing::HasSubstr("sluice-broker"));
+}
+
+TEST(Client, says_so_when_the_broker_is_there_and_silent) {
+  ScriptedBroker broker([](const RequestBody&) { return Bodies{}; });
+  Client client({.broker = broker.address(), .timeout_ms = 300});
+  const auto pong = client.ping();
+  ASSERT_FALSE(pong);
+  EXPECT_EQ(pong.error().failure, ClientFailure::unreachable);
+}
+
+TEST(Client, refuses_an_address_that_is_none) {
+  EXPECT_THROW(Client({.broker = "nonsense"}), std::runtime_error);
+}
+
+TEST(Client, hands_on_a_refusal_with_its_field) {
+  ScriptedBroker broker([](const RequestBody&) {
+    return Bodies{ErrorReply{{ErrorCode::not_found, "node", "no such node"}, false, {}}};
+  });
+  Client client(patient(broker));
+  const auto done = client.drain("n9");
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().failure, ClientFailure::refused);
+  EXPECT_EQ(done.error().error.code, ErrorCode::not_found);
+  EXPECT_EQ(done.error().message(), "node: no such node");
+}
+
+TEST(Client, asks_again_under_the_same_id_what_the_broker_could_not_take_yet) {
+  std::vector<JobId> seen;
+  ScriptedBroker broker([&](const RequestBody& body) -> Bodies {
+    const auto& submit = std::get<Submit>(body);
+    seen.push_back(std::get<JobSpec>(submit.jobs.at(0)).id);
+    if (seen.size() == 1) return {ErrorReply{{ErrorCode::retry_later, "", "full"}, true, 1}};
+    return {accept_all(submit)};
+  });
+  Client client(patient(broker));
+  ASSERT_TRUE(client.submit(echo()));
+  ASSERT_EQ(seen.size(), 2U);
+  EXPECT_EQ(seen[0], seen[1]);
+}
+
+TEST(Client, sends_an_unanswered_request_again_to_the_broker_that_comes_back) {
+  std::promise<JobId> first;
+  auto silent = std::make_unique<ScriptedBroker>([&](const RequestBody& body) {
+    first.set_value(std::get<JobSpec>(std::get<Submit>(body).jobs.at(0)).id);
+    return Bodies{};
+  });
+  const std::string address = silent->address();
+  auto call = std::async(std::launch::async, [&] {
+    Client client({.broker = address, .timeout_ms = 60'000});
+    return client.submit(echo());
+  });
+  const JobId id = first.get_future().get();
+  silent.reset();
+  ScriptedBroker next(
+      [](const RequestBody& body) { return Bodies{accept_all(std::get<Submit>(body))}; },
+      address);
+  const auto result = call.get();
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->id, id.view());
+}
+
+TEST(Client, get_fetches_what_did_not_fit_and_keeps_the_order) {
+  ScriptedBroker broker([](const RequestBody& body) -> Bodies {
+    Jobs jobs;
+    const auto& ids = std::get<Get>(body).ids;
+    jobs.jobs.push_back(ended_view(ids.back().view(), JobState::completed));
+    jobs.more.assign(ids.begin(), ids.end() - 1);
+    return {std::move(jobs)};
+  });
+  Client client(patient(broker));
+  const auto jobs = client.get({JobId("a"), JobId("b"), JobId("c")});
+  ASSERT_TRUE(jobs);
+  ASSERT_EQ(jobs->size(), 3U);
+  EXPECT_EQ((*jobs)[0].id, JobId("a"));
+  EXPECT_EQ((*jobs)[2].id, JobId("c"));
+}
+
+TEST(Client, wait_brings_each_end_and_fetches_what_did_not_fit) {
+  ScriptedBroker broker([](const RequestBody& body) -> Bodies {
+    if (std::holds_alternative<Get>(body)) return {Jobs{{ended_view("b", JobState::failed)}, {}}};
+    Finished finished{{ended_view("a", JobState::completed, "ok")}, {JobId("b")}};
+    return {std::move(finished), Waited{}};
+  });
+  Client client(patient(broker));
+  std::vector<std::string> heard;
+  const auto result = client.wait({JobId("a"), JobId("b")}, 60'000, [&](const JobView& job) {
+    heard.push_back(job.id.str());
+  });
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_THAT(heard, testing::ElementsAre("a", "b"));
+  EXPECT_EQ(result->ended.at(0).job->result, "ok");
+  EXPECT_TRUE(result->unfinished.empty());
+}
+
+TEST(Client, wait_lists_what_had_not_ended_in_time) {
+  ScriptedBroker broker([](const RequestBody& body) -> Bodies {
+    Waited waited;
+    waited.unfinished = std::get<Wait>(body).ids;
+    return {std::move(waited)};
+  });
+  Client client(patient(broker));
+  const auto result = client.wait({JobId("a")}, 0);
+  ASSERT_TRUE(result);
+  EXPECT_THAT(result->unfinished, testing::ElementsAre(JobId("a")));
+}
+
+TEST(Client, queue_analysis_is_a_tagged_job_of_that_task) {
+  JobSpec seen;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    const auto& submit = std::get<Submit>(body);
+    seen = std::get<JobSpec>(submit.jobs.at(0));
+    return Bodies{accept_all(submit)};
+  });
+  Client client(patient(broker));
+  ASSERT_TRUE(client.queue_analysis("AAPL", "2026-11-20", Priority::high));
+  EXPECT_EQ(seen.task, "analysis");
+  EXPECT_EQ(seen.priority, Priority::high);
+  EXPECT_THAT(seen.tags, testing::ElementsAre("AAPL", "2026-11-20"));
+}
+
+TEST(BulkSubmit, brings_every_job_in_messages_of_a_thousand_and_repeats_what_must_wait) {
+  std::size_t largest = 0;
+  bool has_refused = false;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    const auto& submit = std::get<Submit>(body);
+    largest = std::max(largest, submit.jobs.size());
+    Submitted submitted = accept_all(submit);
+    if (!std::exchange(has_refused, true)) {
+      submitted.results[7].status = SubmitStatus::rejected;
+      submitted.results[7].error = Error{ErrorCode::retry_later, "jobs[7]", "later"};
+    }
+    return Bodies{std::move(submitted)};
+  });
+  Client client(patient(broker));
+  std::multiset<std::uint64_t> accepted;
+  BulkSubmit bulk(client, [&](std::uint64_t index, const SubmitResult& result) {
+    if (result.status == SubmitStatus::accepted) accepted.insert(index);
+  });
+  for (int i = 0; i < 2500; ++i)
+    ASSERT_TRUE(bulk.add(echo()));
+  ASSERT_TRUE(bulk.finish());
+  EXPECT_EQ(largest, kJobsPerSubmitMax);
+  EXPECT_EQ(accepted.size(), 2500U);
+  EXPECT_EQ(std::set<std::uint64_t>(accepted.begin(), accepted.end()).size(), 2500U);
+}
+
+}  // namespace
+}  // namespace sluice
