@@ -23,17 +23,28 @@ struct Tally {
   [[nodiscard]] bool is_clean() const { return refused == 0 && bad == 0; }
 };
 
+// The broker names a field by its place in the message, `jobs[3].priority`; the line is known.
+std::string field_of(const Error& error) {
+  const auto dot = error.where.find('.');
+  return error.where.starts_with("jobs[") && dot != std::string::npos ? error.where.substr(dot + 1)
+                                                                      : error.where;
+}
+
 void report(const Cli& cli, std::uint64_t line, std::string_view id, const Error& error) {
-  const std::string where = error.where.empty() ? "" : error.where + ": ";
+  const std::string field = field_of(error);
   if (cli.is_json) {
     const Json body = {{"line", line},
                        {"id", id},
                        {"code", to_string(error.code)},
-                       {"field", error.where},
+                       {"field", field},
                        {"message", error.detail}};
     fmt::print(stderr, "{}\n", body.dump(-1, ' ', false, Json::error_handler_t::replace));
   } else {
-    fmt::print(stderr, "line {}: {}{}\n", line, where, printable(error.detail));
+    fmt::print(stderr,
+               "line {}: {}{}\n",
+               line,
+               field.empty() ? "" : field + ": ",
+               printable(error.detail));
   }
 }
 

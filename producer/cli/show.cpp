@@ -60,8 +60,19 @@ void add_outcome(Json& json, const Job& job) {
     json["attempts"].push_back(attempt_to_json(attempt));
 }
 
-std::string value_text(const Json& value) {
-  if (value.is_string()) return printable(value.get<std::string>());
+// For people: short JSON on one line; bytes that are no text only by their size.
+std::string value_text(std::string_view bytes, std::string_view content_type) {
+  constexpr std::size_t kOneLineMax = 80;
+  const Json value = bytes_to_json(bytes, content_type);
+  if (value.is_object() && value.size() == 1 && value.contains("base64") && !bytes.starts_with('{'))
+    return fmt::format("{} bytes that are no text; --json shows them as base64", bytes.size());
+  if (value.is_string()) {
+    std::string text = printable(value.get<std::string>());
+    text.erase(text.find_last_not_of('\n') + 1);
+    return text;
+  }
+  const std::string line = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (line.size() <= kOneLineMax) return line;
   return value.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -199,8 +210,8 @@ std::string job_to_text(const JobView& view, std::int64_t now_ms, bool with_colo
     lines.add("error", printable(job.error_code + (job.error.empty() ? "" : ": ") + job.error));
   lines.add("reason", printable(job.cancel_reason));
   if (!job.spec.payload.empty())
-    lines.add("payload", value_text(bytes_to_json(job.spec.payload, job.spec.content_type)));
-  if (!job.result.empty()) lines.add("result", value_text(bytes_to_json(job.result, "")));
+    lines.add("payload", value_text(job.spec.payload, job.spec.content_type));
+  if (!job.result.empty()) lines.add("result", value_text(job.result, ""));
   if (!job.attempts.empty()) lines.raw("\n" + attempts_table(job, with_colour));
   return lines.take();
 }
