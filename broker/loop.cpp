@@ -21,6 +21,8 @@ namespace {
 // stays of a size that Redis takes in its stride.
 constexpr int kMessagesPerTurn = 256;
 constexpr std::size_t kBytesPerTurn = 16u << 20;
+// Some messages are a thousand times dearer than others: no turn takes in more after this time.
+constexpr std::int64_t kReceiveMaxMs = 20;
 // A longer gap between two turns means that we were stopped or starved.
 constexpr std::int64_t kGapMs = 1000;
 // An orderly stop takes no longer, whatever the store does.
@@ -107,14 +109,19 @@ void Loop::poll(Now now) {
 
 void Loop::receive(Now now) {
   std::size_t bytes = 0;
-  for (int i = 0; i < kMessagesPerTurn && bytes < kBytesPerTurn; ++i) {
+  const std::int64_t workers_until_ms = monotonic_ms() + kReceiveMaxMs;
+  for (int i = 0;
+       i < kMessagesPerTurn && bytes < kBytesPerTurn && monotonic_ms() <= workers_until_ms;
+       ++i) {
     auto incoming = sockets_.workers->receive();
     if (!incoming) break;
     bytes += incoming->bytes.size();
     engine_.receive_worker(std::move(incoming->peer), incoming->bytes, now);
   }
   bytes = 0;
-  for (int i = 0; i < kMessagesPerTurn && bytes < kBytesPerTurn && engine_.wants_producers(now);
+  const std::int64_t producers_until_ms = monotonic_ms() + kReceiveMaxMs;
+  for (int i = 0; i < kMessagesPerTurn && bytes < kBytesPerTurn &&
+                  monotonic_ms() <= producers_until_ms && engine_.wants_producers(now);
        ++i) {
     auto incoming = sockets_.producers->receive();
     if (!incoming) break;

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <utility>
 
+#include "common/check.h"
 #include "common/config_value.h"
 #include "common/exit_codes.h"
 
@@ -35,6 +36,8 @@ struct Entry {
   std::function<std::string()> show;
   bool is_secret = false;
   bool is_list = false;
+  bool has_commas = false;  // a comma separates two texts of a list
+  std::string environment;  // the variable's name; empty = none
   std::string source = "default";
   // Filled by the command line.
   Texts flag_texts;
@@ -179,6 +182,7 @@ struct ConfigTable::Impl {
 
   void add(Entry entry) {
     entry.group = current_group;
+    entry.environment = environment_of(entry.key);
     entries.push_back(std::make_unique<Entry>(std::move(entry)));
   }
 
@@ -213,15 +217,15 @@ struct ConfigTable::Impl {
         "environment over the file.\n";
     for (const auto& entry : entries) {
       if (!entry->is_secret) continue;
-      text += "Secret, not a flag: " + environment_of(entry->key) + " or " + entry->key +
+      text += "Secret, not a flag: " + entry->environment + " or " + entry->key +
               " in the file: " + entry->help + "\n";
     }
     for (const auto& [key, help] : subtree_help)
       text += "In the file, [" + key + "...]: " + help + "\n";
-    text +=
-        "\nExit status: 0 done, 1 failed, 2 wrong option or configuration, 3 ownership lost,\n"
-        "69 broker or Redis unreachable, 70 a bug, 124 time allowed is over.";
-    return epilog.empty() ? text : text + "\n\n" + epilog;
+    if (!epilog.empty()) return text + "\n" + epilog;
+    return text +
+           "\nExit status: 0 done, 1 failed, 2 wrong option or configuration, 3 ownership lost,\n"
+           "69 broker or Redis unreachable, 70 a bug, 124 time allowed is over.";
   }
 
   [[nodiscard]] Texts names(std::string (*shape)(const std::string&)) const {
@@ -284,10 +288,10 @@ struct ConfigTable::Impl {
 
   Result<void> take_environment(Environment environment, Commits& commits) {
     for (const auto& entry : entries) {
-      const std::string name = environment_of(entry->key);
-      const char* value = environment(name.c_str());
+      const std::string& name = entry->environment;
+      const char* value = name.empty() ? nullptr : environment(name.c_str());
       if (value == nullptr || *value == '\0') continue;
-      const Texts texts = entry->is_list ? split_by_commas(value) : Texts{value};
+      const Texts texts = entry->has_commas ? split_by_commas(value) : Texts{value};
       if (auto taken = take(*entry, texts, "environment", name, commits); !taken) return taken;
     }
     return {};
@@ -297,7 +301,7 @@ struct ConfigTable::Impl {
     for (const auto& entry : entries) {
       if (entry->option == nullptr || entry->option->count() == 0) continue;
       Texts texts = entry->flag_texts;
-      if (entry->is_list) texts = split_by_commas(join(texts, ","));
+      if (entry->has_commas) texts = split_by_commas(join(texts, ","));
       const std::string flag = flag_of(entry->key);
       if (auto taken = take(*entry, texts, "flag", flag, commits); !taken) return taken;
     }
@@ -404,10 +408,11 @@ void ConfigTable::add_choice(std::string key,
   impl_->add(std::move(entry));
 }
 
-void ConfigTable::add_list(std::string key, std::vector<std::string>* target, std::string help) {
+namespace {
+
+Entry list_entry(std::string key, std::vector<std::string>* target, std::string help) {
   Entry entry;
   entry.key = std::move(key);
-  entry.type = "TEXT,...";
   entry.help = std::move(help);
   entry.is_list = true;
   entry.read = [target](const Texts& texts) -> Reading {
@@ -419,7 +424,28 @@ void ConfigTable::add_list(std::string key, std::vector<std::string>* target, st
       shown.push_back(without_password(text));
     return join(shown, ",");
   };
+  return entry;
+}
+
+}  // namespace
+
+void ConfigTable::add_list(std::string key, std::vector<std::string>* target, std::string help) {
+  Entry entry = list_entry(std::move(key), target, std::move(help));
+  entry.type = "TEXT,...";
+  entry.has_commas = true;
   impl_->add(std::move(entry));
+}
+
+void ConfigTable::add_texts(std::string key, std::vector<std::string>* target, std::string help) {
+  Entry entry = list_entry(std::move(key), target, std::move(help));
+  entry.type = "TEXT";
+  impl_->add(std::move(entry));
+}
+
+void ConfigTable::set_environment(std::string_view key, std::string name) {
+  const auto found = std::ranges::find(impl_->entries, key, [](const auto& e) { return e->key; });
+  CHECK(found != impl_->entries.end());
+  (*found)->environment = std::move(name);
 }
 
 void ConfigTable::allow_subtree(std::string key, std::string help) {

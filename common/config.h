@@ -82,15 +82,22 @@ class ConfigTable {
   // strings. A higher source replaces the whole list.
   void add_list(std::string key, std::vector<std::string>* target, std::string help);
 
+  // As add_list, but a comma is a part of the text: the flag may be repeated, the environment holds
+  // one text.
+  void add_texts(std::string key, std::vector<std::string>* target, std::string help);
+
+  // Gives the entry `key`, which was added before, another environment variable; empty = none.
+  void set_environment(std::string_view key, std::string name);
+
   // A TOML table that the caller reads by itself, as `[task.NAME]` of the worker. Its contents are
   // not checked here; subtree() hands them over.
   void allow_subtree(std::string key, std::string help);
 
-  // What no single entry can check (two options that must agree): called by parse() when every target
-  // has its value, before --check-config says that all is well. Its error is parse()'s.
+  // What no single entry can check (two options that must agree): called by parse() when every
+  // target has its value, before --check-config says that all is well. Its error is parse()'s.
   void check_with(std::function<Result<void>()> check);
 
-  // Also for the text below the options in --help; printed as it is.
+  // The text below the options in --help, printed as it is; it says what the exit status means.
   void set_epilog(std::string text);
 
   // Reads the flags, the environment, and the file named by --config or SLUICE_CONFIG. Prints what

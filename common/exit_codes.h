@@ -5,14 +5,15 @@
 namespace sluice {
 
 enum ExitCode : int {
-  kExitOk = 0,            // did what was asked
-  kExitFailed = 1,        // tried and failed: a job failed, a request was refused
-  kExitUsage = 2,         // a wrong flag, environment variable or configuration file
-  kExitFenced = 3,        // another process owns what this one owned; do not restart blindly
-  kExitNotFound = 4,      // the job, queue or node named does not exist
-  kExitUnavailable = 69,  // the broker or Redis cannot be reached (EX_UNAVAILABLE); try again
-  kExitInternal = 70,     // a bug of ours (EX_SOFTWARE)
-  kExitTimeout = 124,     // the time allowed by --timeout passed, as timeout(1) has it
+  kExitOk = 0,              // did what was asked
+  kExitFailed = 1,          // tried and failed: a job failed, a request was refused
+  kExitUsage = 2,           // a wrong flag, environment variable or configuration file
+  kExitFenced = 3,          // another process owns what this one owned; do not restart blindly
+  kExitNotFound = 4,        // the job, queue or node named does not exist
+  kExitUnacknowledged = 5,  // a worker left with results that no broker has recorded
+  kExitUnavailable = 69,    // the broker or Redis cannot be reached (EX_UNAVAILABLE); try again
+  kExitInternal = 70,       // a bug of ours (EX_SOFTWARE)
+  kExitTimeout = 124,       // the time allowed by --timeout passed, as timeout(1) has it
 };
 
 }  // namespace sluice

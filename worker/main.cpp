@@ -2,8 +2,10 @@
 #include <cstdio>
 #include <exception>
 
+#include "common/config.h"
 #include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/exec.h"
+#include "worker/runtime/log_line.h"
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
 #include "worker/runtime/worker_config.h"
@@ -12,36 +14,57 @@
 
 namespace {
 
+using namespace sluice;
+
 // Every kind of runtime that this program knows (`run = ...`).
-sluice::TaskTable make_table() {
-  auto threads = std::make_unique<sluice::ThreadRuntimeBuilder>();
-  sluice::add_builtin_handlers(*threads);
-  sluice::TaskTable table;
-  table.add_kind("thread", std::move(threads));
-  table.add_kind("exec", std::make_unique<sluice::ExecRuntimeBuilder>());
-  table.add_kind("http", std::make_unique<sluice::HttpRuntimeBuilder>());
-  table.add_kind("analysis", std::make_unique<sluice::AnalysisRuntimeBuilder>());
-  return table;
+TaskTable make_table() {
+  auto threads = std::make_unique<ThreadRuntimeBuilder>();
+  add_builtin_handlers(*threads);
+  TaskTable tasks;
+  tasks.add_kind("thread", std::move(threads));
+  tasks.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
+  tasks.add_kind("http", std::make_unique<HttpRuntimeBuilder>());
+  tasks.add_kind("analysis", std::make_unique<AnalysisRuntimeBuilder>());
+  return tasks;
 }
 
-int complain(const sluice::Error& error) {
-  std::fprintf(stderr, "sluice-worker: %s: %s\n", error.where.c_str(), error.detail.c_str());
-  return sluice::node_misconfigured;
+// What is in force. The log has no thread of its own: the spawner is not forked yet.
+void say_effective(const ConfigTable& table, const TaskTable& tasks) {
+  for (const std::string& line : table.effective())
+    log_line(LogLevel::info, "config", {{"option", line}});
+  std::string names;
+  for (const std::string& task : tasks.tasks())
+    names += (names.empty() ? "" : ",") + task;
+  log_line(LogLevel::info, "config", {{"tasks", names}});
+}
+
+int run(int argc, char** argv) {
+  WorkerOptions options;
+  ConfigTable table("sluice-worker",
+                    "A worker node of a Sluice cluster: takes jobs from a broker and runs them.");
+  describe(table, options);
+  const auto action = table.parse(argc, argv);
+  if (!action) return table.explain(action.error());
+  if (action->is_final) return action->exit_code;
+  auto config = worker_config(options, table.subtree("task"));
+  if (!config) return table.explain(config.error());
+  TaskTable tasks = make_table();
+  for (TaskSettings& task : config->tasks)
+    if (const auto added = tasks.add(std::move(task)); !added) return table.explain(added.error());
+  if (action->is_check) {
+    table.confirm();
+    return node_drained;
+  }
+  log::set_up(log_options(options));
+  say_effective(table, tasks);
+  return run_node(config->node, tasks);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    auto config = sluice::read_worker_config(argc, argv);
-    if (!config) return complain(config.error());
-    if (config->exit_code) return *config->exit_code;
-    sluice::TaskTable table = make_table();
-    for (sluice::TaskSettings& task : config->tasks)
-      if (const auto added = table.add(std::move(task)); !added) return complain(added.error());
-    sluice::print_effective(*config, table);
-    if (config->is_check_only) return 0;
-    return sluice::run_node(config->node, table);
+    return run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "sluice-worker: %s\n", error.what());
     return sluice::node_failed;

@@ -175,7 +175,7 @@ class Cluster:
     def start_worker(self, name: str, limit: int, config: Path) -> None:
         """A node that knows its predecessor: started again under its name, it replaces it."""
         command = [self.binaries / "sluice-worker", "--broker", self.workers, "--name", name]
-        command += ["--concurrency", limit, "--config", config, "--drain-grace", 2]
+        command += ["--concurrency", limit, "--config", config, "--drain-grace", "2s"]
         command += ["--state-dir", self.directory / f"{name}.state"]
         self.start(name, command, r"configuration ")
 

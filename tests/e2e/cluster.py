@@ -34,11 +34,12 @@ PREFIX = "sluice:{p0}:"
 
 
 def until(what, why="it did not become true", patience=PATIENCE):
-    """Asks again until the answer is true; each question is a round trip, so nothing spins."""
+    """Asks again until the answer is true, and lets others run in between."""
     limit = time.monotonic() + patience
     while not (value := what()):
         if time.monotonic() > limit:
             raise AssertionError(why)
+        time.sleep(0.005)
     return value
 
 
@@ -49,6 +50,14 @@ def free_ports(count):
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def is_running(pid):
+    """False for a zombie as well: that is for its parent to collect."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Process:
@@ -240,7 +249,11 @@ class Redis:
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._file = self._socket.makefile("rb")
 
     def close(self):
@@ -401,7 +414,8 @@ class Cluster:
         paths = glob.glob(str(self.data / "**" / "*.sock"), recursive=True)
         alive = [path for path in paths if ping_redis(path)]
         assert len(alive) == 1, f"not one private Redis: {paths}"
-        return Redis(alive[0])
+        self.clients.append(Redis(alive[0]))
+        return self.clients[-1]
 
     def leftovers(self):
         """Processes that carry our folder or our tag and that we have not seen end."""
@@ -409,13 +423,17 @@ class Cluster:
         for entry in glob.glob("/proc/[0-9]*"):
             with contextlib.suppress(OSError):
                 text = Path(entry, "cmdline").read_bytes() + Path(entry, "environ").read_bytes()
-                state = Path(entry, "stat").read_text().rsplit(")", 1)[1].split()[0]
                 is_ours = self.tag.encode() in text or str(self.folder).encode() in text
-                if is_ours and state != "Z":
+                if is_ours and is_running(int(entry[6:])):
                     found.append((int(entry[6:]), text[:200]))
         return found
 
     # ---- ending
+
+    def kill_pid(self, pid):
+        """SIGKILL for a process that our broker started; returns when it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not is_running(pid), f"{pid} does not end")
 
     def close(self):
         for client in self.clients:
@@ -440,7 +458,7 @@ class Cluster:
             with contextlib.suppress(ConnectionError):
                 redis.ask("SHUTDOWN", "NOSAVE")
             redis.close()
-            until(lambda: not os.path.exists(f"/proc/{pid}"), "the private Redis does not end")
+            until(lambda: not is_running(pid), "the private Redis does not end")
 
 
 class Story(unittest.TestCase):

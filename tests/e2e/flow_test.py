@@ -1,14 +1,9 @@
 """The whole way of a job, from submit to Redis, with each kind of worker."""
 
 import hashlib
-import os
 import unittest
 
-from cluster import Gate, Story, job, json_job, until
-
-
-def is_gone(pid):
-    return not os.path.exists(f"/proc/{pid}")
+from cluster import Gate, Story, is_running, job, json_job, until
 
 
 class Flow(Story):
@@ -71,7 +66,7 @@ class Flow(Story):
         self.assertEqual(reply["results"][0]["status"], "cancelling")
         ended = client.wait([job_id])[job_id]
         self.assertEqual((ended["state"], ended["cancel_reason"]), ("cancelled", "enough"))
-        self.assertEqual([pid for pid in map(int, line.split()) if not is_gone(pid)], [])
+        self.assertEqual([pid for pid in map(int, line.split()) if is_running(pid)], [])
         self.check_ended([job_id], "cancelled")
 
     def test_a_program_over_its_time_is_killed_and_fails(self):

@@ -1,6 +1,7 @@
 """The analysis stories on the real LangGraph API server that ../shared/langgraph starts. Skipped
 where that folder or npm is not there."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -32,6 +33,8 @@ def is_ready():
     try:
         return ask("/ok")["ok"]
     except OSError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(0.2)
         return False
 
 

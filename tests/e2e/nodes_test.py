@@ -1,10 +1,9 @@
 """Nodes that die, stop, share a name, drain; a broker that sleeps. No job is lost or runs for two."""
 
-import os
 import signal
 import unittest
 
-from cluster import Gate, Story, job, until
+from cluster import Gate, Story, is_running, job, until
 
 
 class Nodes(Story):
@@ -21,7 +20,7 @@ class Nodes(Story):
                                          name=f"{name}-{self.cluster.tag}")
 
     def until_programs_are_gone(self, runs):
-        until(lambda: not any(os.path.exists(f"/proc/{pid}") for _, _, pid in runs),
+        until(lambda: not any(is_running(pid) for _, _, pid in runs),
               "programs outlive their node")
 
     def test_jobs_of_a_killed_node_run_elsewhere_and_its_programs_die_with_it(self):
@@ -130,7 +129,7 @@ class Nodes(Story):
         self.client.until_workers(0)
 
     def test_a_drain_over_its_grace_hands_back_without_spending_a_retry(self):
-        first = self.start_node("first", "--drain-grace", "0", slots=1)
+        first = self.start_node("first", "--drain-grace", "0s", slots=1)
         [job_id] = self.client.submit(job("gated"))
         runs = self.gate.until_running(1)
         self.assertEqual(first.stop(), 0)

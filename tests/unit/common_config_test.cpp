@@ -42,6 +42,10 @@ class Config : public testing::Test {
     table_.add_bool("insecure", &insecure_, "bind anywhere");
     table_.add_choice("log_level", &level_, {"debug", "info"}, "how much is logged");
     table_.add_list("queues", &queues_, "queues served");
+    table_.add_texts("task", &tasks_, "programs");
+    table_.set_environment("task", "");
+    table_.add_string("broker", &broker_, "workers' port");
+    table_.set_environment("broker", "SLUICE_WORKER_BROKER");
     table_.add_string("redis", &redis_, "address");
     table_.add_secret("redis_password", &password_, "password of Redis");
   }
@@ -67,6 +71,8 @@ class Config : public testing::Test {
   std::uint32_t slots_ = 4;
   bool insecure_ = false;
   std::string level_ = "info";
+  std::vector<std::string> tasks_;
+  std::string broker_;
   std::vector<std::string> queues_ = {"default"};
   std::string redis_;
   std::string password_;
@@ -231,6 +237,18 @@ TEST_F(Config, explain_gives_the_exit_status_of_usage) {
   EXPECT_EQ(table_.explain({sluice::ErrorCode::bad_field, "--slots", "is wrong"}),
             sluice::kExitUsage);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("sluice-test: --slots: is wrong"));
+}
+
+TEST_F(Config, a_comma_is_a_part_of_a_text_that_is_not_a_list_of_words) {
+  ASSERT_TRUE(parse({"--task", "cut=cut -d, -f1", "--task", "b=cat"}));
+  EXPECT_THAT(tasks_, ElementsAre("cut=cut -d, -f1", "b=cat"));
+}
+
+TEST_F(Config, an_entry_may_have_another_variable_or_none) {
+  variables() = {{"SLUICE_TASK", "x=y"}, {"SLUICE_BROKER", "one"}, {"SLUICE_WORKER_BROKER", "two"}};
+  ASSERT_TRUE(parse({}));
+  EXPECT_TRUE(tasks_.empty());
+  EXPECT_EQ(broker_, "two");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/exit_codes.h"
 #include "common/limits.h"
 #include "common/protocol/messages.h"
 #include "worker/runtime/task_table.h"
@@ -23,11 +24,11 @@ struct NodeOptions {
 
 // How a node's life ended: the exit code of its process.
 enum NodeExit : int {
-  node_drained = 0,         // every result was acknowledged
-  node_failed = 1,          // it could not begin: one line on stderr says why
-  node_misconfigured = 2,   // flags or configuration
-  node_broken = 3,          // a runtime could not go on; what was held is handed back
-  node_unacknowledged = 4,  // left at once, or nobody acknowledged the last results
+  node_drained = kExitOk,           // every result was acknowledged
+  node_failed = kExitFailed,        // it could not begin: one line on stderr says why
+  node_misconfigured = kExitUsage,  // flags or configuration
+  node_broken = kExitInternal,      // a runtime could not go on; what was held is handed back
+  node_unacknowledged = kExitUnacknowledged,  // nobody acknowledged the last results
 };
 
 // Fills in what was left open.

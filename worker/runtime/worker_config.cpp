@@ -1,12 +1,11 @@
 #include "worker/runtime/worker_config.h"
 
-#include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "common/ids.h"
 #include "common/limits.h"
-#include "worker/runtime/log_line.h"
 
 #include <CLI/CLI.hpp>
 #include <toml++/toml.h>
@@ -15,55 +14,9 @@ namespace sluice {
 
 namespace {
 
-// What flags and environment said; empty = not said.
-struct Flags {
-  std::string config_file;
-  std::string broker;
-  std::string name;
-  std::string state_dir;
-  std::string log_level;
-  std::optional<std::uint32_t> concurrency;
-  std::optional<std::int64_t> drain_grace_s;
-  std::vector<std::string> queues;
-  std::vector<std::string> labels;
-  std::vector<std::string> tasks;
-  std::vector<std::string> builtins;
-};
+constexpr std::int64_t kDayMs = 24LL * 3600 * 1000;
 
-bool is_plain_name(const std::string& text) {
-  return !text.empty() && text.size() <= kNameBytesMax &&
-         text.find_first_not_of(
-             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-             "0123456789_.-") == std::string::npos;
-}
-
-void declare(CLI::App& app, Flags& flags, WorkerConfig& config) {
-  app.set_version_flag("--version", std::string("sluice-worker ") + SLUICE_VERSION);
-  app.add_option("--broker", flags.broker, "Workers' port of the broker (tcp://127.0.0.1:7712)")
-      ->envname("SLUICE_WORKER_BROKER");
-  app.add_option("--name", flags.name, "How people see this node (the host's name)")
-      ->envname("SLUICE_NAME");
-  app.add_option("--concurrency", flags.concurrency, "Attempts at once, 1 to 10000 (the CPUs)")
-      ->envname("SLUICE_CONCURRENCY");
-  app.add_option("--queues", flags.queues, "Only jobs of these queues (every queue)")
-      ->delimiter(',')
-      ->envname("SLUICE_QUEUES");
-  app.add_option("--label", flags.labels, "KEY=VALUE, shown with the node; several times");
-  app.add_option("--config", flags.config_file, "TOML file with settings and [task.NAME] tables")
-      ->envname("SLUICE_WORKER_CONFIG");
-  app.add_option("--task", flags.tasks, "NAME=PROGRAM ARGUMENTS: a program per job; several times")
-      ->allow_extra_args(false);
-  app.add_option("--builtin", flags.builtins, "Offer echo, noop, sleep or fail")->delimiter(',');
-  app.add_option("--state-dir", flags.state_dir, "Directory that remembers this node's life")
-      ->envname("SLUICE_STATE_DIR");
-  app.add_option("--drain-grace", flags.drain_grace_s, "Seconds for what runs at SIGTERM (25)")
-      ->envname("SLUICE_DRAIN_GRACE");
-  app.add_option("--log-level", flags.log_level, "debug, info, warn or error (info)")
-      ->envname("SLUICE_LOG_LEVEL");
-  app.add_flag("--check-config", config.is_check_only, "Say what is in force, and leave");
-}
-
-// ---------------------------------------------------------------- the file
+// ---------------------------------------------------------------- [task.NAME]
 
 std::optional<TaskSettings::Value> to_value(const toml::node& node) {
   if (const auto* text = node.as_string()) return text->get();
@@ -89,104 +42,56 @@ std::optional<TaskSettings::Value> to_value(const toml::node& node) {
   return std::nullopt;
 }
 
-Result<void> read_task(const std::string& name, const toml::node& node, WorkerConfig& config) {
+Result<TaskSettings> read_task(const std::string& name, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr)
     return fail(ErrorCode::bad_field, "task." + name, "must be a table: [task." + name + "]");
   std::map<std::string, TaskSettings::Value> values;
-  for (const auto& [key, item] : *table) {
+  for (const auto& [key_node, item] : *table) {
+    const std::string key(key_node.str());
     auto value = to_value(item);
-    const std::string key_name(key.str());
     if (!value)
       return fail(ErrorCode::bad_field,
-                  "task." + name + "." + key_name,
+                  "task." + name + "." + key,
                   "must be a text, number, boolean, list of texts or table of texts");
-    values[key_name] = std::move(*value);
+    values[key] = std::move(*value);
   }
-  config.tasks.emplace_back(name, std::move(values));
-  return {};
+  return TaskSettings(name, std::move(values));
 }
 
-// A key of the file becomes the flag of its name, unless flag or environment already spoke.
-Result<void> read_setting(const std::string& key, const toml::node& node, Flags& flags) {
-  const auto value = to_value(node);
-  const auto text = [&](std::string& target) {
-    const auto* found = value ? std::get_if<std::string>(&*value) : nullptr;
-    if (found != nullptr && target.empty()) target = *found;
-    return found != nullptr;
-  };
-  const auto texts = [&](std::vector<std::string>& target) {
-    const auto* found = value ? std::get_if<TaskSettings::Texts>(&*value) : nullptr;
-    if (found != nullptr && target.empty()) target = *found;
-    return found != nullptr;
-  };
-  const auto* number = value ? std::get_if<std::int64_t>(&*value) : nullptr;
-  bool is_taken = false;
-  if (key == "broker")
-    is_taken = text(flags.broker);
-  else if (key == "name")
-    is_taken = text(flags.name);
-  else if (key == "state_dir")
-    is_taken = text(flags.state_dir);
-  else if (key == "log_level")
-    is_taken = text(flags.log_level);
-  else if (key == "queues")
-    is_taken = texts(flags.queues);
-  else if (key == "builtin")
-    is_taken = texts(flags.builtins);
-  else if (key == "labels")
-    is_taken = texts(flags.labels);
-  else if (key == "concurrency" && number != nullptr) {
-    is_taken = *number >= 1 && *number <= kConcurrencyMax;
-    if (is_taken && !flags.concurrency) flags.concurrency = static_cast<std::uint32_t>(*number);
-  } else if (key == "drain_grace" && number != nullptr) {
-    is_taken = *number >= 0;
-    if (!flags.drain_grace_s) flags.drain_grace_s = *number;
-  } else {
-    return fail(ErrorCode::bad_field, key, "this setting is not known, or has the wrong type");
+Result<void> take_file(const std::string& task_toml, WorkerConfig& config) {
+  const toml::table file = toml::parse(task_toml);  // ConfigTable wrote it: it is valid
+  const toml::table* tasks = file["task"].as_table();
+  if (tasks == nullptr) {
+    if (task_toml.empty()) return {};
+    return fail(ErrorCode::bad_field, "task", "must be [task.NAME] tables");
   }
-  if (!is_taken) return fail(ErrorCode::bad_field, key, "wrong type, or outside its range");
-  return {};
-}
-
-Result<void> read_file(Flags& flags, WorkerConfig& config) {
-  toml::table file;
-  try {
-    file = toml::parse_file(flags.config_file);
-  } catch (const toml::parse_error& error) {
-    return fail(ErrorCode::bad_field,
-                flags.config_file + ":" + std::to_string(error.source().begin.line),
-                std::string(error.description()));
-  }
-  for (const auto& [key, node] : file) {
-    const std::string name(key.str());
-    if (name != "task") {
-      if (auto read = read_setting(name, node, flags); !read) return read;
-      continue;
-    }
-    if (!node.is_table()) return fail(ErrorCode::bad_field, "task", "must be [task.NAME] tables");
-    for (const auto& [task, settings] : *node.as_table())
-      if (auto read = read_task(std::string(task.str()), settings, config); !read) return read;
+  for (const auto& [name, node] : *tasks) {
+    auto task = read_task(std::string(name.str()), node);
+    if (!task) return tl::unexpected(task.error());
+    config.tasks.push_back(std::move(*task));
   }
   return {};
 }
 
-// ---------------------------------------------------------------- flags to options
+// ---------------------------------------------------------------- flags
 
-Result<void> take_task_flag(const std::string& text, WorkerConfig& config) {
-  const std::size_t equals = text.find('=');
-  if (equals == std::string::npos || equals + 1 == text.size())
-    return fail(ErrorCode::bad_field, "--task", "must be NAME=PROGRAM ARGUMENTS, not " + text);
-  TaskSettings::Texts argv = CLI::detail::split_up(text.substr(equals + 1));
-  config.tasks.emplace_back(
-      text.substr(0, equals),
-      std::map<std::string, TaskSettings::Value>{{"run", std::string("exec")},
-                                                 {"program", std::move(argv)}});
+Result<void> take_programs(const WorkerOptions& options, WorkerConfig& config) {
+  for (const std::string& text : options.programs) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos || equals + 1 == text.size())
+      return fail(ErrorCode::bad_field, "--task", "must be NAME=PROGRAM ARGUMENTS, not " + text);
+    TaskSettings::Texts argv = CLI::detail::split_up(text.substr(equals + 1));
+    config.tasks.emplace_back(
+        text.substr(0, equals),
+        std::map<std::string, TaskSettings::Value>{{"run", std::string("exec")},
+                                                   {"program", std::move(argv)}});
+  }
   return {};
 }
 
-void take_builtins(const Flags& flags, WorkerConfig& config) {
-  std::vector<std::string> names = flags.builtins;
+void take_builtins(const WorkerOptions& options, WorkerConfig& config) {
+  std::vector<std::string> names = options.builtins;
   if (names.empty() && config.tasks.empty()) names = {"echo", "noop", "sleep", "fail"};
   for (const std::string& name : names)
     config.tasks.emplace_back(
@@ -194,8 +99,8 @@ void take_builtins(const Flags& flags, WorkerConfig& config) {
         std::map<std::string, TaskSettings::Value>{{"run", std::string("thread")}});
 }
 
-Result<void> take_labels(const Flags& flags, WorkerConfig& config) {
-  for (const std::string& label : flags.labels) {
+Result<void> take_labels(const WorkerOptions& options, WorkerConfig& config) {
+  for (const std::string& label : options.labels) {
     const std::size_t equals = label.find('=');
     if (equals == std::string::npos || equals == 0)
       return fail(ErrorCode::bad_field, "--label", "must be KEY=VALUE, not " + label);
@@ -206,91 +111,82 @@ Result<void> take_labels(const Flags& flags, WorkerConfig& config) {
   return {};
 }
 
-Result<void> take_node(const Flags& flags, WorkerConfig& config) {
-  if (!flags.broker.empty()) config.node.broker = flags.broker;
-  const std::string& broker = config.node.broker;
+Result<void> take_node(const WorkerOptions& options, WorkerConfig& config) {
+  const std::string& broker = options.broker;
   if (!broker.starts_with("ipc://") &&
       !(broker.starts_with("tcp://") && broker.find(':', 6) != std::string::npos))
     return fail(ErrorCode::bad_field, "--broker", "must be tcp://HOST:PORT, not " + broker);
-  if (!flags.name.empty() && !is_plain_name(flags.name))
-    return fail(ErrorCode::bad_field, "--name", "a name is [A-Za-z0-9_.-]{1,64}: " + flags.name);
-  config.node.name = flags.name;
-  if (flags.concurrency && (*flags.concurrency < 1 || *flags.concurrency > kConcurrencyMax))
-    return fail(ErrorCode::bad_field,
-                "--concurrency",
-                std::to_string(*flags.concurrency) + " is not within 1 to 10000");
-  config.node.concurrency = flags.concurrency.value_or(0);
-  const std::int64_t grace_s = flags.drain_grace_s.value_or(kDrainGraceDefaultMs / 1000);
-  if (grace_s < 0 || grace_s > 86'400)
-    return fail(ErrorCode::bad_field, "--drain-grace", "must be 0 to 86400 seconds");
-  config.node.drain_grace_ms = grace_s * 1000;
-  for (const std::string& queue : flags.queues)
-    if (!is_plain_name(queue))
+  if (!options.name.empty() && !is_name(options.name))
+    return fail(ErrorCode::bad_field, "--name", "a name is [A-Za-z0-9_.-]{1,64}: " + options.name);
+  for (const std::string& queue : options.queues)
+    if (!is_name(queue))
       return fail(ErrorCode::bad_field, "--queues", "a queue is [A-Za-z0-9_.-]{1,64}: " + queue);
-  config.node.queues = flags.queues;
-  config.node.state_dir = flags.state_dir;
+  config.node.broker = broker;
+  config.node.name = options.name;
+  config.node.concurrency = options.concurrency;
+  config.node.queues = options.queues;
+  config.node.drain_grace_ms = options.drain_grace_ms;
+  config.node.state_dir = options.state_dir;
   return {};
-}
-
-// Logs go to stderr. No thread of its own: the spawner is not forked yet.
-Result<void> begin_log(const Flags& flags, WorkerConfig& config) {
-  if (!flags.log_level.empty()) config.log_level = flags.log_level;
-  const std::string& level = config.log_level;
-  if (level != "debug" && level != "info" && level != "warn" && level != "error")
-    return fail(ErrorCode::bad_field,
-                "--log-level",
-                "must be debug, info, warn or error: " + level);
-  log::Options options;
-  (void)log::parse_level(level, options.level);
-  log::set_up(options);
-  return {};
-}
-
-std::string joined(const std::vector<std::string>& texts) {
-  std::string all;
-  for (const std::string& text : texts)
-    all += (all.empty() ? "" : ",") + text;
-  return all;
 }
 
 }  // namespace
 
-Result<WorkerConfig> read_worker_config(int argc, const char* const* argv) {
+void describe(ConfigTable& table, WorkerOptions& options) {
+  table.group("Where it works");
+  table.add_string("broker", &options.broker, "the workers' port of the broker");
+  // SLUICE_BROKER is the producers' port, for clients.
+  table.set_environment("broker", "SLUICE_WORKER_BROKER");
+  table.add_string("name", &options.name, "how people see this node; empty = the host's name");
+  table.add_list("label", &options.labels, "KEY=VALUE, shown with the node; several times");
+  table.add_string("state_dir",
+                   &options.state_dir,
+                   "directory that remembers this node's life; empty = none");
+  table.group("What it does");
+  table.add_integer("concurrency",
+                    &options.concurrency,
+                    {0, kConcurrencyMax},
+                    "attempts at once; 0 = the CPUs that this process may use");
+  table.add_list("queues", &options.queues, "only jobs of these queues; empty = every queue");
+  table.add_texts("task",
+                  &options.programs,
+                  "NAME=PROGRAM ARGUMENTS: a program per job; several times");
+  // Programs of this node see SLUICE_TASK: a worker started by one must not take it for a flag.
+  table.set_environment("task", "");
+  table.add_list("builtin", &options.builtins, "offer echo, noop, sleep or fail");
+  table.allow_subtree("task", "a task and how it is run, see worker/README.md");
+  table.add_duration("drain_grace",
+                     &options.drain_grace_ms,
+                     {0, kDayMs},
+                     "for what runs at SIGTERM; then it is handed back");
+  table.group("Logs");
+  table.add_choice("log_level",
+                   &options.log_level,
+                   {"debug", "info", "warn", "error", "off"},
+                   "least level that is written");
+  table.add_choice("log_format", &options.log_format, {"logfmt", "json"}, "form of a line");
+  table.set_epilog(
+      "Without any task it offers echo, noop, sleep and fail, for a first look.\n"
+      "Exit status: 0 left in order, 1 could not begin, 2 wrong configuration, 5 left with results "
+      "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n");
+}
+
+Result<WorkerConfig> worker_config(const WorkerOptions& options, const std::string& task_toml) {
   WorkerConfig config;
-  Flags flags;
-  CLI::App app("A worker node of a Sluice cluster: takes jobs from a broker and runs them.",
-               "sluice-worker");
-  declare(app, flags, config);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    config.exit_code = app.exit(error) == 0 ? 0 : static_cast<int>(node_misconfigured);
-    return config;
-  }
-  if (!flags.config_file.empty())
-    if (auto read = read_file(flags, config); !read) return tl::unexpected(read.error());
-  for (const std::string& task : flags.tasks)
-    if (auto taken = take_task_flag(task, config); !taken) return tl::unexpected(taken.error());
-  take_builtins(flags, config);
-  if (auto taken = take_node(flags, config); !taken) return tl::unexpected(taken.error());
-  if (auto taken = take_labels(flags, config); !taken) return tl::unexpected(taken.error());
-  if (auto begun = begin_log(flags, config); !begun) return tl::unexpected(begun.error());
+  if (auto taken = take_file(task_toml, config); !taken) return tl::unexpected(taken.error());
+  if (auto taken = take_programs(options, config); !taken) return tl::unexpected(taken.error());
+  take_builtins(options, config);
+  if (auto taken = take_node(options, config); !taken) return tl::unexpected(taken.error());
+  if (auto taken = take_labels(options, config); !taken) return tl::unexpected(taken.error());
   config.node = with_defaults(std::move(config.node));
   return config;
 }
 
-void print_effective(const WorkerConfig& config, const TaskTable& table) {
-  const NodeOptions& node = config.node;
-  log_line(LogLevel::info,
-           "configuration",
-           {{"broker", node.broker},
-            {"name", node.name},
-            {"concurrency", std::to_string(node.concurrency)},
-            {"tasks", joined(table.tasks())},
-            {"queues", node.queues.empty() ? "*" : joined(node.queues)},
-            {"state_dir", node.state_dir.empty() ? "none" : node.state_dir},
-            {"drain_grace_ms", std::to_string(node.drain_grace_ms)},
-            {"log_level", config.log_level}});
+log::Options log_options(const WorkerOptions& options) {
+  log::Options result;
+  (void)log::parse_level(options.log_level, result.level);
+  (void)log::parse_format(options.log_format, result.format);
+  return result;
 }
 
 }  // namespace sluice

@@ -1,29 +1,48 @@
-// The configuration of sluice-worker: flag = environment SLUICE_... = TOML key, in this order of
-// precedence; worker/README.md has the table.
+// The configuration of sluice-worker: one table, flag = environment SLUICE_... = TOML key = help;
+// worker/README.md shows it. The [task.NAME] tables of the file are read here as well.
 #pragma once
 
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "common/config.h"
+#include "common/log.h"
 #include "common/result.h"
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
 
 namespace sluice {
 
+// What the table fills in.
+struct WorkerOptions {
+  std::string broker = "tcp://127.0.0.1:7712";
+  std::string name;
+  std::uint32_t concurrency = 0;
+  std::vector<std::string> queues;
+  std::vector<std::string> labels;    // KEY=VALUE
+  std::vector<std::string> programs;  // --task NAME=PROGRAM ARGUMENTS
+  std::vector<std::string> builtins;
+  std::string state_dir;
+  std::int64_t drain_grace_ms = kDrainGraceDefaultMs;
+  std::string log_level = "info";
+  std::string log_format = "logfmt";
+};
+
 struct WorkerConfig {
   NodeOptions node;
   std::vector<TaskSettings> tasks;
-  std::string log_level = "info";
-  bool is_check_only = false;
-  std::optional<int> exit_code;  // --help, --version and what the parser refused: it said why
 };
 
-// Errors: bad_field with the flag, file or key in `where`.
-[[nodiscard]] Result<WorkerConfig> read_worker_config(int argc, const char* const* argv);
+// Adds every option to the table; `options` must outlive it.
+void describe(ConfigTable& table, WorkerOptions& options);
 
-// One line on the log with everything that is in force.
-void print_effective(const WorkerConfig& config, const TaskTable& table);
+// What the table alone cannot check, and the tasks: those of the file (`task_toml`, as
+// ConfigTable::subtree("task") gives it), of --task and of --builtin; the four built-in ones when
+// there are none. Errors: bad_field with the flag or the key in `where`.
+[[nodiscard]] Result<WorkerConfig> worker_config(const WorkerOptions& options,
+                                                 const std::string& task_toml);
+
+[[nodiscard]] log::Options log_options(const WorkerOptions& options);
 
 }  // namespace sluice

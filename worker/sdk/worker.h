@@ -45,8 +45,8 @@ class Worker {
 
   // Works until SIGTERM or SIGINT: the first drains (25 s, then hands back), the second leaves at
   // once. Call it from main(), before other threads exist: it blocks both signals. Returns the exit
-  // code: 0 drained, 1 could not begin (a line on stderr says why), 2 bad settings, 4 left with
-  // results that nobody acknowledged. Once.
+  // code: 0 drained, 1 could not begin (a line on stderr says why), 2 bad settings, 5 left with
+  // results that nobody acknowledged, 70 a runtime broke. Once.
   [[nodiscard]] int run();
 
  private:

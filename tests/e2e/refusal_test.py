@@ -1,0 +1,103 @@
+"""What the programs refuse at their start, and with which words and exit codes."""
+
+import socket
+import unittest
+
+from cluster import BIN, Story
+
+
+class Refusals(Story):
+    redis = "memory:"
+
+    def refusal(self, program, *arguments, **environment):
+        """The exit code and the log of a program that must end by itself."""
+        process = self.cluster.start([BIN / program, *arguments], **environment)
+        return process.exit_code(), process.log()
+
+    def broker(self, *arguments, **environment):
+        return self.refusal(*self.cluster.broker_command(*arguments), **environment)
+
+    def check(self, outcome, exit_code, *words):
+        self.assertEqual(outcome[0], exit_code, outcome[1])
+        for word in words:
+            self.assertIn(word, outcome[1])
+
+    def test_a_port_that_is_taken(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            for name in ("--producers", "--workers", "--events"):
+                with self.subTest(name):
+                    self.check(self.broker(name, address), 1, address, "another broker")
+
+    def test_an_address_off_the_loopback_without_insecure(self):
+        for address in ("tcp://0.0.0.0:0", "tcp://*:0", "tcp://[::]:0"):
+            with self.subTest(address):
+                self.check(self.broker("--workers", address), 2, "--workers", "--insecure")
+
+    def test_insecure_binds_anywhere_and_says_so(self):
+        broker = self.cluster.start_broker("--workers", "tcp://0.0.0.0:0", "--insecure")
+        broker.line(" insecure ")
+        self.assertEqual(broker.stop(), 0)
+
+    def test_a_broker_s_file_with_an_unknown_key_or_a_wrong_value(self):
+        path = self.cluster.write("b.toml", "\nheartbeat = 3\n")
+        self.check(self.broker("--config", path), 2, "b.toml:2 heartbeat", "heartbeat_ms")
+        path = self.cluster.write("b.toml", 'keep_count = "many"\n')
+        self.check(self.broker("--config", path), 2, "b.toml:1 keep_count", "'many'")
+        self.check(self.broker("--config", "/nowhere/b.toml"), 2, "/nowhere/b.toml")
+
+    def test_a_broker_s_wrong_flag_or_variable(self):
+        self.check(self.broker("--hartbeat-ms", "3"), 2, "--hartbeat-ms", "--heartbeat-ms")
+        self.check(self.broker("--dead-after-ms", "1"), 2, "--dead-after-ms", "100ms")
+        self.check(self.broker("--dead-after-ms", "300"), 2, "--dead-after-ms", "two heartbeats")
+        self.check(self.broker(SLUICE_QUEUE_MAX="-1"), 2, "SLUICE_QUEUE_MAX", "'-1'")
+
+    def test_a_worker_s_wrong_settings(self):
+        for text, *words in [
+                ("qeues = []", "w.toml:1 qeues", "queues"),
+                ("concurrency = 10001", "w.toml:1 concurrency", "10000"),
+                ('drain_grace = "soon"', "drain_grace", "'soon'"),
+                ("task = 3", "task"),
+                ("[task.x]\nprogram = 3", "task.x.program"),
+                ('[task.x]\nprogram = ["cat"]\ncolour = "red"', "task.x.colour"),
+                ('[task.x]\nrun = "magic"', "task.x.run", "exec, http"),
+                ('[task."a b"]\nprogram = ["cat"]', "task.a b"),
+                ('[task.x]\nrun = "thread"\nhandler = "none"', "task.x.handler")]:
+            with self.subTest(text):
+                path = self.cluster.write("w.toml", text)
+                self.check(self.refusal("sluice-worker", "--config", path), 2, *words)
+
+    def test_a_worker_s_wrong_flags(self):
+        for arguments, word in [(["--broker", "localhost"], "--broker"),
+                                (["--name", "no blanks"], "--name"),
+                                (["--label", "zone"], "--label"),
+                                (["--task", "sum"], "--task"),
+                                (["--builtin", "nothing"], "task.nothing"),
+                                (["--concurency", "3"], "--concurrency"),
+                                (["more"], "more")]:
+            with self.subTest(arguments):
+                self.check(self.refusal("sluice-worker", *arguments), 2, word)
+
+    def test_check_config_runs_nothing(self):
+        config = self.cluster.write("w.toml", '[task.sum]\nprogram = ["sha256sum"]\n')
+        self.check(self.refusal("sluice-worker", "--config", config, "--check-config"), 0)
+        self.check(self.broker("--check-config"), 0)
+
+    def test_a_worker_without_a_broker_says_so_and_can_be_stopped(self):
+        self.cluster.addresses[1] = "tcp://127.0.0.1:1"
+        worker = self.cluster.start_worker("--log-format", "json")
+        self.assertIn('"event":"no_broker"', worker.line("no_broker"))
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_worker_at_the_producers_port_is_told(self):
+        self.cluster.start_broker()
+        self.cluster.addresses[1] = self.cluster.addresses[0]
+        worker = self.cluster.start_worker()
+        self.assertIn("message_ignored", worker.line("message_ignored"))
+        worker.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,94 @@
+#include "worker/runtime/worker_config.h"
+
+#include <gmock/gmock.h>
+
+namespace {
+
+using namespace sluice;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<std::string> task_names(const WorkerConfig& config) {
+  std::vector<std::string> names;
+  for (const TaskSettings& task : config.tasks)
+    names.push_back(task.task());
+  return names;
+}
+
+// `where: detail` of the refusal, or nothing.
+std::string refusal(const WorkerOptions& options, const std::string& task_toml = {}) {
+  const auto config = worker_config(options, task_toml);
+  return config ? "" : config.error().where + ": " + config.error().detail;
+}
+
+TEST(WorkerConfig, flags_set_what_their_table_says) {
+  WorkerOptions options;
+  ConfigTable table("sluice-worker", "test");
+  describe(table, options);
+  const char* argv[] = {"sluice-worker",
+                        "--broker",
+                        "tcp://h:1",
+                        "--concurrency",
+                        "7",
+                        "--queues",
+                        "a,b",
+                        "--label",
+                        "zone=x",
+                        "--task",
+                        "cut=cut -d, -f1",
+                        "--drain-grace",
+                        "2s",
+                        "--log-format",
+                        "json"};
+  const auto action =
+      table.parse(static_cast<int>(std::size(argv)), argv, [](const char* name) -> const char* {
+        return std::string(name) == "SLUICE_TASK" ? "no flag" : nullptr;
+      });
+  ASSERT_TRUE(action) << action.error().detail;
+  auto config = worker_config(options, table.subtree("task"));
+  ASSERT_TRUE(config) << config.error().detail;
+  EXPECT_EQ(config->node.concurrency, 7u);
+  EXPECT_EQ(config->node.drain_grace_ms, 2000);
+  EXPECT_THAT(config->node.queues, ElementsAre("a", "b"));
+  EXPECT_EQ(config->node.labels.at(0).value, "x");
+  ASSERT_THAT(task_names(*config), ElementsAre("cut"));
+  EXPECT_THAT(*config->tasks[0].take_texts("program").value(), ElementsAre("cut", "-d,", "-f1"));
+}
+
+TEST(WorkerConfig, a_node_without_tasks_offers_the_built_in_ones) {
+  const auto config = worker_config({}, "");
+  ASSERT_TRUE(config);
+  EXPECT_THAT(task_names(*config), ElementsAre("echo", "noop", "sleep", "fail"));
+  EXPECT_GE(config->node.concurrency, 1u);
+  EXPECT_FALSE(config->node.name.empty());
+}
+
+TEST(WorkerConfig, tables_of_the_file_become_tasks) {
+  auto config = worker_config({}, "[task.sum]\nprogram = [\"sha256sum\"]\nenv = {A = \"1\"}\n");
+  ASSERT_TRUE(config);
+  ASSERT_THAT(task_names(*config), ElementsAre("sum"));
+  EXPECT_EQ(config->tasks[0].take_map("env").value()->at("A"), "1");
+}
+
+TEST(WorkerConfig, what_is_wrong_is_refused_by_name) {
+  WorkerOptions options;
+  EXPECT_THAT(refusal(options, "task = 1\n"), HasSubstr("task: must be"));
+  EXPECT_THAT(refusal(options, "[task]\nsum = 1\n"), HasSubstr("task.sum: must be a table"));
+  EXPECT_THAT(refusal(options, "[task.sum]\nprogram = [1]\n"), HasSubstr("task.sum.program"));
+  options.broker = "localhost";
+  EXPECT_THAT(refusal(options), HasSubstr("--broker: must be tcp://HOST:PORT"));
+  options = {};
+  options.name = "no blanks";
+  EXPECT_THAT(refusal(options), HasSubstr("--name"));
+  options = {};
+  options.queues = {"no blanks"};
+  EXPECT_THAT(refusal(options), HasSubstr("--queues"));
+  options = {};
+  options.labels = {"zone"};
+  EXPECT_THAT(refusal(options), HasSubstr("--label: must be KEY=VALUE"));
+  options = {};
+  options.programs = {"sum="};
+  EXPECT_THAT(refusal(options), HasSubstr("--task: must be NAME=PROGRAM"));
+}
+
+}  // namespace
