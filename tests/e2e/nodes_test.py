@@ -67,7 +67,7 @@ class Nodes(Story):
         broker.signal(signal.SIGSTOP)
         # The one pause of the stories: the silence itself is what is tested.
         with self.assertRaises(AssertionError):
-            self.client.receive(timeout=1.5)
+            self.client.receive(timeout=3)
         broker.signal(signal.SIGCONT)
         broker.line("broker_slept")
         self.gate.release()
