@@ -232,9 +232,10 @@ void BrokerCore::record_attempt(Job& job, AttemptEnd end, const AttemptResult* r
   job.attempts.push_back(std::move(record));
 }
 
-// A lost attempt stays current until the next dispatch: its node may come back with it.
+// A lost attempt stays current until the next dispatch: its node may come back with it. But not
+// into a new life: a person's retry has set lost_count to 0.
 bool BrokerCore::is_claimable(const Job& job) {
-  return job.state == JobState::queued && !job.attempts.empty() &&
+  return job.state == JobState::queued && job.lost_count > 0 && !job.attempts.empty() &&
          job.attempts.back().attempt == job.attempt && job.attempts.back().end == AttemptEnd::lost;
 }
 
