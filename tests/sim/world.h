@@ -159,6 +159,7 @@ class World {
     RequestBody body;
     std::vector<std::uint64_t> reqs;
     bool is_done = false;
+    std::int64_t again_ms = 0;  // when it is asked again
   };
 
   struct Producer {
@@ -236,6 +237,7 @@ class World {
   [[nodiscard]] JobSpec draw_job();
   [[nodiscard]] JobId draw_id();
   void ask(std::uint32_t producer, std::size_t number);
+  void plan_again(std::uint32_t producer, std::size_t number, std::int64_t delay_ms);
   void ask_again(std::uint32_t producer, std::uint64_t number);
   void answered(std::uint32_t producer, const std::string& bytes);
   void want(std::uint32_t producer, RequestBody body);

@@ -99,7 +99,7 @@ RequestBody World::draw_request(std::uint32_t) {
 
 void World::want(std::uint32_t producer, RequestBody body) {
   Producer& self = producers_[producer];
-  self.asks.push_back({std::move(body), {}, false});
+  self.asks.push_back({std::move(body), {}, false, 0});
   if (self.conn != kNone) ask(producer, self.asks.size() - 1);
 }
 
@@ -117,12 +117,17 @@ void World::ask(std::uint32_t producer, std::size_t number) {
   asked_.emplace(req, Asked{producer, number, self.conn, std::move(request), false});
   const auto* wait = std::get_if<Wait>(&open.body);
   const bool is_long = wait != nullptr || std::holds_alternative<Submit>(open.body);
-  at(now_ms_ + kAskAgainMs + (is_long ? 30'000 : 0), What::producer_again, producer, number);
+  plan_again(producer, number, kAskAgainMs + (is_long ? 30'000 : 0));
+}
+
+void World::plan_again(std::uint32_t producer, std::size_t number, std::int64_t delay_ms) {
+  producers_[producer].asks[number].again_ms = now_ms_ + delay_ms;
+  at(now_ms_ + delay_ms, What::producer_again, producer, number);
 }
 
 void World::ask_again(std::uint32_t producer, std::uint64_t number) {
   const Ask& open = producers_[producer].asks[number];
-  if (open.is_done || open.reqs.size() > 60) return;
+  if (open.is_done || open.again_ms != now_ms_) return;
   ask(producer, number);
 }
 
@@ -138,8 +143,7 @@ void World::answered(std::uint32_t producer, const std::string& bytes) {
   Ask& open = self.asks[number];
   if (const auto* error = std::get_if<ErrorReply>(&reply->body)) {
     if (error->retryable) {
-      at(now_ms_ + error->retry_after_ms.value_or(1000), What::producer_again, producer, number);
-      return;
+      return plan_again(producer, number, error->retry_after_ms.value_or(1000));
     }
     REQUIRE(false,
             "every_request_answered",
