@@ -125,6 +125,14 @@ bool is_caught(const MutantName& mutant, const Options& options) {
                  coverage,
                  hash);
     if (!violation) continue;
+    // A seed that fails without the mistake as well has not caught it.
+    active_mutant = Mutant::none;
+    Coverage without;
+    const bool is_known_bad =
+        run_seed({options.first_seed + i, options.events, false, options.loses_data}, without, hash)
+            .has_value();
+    active_mutant = mutant.mutant;
+    if (is_known_bad) continue;
     std::printf("  %-24s caught by %-24s after %llu seeds\n",
                 mutant.name,
                 violation->invariant.c_str(),
