@@ -95,7 +95,7 @@ class Refusals(Story):
         self.cluster.start_broker()
         self.cluster.addresses[1] = self.cluster.addresses[0]
         worker = self.cluster.start_worker()
-        self.assertIn("message_ignored", worker.line("message_ignored"))
+        worker.line("broker_refused")
         worker.stop()
 
 
