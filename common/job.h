@@ -72,12 +72,13 @@ struct Header {
   friend bool operator==(const Header&, const Header&) = default;
 };
 
-// What a producer submits. Strings are within the bounds of limits.h.
+// What a producer submits. Strings are within the bounds of limits.h. Every member has an
+// initializer, so that naming only some ({.task = "echo"}) is no warning.
 struct JobSpec {
-  JobId id;
-  std::string task;
+  JobId id{};
+  std::string task{};
   std::string queue = "default";
-  std::string payload;  // opaque bytes
+  std::string payload{};  // opaque bytes
   std::string content_type = "application/msgpack";
   Priority priority = Priority::normal;
   std::int64_t delay_ms = 0;   // from the moment it is accepted; at most one of delay_ms, run_at_ms
@@ -85,11 +86,11 @@ struct JobSpec {
   std::int64_t expires_at_ms = 0;  // wall clock; not started by then = failed `expired`; 0 = never
   std::int64_t timeout_ms =
       kTimeoutDefaultMs;  // of one attempt; 0 = none, which must be said aloud
-  RetryPolicy retry;
+  RetryPolicy retry{};
   std::int64_t keep_result_ms = 0;  // exempt from the count of kept jobs for so long after its end
   bool keep_payload = false;        // keep the payload of a completed job
-  std::vector<std::string> tags;
-  std::vector<Header> headers;
+  std::vector<std::string> tags{};
+  std::vector<Header> headers{};
   std::uint64_t content_hash = 0;  // of everything above but the id: content_hash_of()
 };
 

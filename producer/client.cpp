@@ -82,13 +82,18 @@ const std::string& Client::address() const {
   return options_.broker;
 }
 
+std::int64_t Client::down_ms_max() const {
+  return connection_->was_up() ? std::max(options_.outage_ms, options_.timeout_ms)
+                               : options_.timeout_ms;
+}
+
 ClientError Client::no_answer() const {
   std::string detail;
   if (!connection_->refusal().empty()) {
     detail = "no broker at " + options_.broker + ": " + connection_->refusal();
   } else if (connection_->is_up()) {
-    detail = "the broker at " + options_.broker + " did not answer within " +
-             std::to_string(options_.timeout_ms) + " ms; ask again, or look at its log";
+    detail = "the broker at " + options_.broker + " did not answer in time; ask again, or " +
+             "look at its log";
   } else {
     detail = std::string(connection_->was_up() ? "the broker at " : "no broker answers at ") +
              options_.broker + (connection_->was_up() ? " went away" : "") +
@@ -189,47 +194,55 @@ struct WaitState {
 
 }  // namespace
 
+Answer<void> Client::read_wait(std::uint64_t number,
+                               std::int64_t deadline_ms,
+                               const TakeJobs& take,
+                               std::vector<JobId>& more) {
+  for (;;) {
+    auto answer = connection_->receive(deadline_ms + options_.timeout_ms, down_ms_max());
+    if (!answer) {
+      connection_->forget(number);
+      return tl::unexpected(no_answer());
+    }
+    if (answer->number != number) continue;
+    if (auto* finished = std::get_if<Finished>(&answer->body)) {
+      take(finished->jobs);
+      more.insert(more.end(), finished->more.begin(), finished->more.end());
+    } else if (auto* waited = std::get_if<Waited>(&answer->body)) {
+      take(waited->jobs);
+      more.insert(more.end(), waited->more.begin(), waited->more.end());
+      return {};
+    } else if (const auto* error = std::get_if<ErrorReply>(&answer->body)) {
+      const std::int64_t pause = pause_ms(*error);
+      if (!is_passing(error->error.code) || steady_ms() + pause >= deadline_ms)
+        return tl::unexpected(refusal(*error));
+      std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+      return {};
+    } else {
+      return tl::unexpected(unexpected("was asked"));
+    }
+  }
+}
+
 Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
                                 std::int64_t wait_ms,
                                 const std::function<void(const JobView&)>& on_end) {
   WaitState state{ids, {}};
-  const std::int64_t deadline_ms = steady_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
-  const auto take = [&](std::vector<JobView>& jobs) {
+  const TakeJobs take = [&](std::vector<JobView>& jobs) {
     for (JobView& job : jobs)
       if (state.take(std::move(job)) && on_end) on_end(state.ended.back());
   };
-  std::vector<JobId> more;
+  const std::int64_t deadline_ms = steady_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
   while (!state.open.empty()) {
-    const std::int64_t left_ms = std::max<std::int64_t>(0, deadline_ms - steady_ms());
-    const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);
     Wait request;
+    const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);
     request.ids.assign(state.open.begin(), state.open.begin() + static_cast<std::ptrdiff_t>(count));
-    request.timeout_ms = left_ms;
-    const std::uint64_t number = connection_->post(request);
-    bool is_open = true;
-    while (is_open) {
-      auto answer = connection_->receive(deadline_ms + options_.timeout_ms, options_.timeout_ms);
-      if (!answer) {
-        connection_->forget(number);
-        return tl::unexpected(no_answer());
-      }
-      if (answer->number != number) continue;
-      is_open = !answer->is_closing;
-      if (auto* finished = std::get_if<Finished>(&answer->body)) {
-        take(finished->jobs);
-        more.insert(more.end(), finished->more.begin(), finished->more.end());
-      } else if (auto* waited = std::get_if<Waited>(&answer->body)) {
-        take(waited->jobs);
-        more.insert(more.end(), waited->more.begin(), waited->more.end());
-      } else if (const auto* error = std::get_if<ErrorReply>(&answer->body)) {
-        if (!is_passing(error->error.code) || left_ms == 0) return tl::unexpected(refusal(*error));
-        std::this_thread::sleep_for(std::chrono::milliseconds(std::min(pause_ms(*error), left_ms)));
-      } else {
-        return tl::unexpected(unexpected("was asked"));
-      }
-    }
+    request.timeout_ms = std::max<std::int64_t>(0, deadline_ms - steady_ms());
+    std::vector<JobId> more;
+    auto read = read_wait(connection_->post(request), deadline_ms, take, more);
+    if (!read) return tl::unexpected(std::move(read.error()));
     if (!more.empty()) {
-      auto rest = get(std::exchange(more, {}));
+      auto rest = get(more);
       if (!rest) return tl::unexpected(std::move(rest.error()));
       take(*rest);
     }
@@ -347,9 +360,10 @@ Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
     if (!again_.empty() && !is_pausing)
       for (Batch& batch : std::exchange(again_, {}))
         post(std::move(batch));
-    const std::int64_t timeout_ms = client_.options_.timeout_ms;
-    const std::int64_t deadline_ms = is_pausing ? again_ms_ : now_ms + timeout_ms;
-    auto answer = client_.connection_->receive(deadline_ms, timeout_ms);
+    const std::int64_t patience_ms =
+        std::max(client_.options_.outage_ms, client_.options_.timeout_ms);
+    const std::int64_t deadline_ms = is_pausing ? again_ms_ : now_ms + patience_ms;
+    auto answer = client_.connection_->receive(deadline_ms, client_.down_ms_max());
     if (answer) {
       if (auto taken = take(answer->number, answer->body); !taken) return taken;
     } else if (!is_pausing) {

@@ -33,8 +33,10 @@ namespace sluice {
 class Connection;
 
 struct ClientOptions {
-  std::string broker;                 // empty: the environment's SLUICE_BROKER, else kDefaultBroker
-  std::int64_t timeout_ms = 5'000;    // how long one request may stay without an answer
+  std::string broker;               // empty: the environment's SLUICE_BROKER, else kDefaultBroker
+  std::int64_t timeout_ms = 5'000;  // how long one request may stay without an answer
+  // How long wait() and BulkSubmit, once connected, outlive a broker that is away or silent.
+  std::int64_t outage_ms = 30'000;
   std::size_t batches_in_flight = 8;  // of a bulk submit
 };
 
@@ -88,7 +90,7 @@ class Client {
   Answer<std::vector<JobView>> get(const std::vector<JobId>& ids);
   // Until all have ended or `wait_ms` is over (at most 24 h). `on_end` is called for each job as it
   // ends, from inside this call. Ids that the broker does not know come back as `is_not_found`.
-  // Survives restarts of the broker shorter than `timeout_ms`.
+  // Survives outages of the broker shorter than `outage_ms`.
   Answer<WaitResult> wait(const std::vector<JobId>& ids,
                           std::int64_t wait_ms,
                           const std::function<void(const JobView&)>& on_end = {});
@@ -121,6 +123,14 @@ class Client {
   template <typename T>
   Answer<T> call(const RequestBody& body);
   Answer<ReplyBody> call_any(const RequestBody& body);
+  // Reads the answers to one `wait` request until its closing one; `more` collects the ids whose
+  // results did not fit.
+  using TakeJobs = std::function<void(std::vector<JobView>&)>;
+  Answer<void> read_wait(std::uint64_t number,
+                         std::int64_t deadline_ms,
+                         const TakeJobs& take,
+                         std::vector<JobId>& more);
+  [[nodiscard]] std::int64_t down_ms_max() const;
   [[nodiscard]] ClientError no_answer() const;
 
   ClientOptions options_;
