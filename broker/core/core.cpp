@@ -29,8 +29,13 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
     queues_.entry(queues_.queue(record.name)).record = record;
   for (const EndedRecord& record : snapshot.ended)
     ended_.remember(record);
+  // In the order of their places, so that each goes to the end of its line.
+  std::sort(snapshot.jobs.begin(), snapshot.jobs.end(), [](const Job& a, const Job& b) {
+    return a.sequence < b.sequence;
+  });
   for (Job& job : snapshot.jobs)
     restore(std::move(job), now);
+  std::sort(awaiting_view_.begin(), awaiting_view_.end());
   if (running_count() > 0) grace_until_ms_ = after(core_ms(now), config_.grace_ms);
 }
 

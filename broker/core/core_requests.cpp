@@ -376,6 +376,8 @@ TargetResult BrokerCore::apply(const Retry&, const JobId& id, Now now, Output& o
   job.error.clear();
   job.spec.expires_at_ms = 0;  // whoever retries an expired job wants it to run
   job.due_ms = now.wall_ms;
+  // Written with its payload: retention may take the ended job out of the view at any moment.
+  live.needs_payload_write = true;
   live.is_cold = false;
   ended_.forget(id);
   make_ready(*slot, now, out);
