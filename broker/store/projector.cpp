@@ -97,7 +97,9 @@ struct Projector::State {
 
   void gather(ViewRow&& row) {
     Change change{std::move(row), false, false};
-    change.is_born = change.row.has_payload && change.row.job.created_ms >= born_after_ms;
+    // A retried job comes with its payload too, but the view may have its life before.
+    change.is_born = change.row.has_payload && change.row.job.life == 1 &&
+                     change.row.job.created_ms >= born_after_ms;
     ChangePtr& place = changes[change.row.job.id()];
     if (place == nullptr)
       place = std::make_unique<Change>(std::move(change));
