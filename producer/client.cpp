@@ -373,10 +373,13 @@ Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
   return {};
 }
 
-void BulkSubmit::pause_before_resend(std::optional<std::int64_t> retry_after_ms) {
-  ErrorReply reply;
-  reply.retry_after_ms = retry_after_ms;
-  again_ms_ = steady_ms() + pause_ms(reply);
+Answer<void> BulkSubmit::put_off(Batch batch, const ErrorReply& why) {
+  const std::int64_t now_ms = steady_ms();
+  again_ms_ = now_ms + pause_ms(why);
+  again_.push_back(std::move(batch));
+  if (put_off_since_ms_ == 0) put_off_since_ms_ = now_ms;
+  if (now_ms - put_off_since_ms_ > client_.options_.outage_ms) return tl::unexpected(refusal(why));
+  return {};
 }
 
 Answer<void> BulkSubmit::take(std::uint64_t number, ReplyBody& body) {
@@ -386,30 +389,27 @@ Answer<void> BulkSubmit::take(std::uint64_t number, ReplyBody& body) {
   in_flight_.erase(found);
   if (const auto* error = std::get_if<ErrorReply>(&body)) {
     if (!is_passing(error->error.code)) return tl::unexpected(refusal(*error));
-    pause_before_resend(error->retry_after_ms);
-    again_.push_back(std::move(batch));
-    return {};
+    return put_off(std::move(batch), *error);
   }
   const auto* submitted = std::get_if<Submitted>(&body);
   if (submitted == nullptr || submitted->results.size() != batch.jobs.size())
     return tl::unexpected(unexpected("one result for each job"));
   Batch later;
+  ErrorReply why{{}, true, {}};
   for (std::size_t i = 0; i < batch.jobs.size(); ++i) {
     const SubmitResult& result = submitted->results[i];
     const bool is_later =
         result.status == SubmitStatus::rejected && result.error && is_passing(result.error->code);
     if (is_later) {
+      why.error = *result.error;
       later.jobs.push_back(std::move(batch.jobs[i]));
       later.indexes.push_back(batch.indexes[i]);
-    } else if (on_result_) {
-      on_result_(batch.indexes[i], result);
+    } else {
+      put_off_since_ms_ = 0;
+      if (on_result_) on_result_(batch.indexes[i], result);
     }
   }
-  if (!later.jobs.empty()) {
-    pause_before_resend(std::nullopt);
-    again_.push_back(std::move(later));
-  }
-  return {};
+  return later.jobs.empty() ? Answer<void>{} : put_off(std::move(later), why);
 }
 
 }  // namespace sluice

@@ -148,7 +148,8 @@ class BulkSubmit {
   BulkSubmit(Client& client, OnResult on_result);
 
   // Takes a job; may wait for answers when enough is in flight. Fails only when the broker cannot
-  // be reached or refuses a whole message; then the unanswered jobs may be submitted again.
+  // be reached, refuses a whole message, or has taken nothing for `outage_ms` (its memory is full
+  // and stays so); then the unanswered jobs may be submitted again.
   Answer<void> add(JobSpec job);
   // Sends what is left and waits for every answer.
   Answer<void> finish();
@@ -163,7 +164,8 @@ class BulkSubmit {
   void post(Batch batch);
   Answer<void> read_until_open_at_most(std::size_t count);
   Answer<void> take(std::uint64_t number, ReplyBody& body);
-  void pause_before_resend(std::optional<std::int64_t> retry_after_ms);
+  // Keeps the batch for later; fails when nothing was taken for `outage_ms`.
+  Answer<void> put_off(Batch batch, const ErrorReply& why);
 
   Client& client_;
   OnResult on_result_;
@@ -172,6 +174,7 @@ class BulkSubmit {
   std::unordered_map<std::uint64_t, Batch> in_flight_;
   std::vector<Batch> again_;
   std::int64_t again_ms_ = 0;
+  std::int64_t put_off_since_ms_ = 0;  // nothing was taken since; 0 = the last answer took some
 };
 
 }  // namespace sluice

@@ -196,5 +196,18 @@ TEST(BulkSubmit, brings_every_job_in_messages_of_a_thousand_and_repeats_what_mus
   EXPECT_EQ(std::set<std::uint64_t>(accepted.begin(), accepted.end()).size(), 2500U);
 }
 
+TEST(BulkSubmit, gives_up_with_the_brokers_words_when_nothing_is_taken_for_too_long) {
+  ScriptedBroker broker([](const RequestBody&) {
+    return Bodies{ErrorReply{{ErrorCode::retry_later, "", "no memory"}, true, 1}};
+  });
+  Client client({.broker = broker.address(), .timeout_ms = 60'000, .outage_ms = 1});
+  BulkSubmit bulk(client, {});
+  ASSERT_TRUE(bulk.add(echo()));
+  const auto done = bulk.finish();
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().failure, ClientFailure::refused);
+  EXPECT_EQ(done.error().error.code, ErrorCode::retry_later);
+}
+
 }  // namespace
 }  // namespace sluice
