@@ -177,7 +177,7 @@ class Cluster:
         command = [self.binaries / "sluice-worker", "--broker", self.workers, "--name", name]
         command += ["--concurrency", limit, "--config", config, "--drain-grace", "2s"]
         command += ["--state-dir", self.directory / f"{name}.state"]
-        self.start(name, command, r"configuration ")
+        self.start(name, command, r" broker_welcomed ")
 
     # ------------------------------------------------------------ asking
 
