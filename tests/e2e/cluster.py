@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -28,6 +29,8 @@ import zmq
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "dev" / "bin"))
+PYTHON_NODE = Path(__file__).with_name("python_node.py")
+IS_PYTHON = os.environ.get("SLUICE_E2E_NODE") == "python"  # which worker the stories are told of
 PATIENCE = 60.0
 FIELD = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|\S*)')
 PREFIX = "sluice:{p0}:"
@@ -235,8 +238,12 @@ class Client:
 
 
 def job(task, payload=None, **more):
-    packed = payload if isinstance(payload, bytes) else msgpack.packb(payload)
-    return {"id": str(uuid.uuid4()), "task": task, "payload": packed, **more}
+    """Bytes go as they are."""
+    if isinstance(payload, bytes):
+        more = {"content_type": "application/octet-stream", **more}
+    else:
+        payload = msgpack.packb(payload)
+    return {"id": str(uuid.uuid4()), "task": task, "payload": payload, **more}
 
 
 def json_job(task, payload, **more):
@@ -376,6 +383,8 @@ class Cluster:
         name = name or f"w{len(self.processes)}-{self.tag}"
         if program == "sluice-worker":
             arguments = ["--name", name, "--broker", self.addresses[1], *arguments]
+            if IS_PYTHON:
+                return self.start([sys.executable, "-B", PYTHON_NODE, *arguments], **environment)
         else:
             environment = {"SLUICE_NAME": name, "SLUICE_WORKER_BROKER": self.addresses[1],
                            **environment}

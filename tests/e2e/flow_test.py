@@ -3,7 +3,9 @@
 import hashlib
 import unittest
 
-from cluster import Gate, Story, is_running, job, json_job, until
+from cluster import IS_PYTHON, Gate, Story, is_running, job, json_job, until
+
+of_sluice_worker = unittest.skipIf(IS_PYTHON, "a story of sluice-worker alone")
 
 
 class Flow(Story):
@@ -79,6 +81,7 @@ class Flow(Story):
         ended = client.wait([job_id])[job_id]
         self.assertEqual((ended["state"], ended["error_code"]), ("failed", "timeout"))
 
+    @of_sluice_worker
     def test_bad_programs_are_failures_with_a_code(self):
         cluster = self.cluster
         cluster.start_broker()
@@ -102,6 +105,7 @@ class Flow(Story):
                           "exit_65"])
         self.assertIn("no such thing", ended[ids[3]]["error"])
 
+    @of_sluice_worker
     def test_the_example_of_the_sdk_works(self):
         cluster = self.cluster
         cluster.start_broker()

@@ -11,7 +11,8 @@ import msgpack
 import pytest
 import zmq
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer" / "python"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "producer" / "python"))
 
 PATIENCE_MS = 60_000
 

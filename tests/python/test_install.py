@@ -39,3 +39,14 @@ def test_the_runner_takes_a_module_and_refuses_what_is_no_worker(tmp_path):
         text=True,
     )
     assert ran.returncode == 2 and "tasks:worker is not a sluice.Worker" in ran.stderr
+
+
+def test_its_types_hold(tmp_path):
+    pytest.importorskip("mypy")  # Debian: mypy; not among what ./dev installs
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports"]
+        + ["--cache-dir", str(tmp_path), str(PACKAGE / "sluice")],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout

@@ -19,9 +19,10 @@ HERE = Path(__file__).resolve().parent
 def start(broker):
     started = []
 
-    def start(*arguments):
+    def start(*arguments, state_dir="", **options):
         command = [sys.executable, "-B", str(HERE / "worker_tasks.py"), broker.address, *arguments]
-        started.append(subprocess.Popen(command))
+        environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
+        started.append(subprocess.Popen(command, env=environment, **options))
         return started[-1]
 
     yield start
@@ -190,6 +191,40 @@ def test_a_killed_worker_leaves_no_process_behind(broker, start):
     process.kill()
     for pid in started:
         wait_gone(pid)
+
+
+def test_a_node_that_starts_again_names_the_life_that_it_replaces(broker, start, tmp_path):
+    first = start(state_dir=tmp_path / "state")
+    status = broker.welcome()
+    assert not status["replaces"]
+    first.kill()
+    first.wait()
+    start(state_dir=tmp_path / "state")
+    again = broker.take("status")
+    assert again["replaces"] == status["node"] and again["node"] != status["node"]
+
+
+def test_a_second_worker_in_the_same_state_directory_is_refused(broker, start, tmp_path):
+    start(state_dir=tmp_path)
+    status = broker.welcome()
+    second = start(state_dir=tmp_path, stderr=subprocess.PIPE, text=True)
+    _, text = second.communicate()
+    assert second.returncode == 1
+    assert str(tmp_path) in text and "is running" in text and status["node"] in text
+
+
+def test_what_a_killed_node_and_its_helper_left_is_killed_by_the_next_life(broker, start, tmp_path):
+    first = start(state_dir=tmp_path)
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "orphan")])
+    helper, escaped = pids(broker)
+    os.kill(helper, signal.SIGKILL)  # nobody is left to clean up behind the node
+    first.kill()
+    first.wait()
+    os.kill(escaped, 0)
+    start(state_dir=tmp_path)
+    broker.take("status")
+    wait_gone(escaped)
 
 
 def test_a_broken_message_is_ignored(broker, start):

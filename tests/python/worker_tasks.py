@@ -1,4 +1,4 @@
-"""The worker of the tests, as a process: `worker_tasks.py ADDRESS [grace]`."""
+"""The worker of the tests, as a process: `worker_tasks.py ADDRESS [grace]`; SLUICE_STATE_DIR."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def burn(task):
     return sum(range(10**15))
 
 
+@worker.task("orphan", processes=True)
+def orphan(task):
+    """Starts a program that escapes: a session of its own, nobody waits for it."""
+    child = subprocess.Popen(["setsid", "sleep", "1000"], start_new_session=True)
+    task.progress(1, f"{os.getppid()} {child.pid}")
+    task.wait_for_stop()
+
+
 @worker.task("resume", processes=True)
 def resume(task):
     if task.checkpoint is None:
@@ -86,4 +94,7 @@ def gate(task):
 
 
 if __name__ == "__main__":
-    sys.exit(worker.run())
+    try:
+        sys.exit(worker.run())
+    except sluice.CannotStart as error:
+        sys.exit(str(error))

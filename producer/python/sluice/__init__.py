@@ -2,6 +2,7 @@
 
 from .client import Client, Handle, JobView, SubmitResult, connect, make_job
 from .errors import (
+    CannotStart,
     Error,
     JobFailed,
     Never,
@@ -17,6 +18,7 @@ from .node import Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "CannotStart",
     "Client",
     "Error",
     "Handle",

@@ -136,6 +136,7 @@ def make_job(
     tags: Sequence[str] = (),
     headers: Optional[Mapping[str, str]] = None,
     keep_result: Optional[Seconds] = None,
+    keep_payload: Optional[bool] = None,
     content_type: str = wire.MSGPACK,
 ) -> dict[str, Any]:
     """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
@@ -150,6 +151,7 @@ def make_job(
         "max_retries": max_retries,
         "retry": dict(retry) if isinstance(retry, Mapping) else retry,
         "keep_result_ms": _duration_ms(keep_result),
+        "keep_payload": keep_payload,
         "tags": list(tags) or None,
         "headers": dict(headers) if headers else None,
         "content_type": content_type if content_type != wire.MSGPACK else None,

@@ -61,7 +61,7 @@ class Output:
     sends: list[dict[str, Any]] = field(default_factory=list)
     starts: list[tuple[Key, dict[str, Any], float]] = field(default_factory=list)  # job, deadline
     stops: list[tuple[Key, str]] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)  # for the log: `event key=value…`
     exit: str = ""  # "drained" or "at_once"
 
 
@@ -100,6 +100,7 @@ class WorkerCore:
     ) -> None:
         self.node = node
         self.concurrency = concurrency
+        self.replaces = replaces
         self._offer = {
             "tasks": list(tasks),
             "queues": list(queues),
@@ -184,7 +185,7 @@ class WorkerCore:
 
     def disconnected(self) -> None:
         if self._is_connected:
-            self._out.facts.append("broker lost; going on with what is held")
+            self._fact("broker_lost", running=self._running, unacknowledged=self.unacknowledged_count)
         self._is_connected = False
 
     def _repeat_everything(self) -> None:
@@ -204,7 +205,8 @@ class WorkerCore:
     def message(self, message: dict[str, Any], now: float) -> None:
         op = message.get("op")
         if op == "error":
-            self._out.facts.append(f"broker refuses: {message.get('code')}: {message.get('message')}")
+            detail = f"{message.get('code')}: {message.get('message')}"
+            self._fact("broker_refused", field=message.get("field", ""), detail=detail)
             return
         number = (int(message.get("epoch", 0)), int(message.get("n", 0)))
         if self._has_left or number <= self._seen:
@@ -225,7 +227,7 @@ class WorkerCore:
         elif op == "ack":
             self._ack(message.get("results", ()))
         elif op == "drain":
-            self.begin_drain("the operator asks", now)
+            self.begin_drain("operator", now)
         elif op == "set_concurrency":
             self.concurrency = max(1, min(10_000, int(message.get("concurrency", 1))))
             self._status_wanted = True
@@ -238,7 +240,7 @@ class WorkerCore:
         if not self._is_welcomed:
             self._is_welcomed = True
             self._status_wanted = True  # so that `seen` of this connection is known at once
-            self._out.facts.append(f"welcomed by epoch {self._seen[0]}")
+            self._fact("broker_welcomed", epoch=self._seen[0])
 
     def _run(self, jobs: Sequence[dict[str, Any]]) -> None:
         for job in jobs:
@@ -265,6 +267,7 @@ class WorkerCore:
             held = self._held.get(key)
             if held is None or held.is_dropped:
                 continue
+            self._fact("attempt_dropped", job=key.id, attempt=key.attempt)
             if held.phase == RUNNING:
                 self._stop(key, held, DROPPED)
                 held.is_dropped = True
@@ -284,6 +287,8 @@ class WorkerCore:
                     held.is_checkpoint_due = False
                     held.repeat_checkpoint_ms = NEVER
             elif held.phase == FINISHED:
+                if acked.get("stale"):
+                    self._fact("result_stale", job=key.id, attempt=key.attempt)
                 self._forget(key)
 
     # ------------------------------------------------------------ attempts
@@ -391,6 +396,11 @@ class WorkerCore:
     def _forget(self, key: Key) -> None:
         self._land(self._held.pop(key))
 
+    def _fact(self, event: str, **values: Any) -> None:
+        """A line of the log, in the words of sluice-worker's."""
+        words = (f'{k}="{v}"' if " " in str(v) else f"{k}={v}" for k, v in values.items())
+        self._out.facts.append(" ".join((event, *words)))
+
     # ------------------------------------------------------------ messages
 
     def _send_status(self, now: float) -> None:
@@ -449,7 +459,7 @@ class WorkerCore:
             return
         self._drain_deadline_ms = now + (self._drain_grace_ms if grace_ms is None else grace_ms)
         self._status_wanted = True
-        self._out.facts.append(f"draining ({why}), {self._running} running")
+        self._fact("drain_begun", why=why, running=self._running)
         self._hand_back_waiting()
 
     def leave_at_once(self) -> None:
@@ -484,7 +494,7 @@ class WorkerCore:
             if held.phase != FINISHED and not held.is_dropped:
                 self._finish(key, held, Ended("handed_back"))
         finished = [held.result for held in self._held.values() if held.phase == FINISHED]
-        self._out.facts.append(f"leaving, {len(finished)} results unacknowledged")
+        self._fact("node_leaving", unacknowledged=len(finished))
         self._out.exit = how
         self._has_left = True
         if not self._is_connected:

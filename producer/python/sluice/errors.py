@@ -71,6 +71,10 @@ class JobFailed(Error):
         self.message = message
 
 
+class CannotStart(Error):
+    """A worker cannot begin; the text says why."""
+
+
 class Never(Error):
     """Raised by a handler: the attempt failed and the job must not be tried again."""
 

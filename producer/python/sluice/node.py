@@ -19,6 +19,7 @@ import zmq
 from . import wire
 from .core import NEVER, Output, WorkerCore
 from .handlers import Broken, Done, Event, Handler, Handlers, Offer, Reported, child_main
+from .life import Life
 from .spawner import Spawner
 
 log = logging.getLogger("sluice")
@@ -43,6 +44,9 @@ class Worker:
 
     SIGTERM and SIGINT drain (what runs may end within `drain_grace`, the rest is handed back); a
     second one leaves at once. `stop()` may be called from any thread; the rest belongs to one.
+
+    With a `state_dir` (else SLUICE_STATE_DIR) of its own, a node that starts again tells the broker
+    which life it replaces: what that one ran is queued again at once, not after a silence.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Worker:
         queues: Sequence[str] = (),
         labels: Optional[Mapping[str, str]] = None,
         drain_grace: float = 25.0,
+        state_dir: Optional[str] = None,
     ) -> None:
         if not 1 <= concurrency <= 10_000:
             raise ValueError(f"concurrency must be 1 to 10000, not {concurrency}")
@@ -63,6 +68,7 @@ class Worker:
         self._queues = list(queues)
         self._labels = dict(labels or {})
         self._drain_grace_ms = round(drain_grace * 1000)
+        self._state_dir = state_dir or os.environ.get("SLUICE_STATE_DIR")
         self._offers: dict[str, Offer] = {}
         self._events: "queue.SimpleQueue[Event]" = queue.SimpleQueue()
         self._stops_asked = 0
@@ -91,11 +97,16 @@ class Worker:
         self._wake()
 
     def run(self) -> int:
-        """Works until told to stop. 0 when everything held was finished and acknowledged."""
+        """Works until told to stop. 0 when everything held was finished and acknowledged. Raises
+        CannotStart when another worker has the state directory."""
         if not self._offers:
             raise ValueError("this worker has no task: register one with @worker.task(name)")
+        with Life(self.node, self._state_dir) as life:
+            return self._live(life)
+
+    def _live(self, life: Life) -> int:
         needs_processes = any(offer.processes for offer in self._offers.values())
-        spawner = Spawner(child_main(self._offers)) if needs_processes else None
+        spawner = Spawner(child_main(self._offers), life.let_go) if needs_processes else None
         is_main = threading.current_thread() is threading.main_thread()
         old = {}
         if is_main:
@@ -104,7 +115,7 @@ class Worker:
         handlers = Handlers(self._offers, self._emit, spawner)
         is_clean = False
         try:
-            is_clean = _Loop(self, handlers).run()
+            is_clean = _Loop(self, handlers, life.replaces).run()
         finally:
             is_over = handlers.close()
             for number, handler in old.items():
@@ -125,7 +136,7 @@ class Worker:
         except BlockingIOError:
             pass  # it is awake already
 
-    def _core(self) -> WorkerCore:
+    def _core(self, replaces: str) -> WorkerCore:
         return WorkerCore(
             self.node,
             self._concurrency,
@@ -133,6 +144,7 @@ class Worker:
             self._queues,
             self._labels,
             VERSION,
+            replaces,
             drain_grace_ms=self._drain_grace_ms,
         )
 
@@ -140,10 +152,10 @@ class Worker:
 class _Loop:
     """One turn: gather what happened, let the core decide, carry it out."""
 
-    def __init__(self, worker: Worker, handlers: Handlers) -> None:
+    def __init__(self, worker: Worker, handlers: Handlers, replaces: str) -> None:
         self._worker = worker
         self._handlers = handlers
-        self._core = worker._core()
+        self._core = worker._core(replaces)
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._dealer = wire.Dealer(self._context, worker.address, worker._concurrency + 64)
         self._backlog: deque[bytes] = deque()
@@ -152,7 +164,8 @@ class _Loop:
         self._reopen_delay_ms = 1000
 
     def run(self) -> bool:
-        log.info("%s works for %s", self._worker.node, self._worker.address)
+        log.info("node_started node=%s replaces=%s broker=%s concurrency=%d", self._worker.node,
+                 self._core.replaces, self._worker.address, self._worker._concurrency)
         try:
             while True:
                 self._wait()
@@ -180,7 +193,7 @@ class _Loop:
             try:
                 self._core.message(message, now)
             except (KeyError, TypeError, ValueError) as error:
-                log.warning("message ignored: %s: %r", message.get("op"), error)
+                log.warning("message_ignored op=%s error=%r", message.get("op"), error)
         try:
             while self._worker._wake_r.recv(4096):
                 pass
@@ -191,7 +204,7 @@ class _Loop:
         while self._stops_seen < self._worker._stops_asked:
             self._stops_seen += 1
             if self._stops_seen == 1:
-                self._core.begin_drain("a signal", now)
+                self._core.begin_drain("signal", now)
             else:
                 self._core.leave_at_once()
 
@@ -204,7 +217,8 @@ class _Loop:
             self._backlog.clear()  # the core repeats it all on the next connection
             self._core.disconnected()
             if change == wire.Dealer.REFUSED and self._reopen_at == NEVER:
-                log.error("handshake with %s failed: is that the workers' port?", self._dealer.address)
+                log.error("handshake_failed broker=%s what_next=\"is that the workers' port?\"",
+                          self._dealer.address)
                 self._reopen_at = now + self._reopen_delay_ms
                 self._reopen_delay_ms = min(self._reopen_delay_ms * 2, 30_000)
         if now >= self._reopen_at:
@@ -223,7 +237,7 @@ class _Loop:
 
     def _carry_out(self, out: Output, now: float) -> None:
         for fact in out.facts:
-            log.info("%s: %s", self._worker.node, fact)
+            log.info("%s", fact)
         for key, reason in out.stops:
             self._handlers.stop(key, reason, now)
         for key, job, deadline in out.starts:
@@ -239,7 +253,7 @@ class _Loop:
     def _leave(self, out: Output) -> bool:
         """Processes end first, then the last words go out."""
         for fact in out.facts:
-            log.info("%s: %s", self._worker.node, fact)
+            log.info("%s", fact)
         self._handlers.close()
         self._backlog.extend(map(wire.pack, out.sends))
         give_up = now_ms() + 1000

@@ -56,9 +56,10 @@ def _read(sock: socket.socket, size: int) -> Optional[bytes]:
 
 
 class Spawner:
-    """The worker's side; may be used by any thread."""
+    """The worker's side; may be used by any thread. `let_go` is called in the helper, to close what
+    it must not hold."""
 
-    def __init__(self, child_main: ChildMain) -> None:
+    def __init__(self, child_main: ChildMain, let_go: Callable[[], None] = lambda: None) -> None:
         if len(os.listdir("/proc/self/task")) > 1:
             raise RuntimeError(
                 "a worker with processes=True must start its helper before the process has a "
@@ -70,6 +71,7 @@ class Spawner:
         if self.pid == 0:
             try:
                 self._control.close()
+                let_go()
                 _serve(theirs, child_main)
             finally:
                 os._exit(0)

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Optional, Sequence
 
+from .errors import CannotStart
 from .node import Worker
 
 
@@ -27,7 +28,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     worker = getattr(importlib.import_module(module), name or "worker", None)
     if not isinstance(worker, Worker):
         parser.error(f"{arguments.worker} is not a sluice.Worker")
-    return worker.run()
+    try:
+        return worker.run()
+    except CannotStart as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
