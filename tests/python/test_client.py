@@ -107,6 +107,17 @@ def test_a_request_is_sent_again_over_a_new_connection(broker, client, in_backgr
     assert call.result().status == "duplicate"
 
 
+def test_an_answer_over_the_bound_costs_the_connection_and_is_asked_for_again(
+    broker, client, in_background
+):
+    call = in_background(client.stats)
+    broker.take("stats")
+    broker._socket.send_multipart([broker.peer, b"x" * (9 << 20)])
+    request = broker.take("stats")
+    broker.answer(request, "stats", stats={"completed": 1})
+    assert call.result() == {"completed": 1}
+
+
 def test_four_batches_are_under_way_before_the_first_answer(broker, client, in_background):
     call = in_background(client.submit_many, [sluice.make_job("echo", n) for n in range(4500)])
     requests = [broker.take() for _ in range(4)]

@@ -227,6 +227,16 @@ def test_what_a_killed_node_and_its_helper_left_is_killed_by_the_next_life(broke
     wait_gone(escaped)
 
 
+def test_a_message_over_the_bound_costs_the_connection_and_no_more(broker, start):
+    start()
+    node = broker.welcome()["node"]
+    first = broker.peer
+    broker._socket.send_multipart([broker.peer, b"x" * (9 << 20)])
+    while broker.take("status")["node"] != node or broker.peer == first:
+        pass
+    assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"
+
+
 def test_a_broken_message_is_ignored(broker, start):
     start()
     broker.welcome()

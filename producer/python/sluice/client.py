@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -513,7 +514,7 @@ class _Connection:
         poller = zmq.Poller()
         poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
         poller.register(self._dealer.monitor, zmq.POLLIN)
-        until = min(until, self._reopen_at or until)
+        until = min(until, self._reopen_at or until, self._dealer.reopen_at)
         poller.poll(max(0, round((until - time.monotonic()) * 1000) + 1))
 
     def _look_at_connection(self) -> bool:
@@ -527,7 +528,7 @@ class _Connection:
                 self._was_lost = True
             if change == wire.Dealer.REFUSED and self._reopen_at is None:
                 self._reopen_at = time.monotonic() + 0.5
-        if self._reopen_at is not None and time.monotonic() >= self._reopen_at:
+        if time.monotonic() >= min(self._reopen_at or math.inf, self._dealer.reopen_at):
             self._reopen_at = None
             self._dealer.reopen()
             return True

@@ -184,7 +184,8 @@ class _Loop:
         poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if self._backlog else 0))
         poller.register(self._dealer.monitor, zmq.POLLIN)
         poller.register(self._worker._wake_r, zmq.POLLIN)
-        due = min(self._core.next_deadline(), self._handlers.next_deadline(), self._reopen_at)
+        due = min(self._core.next_deadline(), self._handlers.next_deadline(), self._reopen_at,
+                  self._dealer.reopen_at * 1000)
         poller.poll(None if due == NEVER else max(0, int(due - now_ms()) + 1))
 
     def _gather(self, now: float) -> None:
@@ -221,7 +222,7 @@ class _Loop:
                           self._dealer.address)
                 self._reopen_at = now + self._reopen_delay_ms
                 self._reopen_delay_ms = min(self._reopen_delay_ms * 2, 30_000)
-        if now >= self._reopen_at:
+        if now >= min(self._reopen_at, self._dealer.reopen_at * 1000):
             self._reopen_at = NEVER
             self._dealer.reopen()
         self._flush()

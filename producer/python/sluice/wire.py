@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import struct
 import time
@@ -97,7 +98,10 @@ def host_and_port(address: Optional[str], port: int) -> str:
 class Dealer:
     """A DEALER with the settings every peer has, and its monitor. One thread only.
 
-    After a handshake that failed libzmq never comes back by itself: `reopen` makes a new socket.
+    libzmq never comes back by itself after a handshake that failed, nor after it ended a connection
+    over which the peer broke the rules (a message over the bound): `reopen` makes a new socket. For
+    the second, `reopen_at` (time.monotonic()) says when: a second after the connection ended without
+    a word that libzmq tries again.
     """
 
     UP, DOWN, REFUSED = "up", "down", "refused"
@@ -106,10 +110,11 @@ class Dealer:
         self._context = context
         self.address = address
         self._high_water_mark = high_water_mark
-        self.is_up = False
         self._open()
 
     def _open(self) -> None:
+        self.is_up = False
+        self.reopen_at = math.inf
         self.socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX + 65536),
@@ -129,6 +134,7 @@ class Dealer:
         self.monitor = self.socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED
             | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_CONNECT_RETRIED
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
@@ -164,9 +170,13 @@ class Dealer:
             (event,) = struct.unpack_from("=H", parts[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.is_up = True
+                self.reopen_at = math.inf
                 yield self.UP
+            elif event == zmq.EVENT_CONNECT_RETRIED:
+                self.reopen_at = math.inf
             elif event == zmq.EVENT_DISCONNECTED:
                 self.is_up = False
+                self.reopen_at = time.monotonic() + 1
                 yield self.DOWN
             else:
                 self.is_up = False
