@@ -32,13 +32,6 @@ class Runner(unittest.TestCase):
         with open(STORY, encoding="utf-8") as file:
             return file.read()
 
-    def assert_malformed(self, text, line, sentence):
-        self.write(text)
-        played = self.play()
-        self.assertEqual(played.returncode, 2, played)
-        self.assertIn(f"story.txt:{line}: ", played.stderr)
-        self.assertIn(sentence, played.stderr)
-
     def test_every_single_expected_line_matters(self):
         lines = self.story().splitlines(keepends=True)
         paths = {}
@@ -96,25 +89,36 @@ class Runner(unittest.TestCase):
         self.assertEqual([re.split(r"(?<=\S)   +", line)[0] for line in told], true)
 
     def test_what_is_no_story_is_told_with_its_line(self):
-        self.assert_malformed("# a\n  output\n", 2, "right under a step")
-        self.assert_malformed("submit x\n", 1, "a line is a step")
-        self.assert_malformed("# a\n> fly x\n", 2, "no step 'fly'")
-        self.assert_malformed("> submit\n", 1, "submit needs a job id")
-        self.assert_malformed("> submit x prio=high\n", 1, "no option 'prio'")
-        self.assert_malformed("> submit x queue=a queue=b\n", 1, "queue twice")
-        self.assert_malformed("> submit x priority=urgent\n", 1, "'urgent'")
-        self.assert_malformed('> submit x payload="hello\n', 1, "not closed")
-        self.assert_malformed("> drain n1 now\n", 1, "does not take the word 'now'")
-        self.assert_malformed("> node n1@a\n\n> result n1@a x completed\n", 3, "n1@a does not hold x")
-        self.assert_malformed("> goodbye n1@a\n", 1, "no node n1@a")
-        self.assert_malformed("t=+5\n", 1, "not a duration")
-        self.assert_malformed("t=5s\n", 1, "t=+DURATION")
-        self.assert_malformed("> raw p {\n", 1, "JSON")
-        self.assert_malformed("> redis goes-back\n", 1, "nothing was")
-
-    def test_a_request_without_an_answer_is_told(self):
-        self.write("> submit x\n> wait x\n# the end\n")
-        self.assert_malformed(self.read(), 2, "nobody has answered the request of p in line 2")
+        cases = [
+            ("# a\n  output\n", 2, "right under a step"),
+            ("submit x\n", 1, "a line is a step"),
+            ("# a\n> fly x\n", 2, "no step 'fly'"),
+            ("> submit\n", 1, "submit needs a job id"),
+            ("> submit x prio=high\n", 1, "no option 'prio'"),
+            ("> submit x queue=a queue=b\n", 1, "queue twice"),
+            ("> submit x priority=urgent\n", 1, "'urgent'"),
+            ('> submit x payload="hello\n', 1, "not closed"),
+            ("> drain n1 now\n", 1, "does not take the word 'now'"),
+            ("> node n1@a\n\n> result n1@a x completed\n", 3, "n1@a does not hold x"),
+            ("> goodbye n1@a\n", 1, "no node n1@a"),
+            ("t=+5\n", 1, "not a duration"),
+            ("t=5s\n", 1, "t=+DURATION"),
+            ("> raw p {\n", 1, "JSON"),
+            ("> redis goes-back\n", 1, "nothing was"),
+            ("> submit x\n> wait x\n# the end\n", 2, "nobody has answered the request of p in line 2"),
+        ]
+        paths = []
+        for number, (text, _, _) in enumerate(cases):
+            paths.append(os.path.join(self.directory.name, f"case_{number}.txt"))
+            with open(paths[-1], "w", encoding="utf-8") as file:
+                file.write(text)
+        played = subprocess.run([RUNNER, *paths], capture_output=True, text=True, timeout=60)
+        self.assertEqual(played.returncode, 2, played)
+        told = played.stderr.splitlines()
+        self.assertEqual(len(told), len(cases), played.stderr)
+        for path, (text, line, sentence), said in zip(paths, cases, told):
+            self.assertTrue(said.startswith(f"{path}:{line}: "), (text, said))
+            self.assertIn(sentence, said, text)
 
     def test_a_missing_file_is_told(self):
         self.assertEqual(self.play().returncode, 2)
