@@ -66,6 +66,8 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
                  opened.ended_chunk_first,
                  opened.ended_chunk_next),
       core_(config_.core, std::move(opened.snapshot), now) {
+  for (QueueIndex index = 0; index < core_.queues().queue_count(); ++index)
+    projector_.know_queue(core_.queues().entry(index).record.name);
   for (const LogEntryPtr& entry : opened.unprojected)
     projector_.add(entry, now);
 }
@@ -243,12 +245,12 @@ void Engine::watch_store(Now now) {
 }
 
 void Engine::project(Now now) {
-  if (store_life_ != StoreLife::up || is_project_in_flight_ || now.mono_ms < project_rest_until_ms_)
+  if (store_life_ != StoreLife::up || is_round_failed_ || now.mono_ms < project_rest_until_ms_)
     return;
-  if (auto request = projector_.next(now)) {
+  while (auto request = projector_.next(now)) {
     request->epoch = pipeline_.epoch();
     requests_.emplace_back(std::move(*request));
-    is_project_in_flight_ = true;
+    ++projects_out_;
   }
 }
 
@@ -310,12 +312,21 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
 }
 
 void Engine::on_project_reply(const ProjectReply& reply, Now now) {
-  is_project_in_flight_ = false;
+  if (projects_out_ > 0) --projects_out_;
   if (reply.fenced) return fenced();
-  if (store_life_ != StoreLife::up) return projector_.failed();
+  if (is_round_failed_) {
+    is_round_failed_ = projects_out_ > 0;
+    return;
+  }
+  if (store_life_ != StoreLife::up) return fail_round();
   const std::uint64_t before = projector_.checkpoint();
-  projector_.done(now);
+  projector_.done(reply, now);
   if (projector_.checkpoint() != before) handle(Projected{projector_.checkpoint()}, now);
+}
+
+void Engine::fail_round() {
+  projector_.failed();
+  is_round_failed_ = projects_out_ > 0;
 }
 
 void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
@@ -323,8 +334,8 @@ void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
   store_life_ = StoreLife::away;
   take_over_again_ms_ = kNever;
   pipeline_.on_disconnected();
-  if (is_project_in_flight_) projector_.failed();
-  is_project_in_flight_ = false;
+  projects_out_ = 0;
+  fail_round();
   // Reads are simply asked again by whoever wanted them.
   for (const std::uint64_t token : fetching_)
     handle(FetchFailed{token}, now);
@@ -349,8 +360,8 @@ void Engine::on_refused(const StoreRefused& refused, Now now) {
       pipeline_.on_refused(now);
       break;
     case StoreRefused::What::project:
-      is_project_in_flight_ = false;
-      projector_.failed();
+      if (projects_out_ > 0) --projects_out_;
+      fail_round();
       project_rest_until_ms_ = now.mono_ms + kProjectRestMs;
       break;
     case StoreRefused::What::fetch:
@@ -392,6 +403,7 @@ void Engine::on_took_over(const TookOver& took, Now now) {
 
 void Engine::finish_resync(Now now) {
   store_life_ = StoreLife::up;
+  is_round_failed_ = projects_out_ > 0;
   (void)pipeline_.take_confirmed();
   const auto entries = pipeline_.entries_after(resync_meta_.checkpoint);
   if (entries && plan_.missing == 0) {
@@ -440,7 +452,7 @@ bool Engine::wants_producers(Now now) const {
 std::int64_t Engine::next_deadline_mono_ms(Now now) const {
   std::int64_t next = std::min(core_.next_deadline_mono_ms(now), pipeline_.next_deadline_mono_ms());
   next = std::min(next, take_over_again_ms_);
-  if (store_life_ == StoreLife::up && !is_project_in_flight_)
+  if (store_life_ == StoreLife::up && !is_round_failed_)
     next = std::min(next, std::max(projector_.next_deadline_mono_ms(now), project_rest_until_ms_));
   // The moment in which a busy store becomes one that is down.
   if (!is_core_down_ && pipeline_.oldest_age_ms(now) > 0)
@@ -450,7 +462,7 @@ std::int64_t Engine::next_deadline_mono_ms(Now now) const {
 
 bool Engine::is_drained() const {
   return !core_.has_writes() && pipeline_.confirmed() + 1 == pipeline_.next_n() &&
-         outbox_.held_count() == 0 && !projector_.has_work() && !is_project_in_flight_;
+         outbox_.held_count() == 0 && !projector_.has_work() && projects_out_ == 0;
 }
 
 }  // namespace sluice

@@ -120,6 +120,7 @@ class Engine {
   void on_refused(const StoreRefused& refused, Now now);
   void on_took_over(const TookOver& took, Now now);
   void on_health(const StoreHealth& health, Now now);
+  void fail_round();
   void begin_resync(const StoreMeta& meta, Now now);
   void finish_resync(Now now);
   void fenced();
@@ -157,7 +158,8 @@ class Engine {
   CommitPipeline::Plan plan_;
   StoreMeta resync_meta_;
   bool is_core_down_ = false;  // the core was told StoreDown
-  bool is_project_in_flight_ = false;
+  std::size_t projects_out_ = 0;
+  bool is_round_failed_ = false;  // the answers to its other calls mean nothing
   bool is_fenced_ = false;
   bool is_stopping_ = false;
   bool wants_job_events_ = false;

@@ -20,7 +20,7 @@ namespace {
 // What one turn reads of each socket at most, so that no peer keeps the others waiting and a batch
 // stays of a size that Redis takes in its stride.
 constexpr int kMessagesPerTurn = 256;
-constexpr std::size_t kBytesPerTurn = 16u << 20;
+constexpr std::size_t kBytesPerTurn = 1u << 20;
 // Some messages are a thousand times dearer than others: no turn takes in more after this time.
 constexpr std::int64_t kReceiveMaxMs = 20;
 // A longer gap between two turns means that we were stopped or starved.

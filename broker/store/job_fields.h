@@ -65,6 +65,19 @@ void visit_job(Visit& visit, Jobs&... jobs) {
 
 inline constexpr unsigned kPayloadNumber = 99;
 
+// The few of them that a RecordHead has, under the same numbers.
+template <typename Visit, typename Head>
+void visit_head(Visit& visit, Head& head) {
+  visit(1, "state", true, head.state);
+  visit(2, "queue", true, head.queue);
+  visit(9, "life", false, head.life);
+  visit(12, "created_ms", true, head.created_ms);
+  visit(15, "finished_ms", false, head.finished_ms);
+  visit(36, "keep_result_ms", false, head.keep_result_ms);
+  visit(37, "keep_payload", false, head.keep_payload);
+  visit(40, "content_hash", false, head.content_hash);
+}
+
 template <typename Visit, typename... Records>
 void visit_attempt(Visit& visit, Records&... records) {
   visit(1, "attempt", true, records.attempt...);

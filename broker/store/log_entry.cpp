@@ -158,10 +158,11 @@ class FieldReader {
     take_bytes(number, bytes.value);
   }
 
-  bool take_bytes(unsigned number, std::string& value) {
+  template <typename Text>
+  bool take_bytes(unsigned number, Text& value) {
     if (!find(number)) return false;
     if (const auto bytes = reader_.bin())
-      value.assign(*bytes);
+      value = *bytes;
     else
       is_bad_ = true;
     next_key();
@@ -219,12 +220,9 @@ class FieldReader {
     }
   }
 
-  void take(std::string& text) {
-    if (const auto read = reader_.str())
-      text.assign(*read);
-    else
-      is_bad_ = true;
-  }
+  void take(std::string& text) { keep(reader_.str(), text); }
+
+  void take(std::string_view& text) { keep(reader_.str(), text); }
 
   void take(std::vector<std::string>& texts) {
     texts.resize(count());
@@ -277,6 +275,11 @@ bool read_id(msgpack::Reader& reader, JobId& id) {
   return true;
 }
 
+bool read_id(msgpack::Reader& reader, std::string_view& id) {
+  id = reader.str().value_or(std::string_view());
+  return !id.empty() && id.size() <= kIdBytesMax;
+}
+
 bool read_job(msgpack::Reader& reader, ViewRow& row) {
   std::string id;
   FieldReader fields(reader);
@@ -286,6 +289,19 @@ bool read_job(msgpack::Reader& reader, ViewRow& row) {
   visit_job(fields, row.job);
   row.has_payload = fields.take_bytes(kPayloadNumber, row.job.spec.payload);
   return fields.finish();
+}
+
+// visit_job() over a head: the same numbers in the same order.
+bool read_job(msgpack::Reader& reader, RecordHead& head) {
+  const std::size_t begin = reader.position();
+  FieldReader fields(reader);
+  fields(0, "id", true, head.id);
+  if (head.id.empty() || head.id.size() > kIdBytesMax) return false;
+  visit_head(fields, head);
+  head.has_payload = fields.take_bytes(kPayloadNumber, head.payload);
+  if (!fields.finish()) return false;
+  head.bytes = reader.since(begin);
+  return true;
 }
 
 bool read_queue(msgpack::Reader& reader, QueueRecord& queue) {
@@ -306,8 +322,8 @@ bool read_queue(msgpack::Reader& reader, QueueRecord& queue) {
 
 constexpr std::size_t kReservedMax = 4096;
 
-template <typename T, typename Read>
-bool read_all(msgpack::Reader& reader, std::vector<T>& items, Read read) {
+template <typename T>
+bool read_all(msgpack::Reader& reader, std::vector<T>& items, bool (*read)(msgpack::Reader&, T&)) {
   const auto count = reader.array();
   if (!count) return false;
   items.reserve(
@@ -323,16 +339,17 @@ bool read_number(msgpack::Reader& reader, std::uint64_t& value) {
   return read.has_value();
 }
 
-bool read_part(msgpack::Reader& reader, std::uint64_t key, DecodedEntry& entry) {
+template <typename Job, typename Id>
+bool read_part(msgpack::Reader& reader, std::uint64_t key, Entry<Job, Id>& entry) {
   switch (key) {
     case kN:
       return read_number(reader, entry.n);
     case kEpoch:
       return read_number(reader, entry.epoch);
     case kJobs:
-      return read_all(reader, entry.jobs, read_job);
+      return read_all<Job>(reader, entry.jobs, read_job);
     case kRemoved:
-      return read_all(reader, entry.removed, read_id);
+      return read_all<Id>(reader, entry.removed, read_id);
     case kQueues:
       return read_all(reader, entry.queues, read_queue);
     case kNextSequence:
@@ -373,8 +390,11 @@ std::string encode_entry(std::uint64_t n, std::uint64_t epoch, const BatchWrites
   return blob;
 }
 
-Result<DecodedEntry> decode_entry(std::string_view blob) {
-  DecodedEntry entry;
+namespace {
+
+template <typename Read>
+Result<Read> read_entry(std::string_view blob) {
+  Read entry;
   msgpack::Reader reader(blob);
   const auto count = reader.map();
   bool is_good = count.has_value();
@@ -387,6 +407,24 @@ Result<DecodedEntry> decode_entry(std::string_view blob) {
                 "log",
                 "the log entry is malformed at byte " + std::to_string(reader.position()));
   return entry;
+}
+
+}  // namespace
+
+Result<DecodedEntry> decode_entry(std::string_view blob) {
+  return read_entry<DecodedEntry>(blob);
+}
+
+Result<EntryHeads> read_heads(std::string_view blob) {
+  return read_entry<EntryHeads>(blob);
+}
+
+Result<ViewRow> decode_record(std::string_view bytes) {
+  ViewRow row;
+  msgpack::Reader reader(bytes);
+  if (!read_job(reader, row) || !reader.at_end())
+    return fail(ErrorCode::malformed, "log", "the record of a job is malformed");
+  return row;
 }
 
 }  // namespace sluice

@@ -20,16 +20,40 @@ namespace sluice {
                                        std::uint64_t epoch,
                                        const BatchWrites& writes);
 
-struct DecodedEntry {
+template <typename Job, typename Id>
+struct Entry {
   std::uint64_t n = 0;
   std::uint64_t epoch = 0;
-  std::vector<ViewRow> jobs;
-  std::vector<JobId> removed;
+  std::vector<Job> jobs;
+  std::vector<Id> removed;
   std::vector<QueueRecord> queues;
   std::uint64_t next_sequence = 1;
 };
 
+// What is to be known of a job's record without reading it whole. Everything is borrowed from the
+// entry's bytes.
+struct RecordHead {
+  std::string_view bytes{};  // of the record, for decode_record()
+  std::string_view id{};
+  std::string_view queue = "default";
+  std::string_view payload{};
+  JobState state = JobState::pending;
+  std::uint32_t life = 1;
+  bool keep_payload = false;
+  bool has_payload = false;
+  std::int64_t created_ms = 0;
+  std::int64_t finished_ms = 0;
+  std::int64_t keep_result_ms = 0;
+  std::uint64_t content_hash = 0;
+};
+
+using DecodedEntry = Entry<ViewRow, JobId>;
+using EntryHeads = Entry<RecordHead, std::string_view>;
+
 // Errors: malformed, with the place in words.
 [[nodiscard]] Result<DecodedEntry> decode_entry(std::string_view blob);
+// The same, of every job only its head: about a tenth of the work, and no copy.
+[[nodiscard]] Result<EntryHeads> read_heads(std::string_view blob);
+[[nodiscard]] Result<ViewRow> decode_record(std::string_view bytes);
 
 }  // namespace sluice

@@ -9,7 +9,6 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kEventsMax = 10'000;
-constexpr std::size_t kTrimMax = 200;  // removals per queue, state and call
 constexpr std::uint64_t kLogStep = 256;
 
 bool is_per_queue(JobState state) {
@@ -111,6 +110,8 @@ std::optional<ProjectReply> MemoryRedis::project(const ProjectRequest& request,
     ended.erase(chunk);
 
   ProjectReply reply;
+  for (const std::string& queue : request.trim_queues)
+    reply.removed += trim_queue(queue, request);
   if (request.checkpoint) {
     if (*request.checkpoint > meta.checkpoint) {
       meta.checkpoint = *request.checkpoint;
@@ -120,8 +121,6 @@ std::optional<ProjectReply> MemoryRedis::project(const ProjectRequest& request,
     view_lag_ms = request.view_lag_ms;
     for (const QueueRecord& queue : request.queues)
       queues[queue.name] = queue;
-    for (const std::string& queue : request.trim_queues)
-      reply.removed += trim_queue(queue, request);
     if (!log.empty() && log.begin()->first + kLogStep <= meta.checkpoint)
       log.erase(log.begin(), log.upper_bound(meta.checkpoint));
   }

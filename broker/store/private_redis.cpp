@@ -126,6 +126,11 @@ std::vector<std::string> command_line(const std::string& directory, const std::s
           "noeviction",
           "--hash-max-listpack-value",
           "1024",
+          // Rewriting takes a core from the cluster: not for every few seconds of full load.
+          "--auto-aof-rewrite-min-size",
+          "256mb",
+          "--rdbcompression",
+          "no",
           "--daemonize",
           "no",
           "--logfile",

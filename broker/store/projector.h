@@ -1,6 +1,6 @@
 // Brings the view (the hashes and indexes that people read) up to date behind the log. Pure:
-// confirmed entries go in, calls of about 32 rows come out, one at a time, so that they never hold
-// up the log.
+// confirmed entries go in, calls of about 32 rows come out, two on their way at most, so that they
+// never hold up the log.
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed
 // three times only the newest record is written. The last call of a round moves the checkpoint.
@@ -11,11 +11,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "broker/store/store.h"
@@ -27,7 +25,7 @@ struct ProjectorConfig {
   Retention retention;
   std::size_t rows_per_call = 32;
   std::int64_t interval_ms = 50;
-  std::int64_t interval_max_ms = 800;  // to which it stretches under load
+  std::int64_t interval_max_ms = 500;  // to which it stretches under load: with the round, 1 s
   std::size_t ended_max = 1'000'000;   // ended ids kept in Redis, and at most 10 minutes
 };
 
@@ -44,17 +42,20 @@ class Projector {
 
   // The next confirmed entry, in order.
   void add(const LogEntryPtr& entry, Now now);
+  // A queue that the view has: it is looked through for old jobs, whether or not anything ends in
+  // it.
+  void know_queue(std::string name);
   // For people: a node's last status (empty json = it is gone), a line for the stream `events`.
   void note_node(NodeText node);
   void note_event(std::string json);
   // Somebody wants to read the view as of this batch: do not wait for the interval.
   void hurry(std::uint64_t batch);
 
-  // The next call, if one is due and none is out. `epoch` is left for the caller to fill in.
+  // The next call, while one is due and may go out. `epoch` is left for the caller to fill in.
   [[nodiscard]] std::optional<ProjectRequest> next(Now now);
-  // The call that is out was applied; or it was refused or its outcome is unknown: the round begins
-  // again.
-  void done(Now now);
+  // The oldest call that is out was applied; or one was refused or its outcome is unknown: the
+  // round begins again, and what is said of its other calls is not to be told.
+  void done(const ProjectReply& reply, Now now);
   void failed();
 
   // After a resync the view may have gone back: everything after `checkpoint` again.

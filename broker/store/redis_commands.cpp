@@ -5,6 +5,7 @@
 #include "broker/store/job_fields.h"
 #include "broker/store/keys.h"
 #include "broker/store/view_row.h"
+#include "common/protocol/msgpack.h"
 
 namespace sluice {
 
@@ -21,31 +22,80 @@ std::string text_of(double value) {
   return {buffer, end};
 }
 
-void write_row(RespWriter& out, const ViewRow& row) {
+void write_row(msgpack::Writer& out, const ViewRow& row) {
   const FieldPairs fields = to_fields(row);
-  out.add(row.job.id().view()).add_number(row.job.batch).add(to_string(row.job.state));
-  out.add(row.job.spec.queue).add(text_of(index_score(row.job)));
-  out.add(keeps_old_payload(row) ? "1" : "0");
-  out.add_number(std::uint64_t{fields.size() * 2});
-  for (const auto& [name, value] : fields)
-    out.add(name).add(value);
+  out.array(7);
+  out.str(row.job.id().view());
+  out.unsigned_integer(row.job.batch);
+  out.str(to_string(row.job.state));
+  out.str(row.job.spec.queue);
+  out.str(text_of(index_score(row.job)));
+  out.boolean(keeps_old_payload(row));
+  out.array(fields.size() * 2);
+  for (const auto& [name, value] : fields) {
+    out.str(name);
+    out.str(value);
+  }
 }
 
-void write_last(RespWriter& out, const ProjectRequest& request) {
-  out.add("1").add_number(*request.checkpoint).add_number(request.next_sequence);
-  out.add_number(request.wall_ms).add_number(request.view_lag_ms);
-  out.add_number(request.finished_not_kept).add_number(request.trim_before_batch);
-  out.add_number(request.retention.keep_ms).add_number(request.retention.failed_keep_ms);
-  out.add_number(request.retention.keep_count);
-  out.add_number(std::uint64_t{request.queues.size()});
+void write_trim(msgpack::Writer& out, const ProjectRequest& request) {
+  out.array(request.trim_queues.size());
+  for (const std::string& queue : request.trim_queues)
+    out.str(queue);
+  out.unsigned_integer(request.trim_before_batch);
+  out.integer(request.wall_ms);
+  out.integer(request.retention.keep_ms);
+  out.integer(request.retention.failed_keep_ms);
+  out.unsigned_integer(request.retention.keep_count);
+}
+
+void write_last(msgpack::Writer& out, const ProjectRequest& request) {
+  out.array(5);
+  out.unsigned_integer(*request.checkpoint);
+  out.unsigned_integer(request.next_sequence);
+  out.integer(request.view_lag_ms);
+  out.unsigned_integer(request.finished_not_kept);
+  out.array(request.queues.size());
   for (const QueueRecord& queue : request.queues) {
-    out.add(queue.name).add(queue.is_paused ? "paused" : "active");
-    visit_totals([&](unsigned, const char*, std::uint64_t total) { out.add_number(total); },
+    out.array(11);
+    out.str(queue.name);
+    out.str(queue.is_paused ? "paused" : "active");
+    visit_totals([&](unsigned, const char*, std::uint64_t total) { out.unsigned_integer(total); },
                  queue.totals);
   }
-  out.add_number(std::uint64_t{request.trim_queues.size()});
-  for (const std::string& queue : request.trim_queues)
-    out.add(queue);
+}
+
+// One msgpack document: Lua reads it at once, which costs a third of as many arguments.
+std::string project_call(const ProjectRequest& request) {
+  std::string blob;
+  blob.reserve(512 + request.rows.size() * 768);
+  msgpack::Writer out(blob);
+  out.array(14);
+  out.array(request.rows.size());
+  for (const ViewRow& row : request.rows)
+    write_row(out, row);
+  out.array(request.removed.size());
+  for (const JobId& id : request.removed)
+    out.str(id.view());
+  out.array(request.nodes.size() * 2);
+  for (const NodeText& node : request.nodes) {
+    out.str(node.node);
+    out.str(node.json);
+  }
+  out.array(request.events.size());
+  for (const std::string& event : request.events)
+    out.str(event);
+  out.unsigned_integer(request.ended_chunk);
+  out.str(request.ended_blob);
+  out.array(request.ended_drop.size());
+  for (const std::uint64_t chunk : request.ended_drop)
+    out.unsigned_integer(chunk);
+  write_trim(out, request);
+  if (request.checkpoint)
+    write_last(out, request);
+  else
+    out.boolean(false);
+  return blob;
 }
 
 std::string_view value_of(std::string_view info, std::string_view name) {
@@ -83,27 +133,7 @@ void write_commit(RespWriter& out, const CommitRequest& request, std::string_vie
 }
 
 void write_project(RespWriter& out, const ProjectRequest& request, std::string_view owner) {
-  call(out, "sluice_project").add_number(request.epoch).add(owner);
-  out.add_number(std::uint64_t{request.rows.size()});
-  for (const ViewRow& row : request.rows)
-    write_row(out, row);
-  out.add_number(std::uint64_t{request.removed.size()});
-  for (const JobId& id : request.removed)
-    out.add(id.view());
-  out.add_number(std::uint64_t{request.nodes.size()});
-  for (const NodeText& node : request.nodes)
-    out.add(node.node).add(node.json);
-  out.add_number(std::uint64_t{request.events.size()});
-  for (const std::string& event : request.events)
-    out.add(event);
-  out.add_number(request.ended_chunk).add(request.ended_blob);
-  out.add_number(std::uint64_t{request.ended_drop.size()});
-  for (const std::uint64_t chunk : request.ended_drop)
-    out.add_number(chunk);
-  if (request.checkpoint)
-    write_last(out, request);
-  else
-    out.add("0");
+  call(out, "sluice_project").add_number(request.epoch).add(owner).add(project_call(request));
 }
 
 void write_list(RespWriter& out, const Filter& filter, const ListCursor& after) {

@@ -104,17 +104,22 @@ struct ProjectRequest {
   std::string ended_blob;           // 32-byte records to append to chunk `ended_chunk`
   std::uint64_t ended_chunk = 0;
   std::vector<std::uint64_t> ended_drop;  // chunks to forget
+  // Retention, of the queues whose jobs ended in this call: at most kTrimMax of each state, none
+  // that changed after `trim_before_batch`.
+  std::vector<std::string> trim_queues;
+  Retention retention;
+  std::uint64_t trim_before_batch = 0;  // the checkpoint that stands while the round is written
+  std::int64_t wall_ms = 0;             // now, for the age rule
   // Only in the last call of a round:
   std::optional<std::uint64_t> checkpoint;  // moves forward only
   std::vector<QueueRecord> queues;          // settings and totals at that checkpoint
-  std::vector<std::string> trim_queues;     // queues whose ended jobs are to be looked through
-  Retention retention;                      // how they are looked through
-  std::uint64_t trim_before_batch = 0;  // remove only jobs with batch <= this (previous checkpoint)
-  std::int64_t wall_ms = 0;             // now, for the age rule
   std::uint64_t next_sequence = 0;
   std::uint64_t finished_not_kept = 0;  // added to the total
   std::int64_t view_lag_ms = 0;
 };
+
+// Removals by retention per queue, state and call.
+inline constexpr std::size_t kTrimMax = 128;
 
 struct ProjectReply {
   bool fenced = false;

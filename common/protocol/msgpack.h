@@ -64,6 +64,11 @@ class Reader {
 
   [[nodiscard]] std::size_t position() const { return position_; }
 
+  // The bytes passed since an earlier position().
+  [[nodiscard]] std::string_view since(std::size_t begin) const {
+    return bytes_.substr(begin, position_ - begin);
+  }
+
   [[nodiscard]] Type peek() const;
 
   // Nothing when the next value is of another type; then it is not consumed.

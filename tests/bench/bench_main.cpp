@@ -18,10 +18,14 @@ namespace {
 
 using namespace sluice::bench;
 
+constexpr std::uint64_t kShortQueue = 2'000;
+constexpr std::uint64_t kBacklog = 20'000;
+
 struct Options {
   std::uint64_t jobs = 200'000;
   int rounds = 3;
   int latency_jobs = 2'000;
+  bool is_brief = false;
   std::string broker;
 };
 
@@ -98,7 +102,8 @@ void throughput(const Options& options,
                 const Cluster& cluster,
                 int nodes,
                 std::uint32_t slots,
-                std::size_t per_message) {
+                std::size_t per_message,
+                std::uint64_t window) {
   const NoopNodes noop(cluster.workers(), nodes, slots);
   wait_until_welcome(noop);
   std::vector<double> jobs_per_s, cpu;
@@ -109,12 +114,15 @@ void throughput(const Options& options,
                                                  options.jobs,
                                                  per_message,
                                                  200,
-                                                 20'000);
+                                                 window);
     jobs_per_s.push_back(result.jobs_per_s);
     cpu.push_back(result.broker_us_per_job);
   }
-  const std::string name =
-      fmt::format("{} × {} slots, {} jobs a message", nodes, slots, per_message);
+  const std::string name = fmt::format("{} × {} slots, {} jobs a message, {} waiting",
+                                       nodes,
+                                       slots,
+                                       per_message,
+                                       window);
   say(row("jobs/s, " + name, jobs_per_s, "{:.0f}"));
   say(row("broker CPU µs/job, " + name, cpu, "{:.2f}"));
 }
@@ -173,10 +181,13 @@ int run(const Options& options) {
   say("| what | median | spread |\n| --- | --- | --- |");
   {
     const Cluster cluster(options.broker);
-    throughput(options, cluster, 2, 256, 100);
-    throughput(options, cluster, 2, 64, 100);
-    throughput(options, cluster, 2, 16, 100);
-    throughput(options, cluster, 2, 256, 1);
+    // Jobs that end within a round of the view, and a backlog in which each is written twice.
+    throughput(options, cluster, 2, 256, 100, kShortQueue);
+    throughput(options, cluster, 2, 256, 100, kBacklog);
+    if (options.is_brief) return 0;
+    throughput(options, cluster, 2, 64, 100, kShortQueue);
+    throughput(options, cluster, 2, 16, 100, kShortQueue);
+    throughput(options, cluster, 2, 256, 1, kShortQueue);
     latency(options, cluster);
   }
   limits(options);
@@ -193,6 +204,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds, "rounds of each figure")->check(CLI::Range(1, 100));
   app.add_option("--latency-jobs", options.latency_jobs, "jobs of a latency round")
       ->check(CLI::Range(10, 1'000'000));
+  app.add_flag("--brief", options.is_brief, "only the first two figures, for a profile");
   app.add_option("--broker", options.broker, "the sluice-broker to measure");
   CLI11_PARSE(app, argc, argv);
   try {

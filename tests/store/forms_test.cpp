@@ -80,7 +80,7 @@ TEST(Projection, newest_record_wins_and_keeps_the_payload_of_its_submit) {
   projector.failed();
   const Now later{2000, 6000};
   ASSERT_TRUE(projector.next(later).has_value()) << "a failed round begins again";
-  projector.done(later);
+  projector.done({}, later);
   EXPECT_EQ(projector.checkpoint(), 2u);
   EXPECT_FALSE(projector.has_work());
 }
@@ -103,7 +103,7 @@ TEST(Projection, born_and_ended_beyond_the_count_is_left_out_and_counted) {
   EXPECT_EQ(call->rows.size(), 2u);
   EXPECT_EQ(call->finished_not_kept, 3u);
   EXPECT_EQ(call->ended_blob.size(), 5u * 32) << "all five are remembered";
-  projector.done(now);
+  projector.done({}, now);
   EXPECT_EQ(projector.finished_not_kept(), 3u);
 }
 

@@ -8,8 +8,7 @@
 --              -> {"1" taken | "0" refused, layout, epoch, owner, last, checkpoint}
 --   commit     ARGV: epoch, owner, n, blob
 --              -> {"ok"} | {"already"} | {"gap", last} | {"fenced", epoch} | {"rolled_back"}
---   project    ARGV: epoch, owner, rows, removed, nodes, events, ended, drop, last part; each list
---              is its count and its items (read_project below)
+--   project    ARGV: epoch, owner, one msgpack document (read_project below)
 --              -> {"ok", checkpoint, removed, renamed foreign keys} | {"fenced", epoch}
 --                 | {"rolled_back"}
 --   list       ARGV: state, queue, cursor queue, score, id, limit (reads only)
@@ -18,7 +17,7 @@
 local LAYOUT = '1'
 local LOG_STEP = 256
 local EVENTS_MAX = 10000
-local TRIM_MAX = 200
+local TRIM_MAX = 128
 local TOTALS = {'submitted', 'completed', 'failed', 'cancelled', 'retried', 'lost', 'handed_back',
                 'timed_out', 'expired'}
 local STATES = {pending = true, queued = true, running = true,
@@ -125,62 +124,93 @@ end
 
 -------------------------------------------------------------------------------- project
 
-local function reader_of(args)
+-- Reads a msgpack array by its items in order; an item of another type is an error.
+local function reader_of(items, what)
+  if type(items) ~= 'table' then error('project: not a list: ' .. what) end
   local at = 0
   local reader = {}
-  function reader.text()
+  local function item(kind, name)
     at = at + 1
-    if not args[at] then error('project: too few arguments') end
-    return args[at]
+    local value = items[at]
+    if type(value) ~= kind then error('project: ' .. name .. ' is no ' .. kind) end
+    return value
   end
-  function reader.number(name) return number(reader.text(), name) end
-  function reader.list(read)
-    local items = {}
-    for i = 1, reader.number('count') do items[i] = read() end
-    return items
+  function reader.text(name) return item('string', name) end
+  function reader.flag(name) return item('boolean', name) end
+  function reader.number(name)
+    local value = item('number', name)
+    if value < 0 or value ~= math.floor(value) then error('project: not a count: ' .. name) end
+    return value
   end
+  function reader.list(name) return item('table', name) end
+  function reader.all(kind, name)
+    local list = item('table', name)
+    for i = 1, #list do
+      if type(list[i]) ~= kind then error('project: an item of ' .. name .. ' is no ' .. kind) end
+    end
+    return list
+  end
+  function reader.is_next(kind) return type(items[at + 1]) == kind end
   function reader.finish()
-    if at ~= #args then error('project: too many arguments') end
+    if at ~= #items then error('project: too many items: ' .. what) end
   end
   return reader
 end
 
-local function read_row(reader)
-  local row = {id = reader.text(), batch = reader.number('batch'), state = reader.text(),
-               queue = reader.text(), score = reader.text(), keeps_payload = reader.text() == '1'}
-  if not STATES[row.state] then error('project: no such state: ' .. row.state) end
-  number(row.score, 'score')
-  row.fields = reader.list(reader.text)
-  if #row.fields == 0 or #row.fields % 2 ~= 0 then error('project: fields come in pairs') end
-  return row
+-- The path of every job: without a reader.
+local function check_row(row)
+  local fields = row[7]
+  if #row ~= 7 or type(row[1]) ~= 'string' or type(row[2]) ~= 'number' or not STATES[row[3]] or
+     type(row[4]) ~= 'string' or type(row[5]) ~= 'string' or not tonumber(row[5]) or
+     type(row[6]) ~= 'boolean' or type(fields) ~= 'table' then
+    error('project: a row is id, batch, state, queue, score, keeps payload, fields')
+  end
+  if #fields == 0 or #fields % 2 ~= 0 then error('project: fields come in pairs') end
+  for i = 1, #fields do
+    if type(fields[i]) ~= 'string' then error('project: fields are strings') end
+  end
 end
 
-local function read_last(reader)
+local function read_queue(item)
+  local reader = reader_of(item, 'queue')
+  local queue = {name = reader.text('name'), paused = reader.text('paused'), totals = {}}
+  for i = 1, #TOTALS do queue.totals[i] = reader.number(TOTALS[i]) end
+  reader.finish()
+  return queue
+end
+
+local function read_last(items)
+  local reader = reader_of(items, 'last part')
   local last = {checkpoint = reader.number('checkpoint'),
-                next_sequence = reader.number('next_sequence'), wall_ms = reader.number('wall_ms'),
+                next_sequence = reader.number('next_sequence'),
                 lag_ms = reader.number('lag_ms'), not_kept = reader.number('not_kept'),
-                trim_before = reader.number('trim_before'), keep_ms = reader.number('keep_ms'),
-                failed_keep_ms = reader.number('failed_keep_ms'),
-                keep_count = reader.number('keep_count')}
-  last.queues = reader.list(function()
-    local queue = {name = reader.text(), paused = reader.text(), totals = {}}
-    for i = 1, #TOTALS do queue.totals[i] = reader.number('total') end
-    return queue
-  end)
-  last.trim = reader.list(reader.text)
+                queues = {}}
+  for i, queue in ipairs(reader.all('table', 'queues')) do last.queues[i] = read_queue(queue) end
+  reader.finish()
   return last
 end
 
 local function read_project(args)
-  local reader = reader_of(args)
-  local call = {epoch = reader.number('epoch'), owner = reader.text()}
-  call.rows = reader.list(function() return read_row(reader) end)
-  call.removed = reader.list(reader.text)
-  call.nodes = reader.list(function() return {reader.text(), reader.text()} end)
-  call.events = reader.list(reader.text)
-  call.ended_chunk, call.ended_blob = reader.text(), reader.text()
-  call.drop = reader.list(reader.text)
-  if reader.text() == '1' then call.last = read_last(reader) end
+  if #args ~= 3 then error('project takes epoch, owner, document') end
+  local reader = reader_of(cmsgpack.unpack(args[3]), 'document')
+  local call = {epoch = number(args[1], 'epoch'), owner = args[2]}
+  call.rows = reader.all('table', 'rows')
+  for _, row in ipairs(call.rows) do check_row(row) end
+  call.removed = reader.all('string', 'removed')
+  call.nodes = reader.all('string', 'nodes')
+  if #call.nodes % 2 ~= 0 then error('project: nodes come in pairs') end
+  call.events = reader.all('string', 'events')
+  call.ended_chunk, call.ended_blob = reader.number('ended_chunk'), reader.text('ended_blob')
+  call.drop = reader.all('number', 'drop')
+  call.trim = {queues = reader.all('string', 'trim'), before = reader.number('trim_before'),
+               wall_ms = reader.number('wall_ms'), keep_ms = reader.number('keep_ms'),
+               failed_keep_ms = reader.number('failed_keep_ms'),
+               keep_count = reader.number('keep_count')}
+  if reader.is_next('table') then
+    call.last = read_last(reader.list('last'))
+  else
+    reader.flag('last')
+  end
   reader.finish()
   return call
 end
@@ -202,47 +232,101 @@ local function read_old(prefix, id, foreign)
   return nil
 end
 
-local function write_row(prefix, row, foreign)
-  local key = prefix .. 'job:' .. row.id
-  local old = read_old(prefix, row.id, foreign)
-  local index = index_of(row.state, row.queue)
-  if old then
-    if old.batch > row.batch then return end
-    local before = index_of(old.state, old.queue)
-    if before ~= index then write(prefix, foreign, 'ZREM', before, row.id) end
-    local payload = row.keeps_payload and redis.call('HGET', key, 'payload')
-    redis.call('DEL', key)
-    if payload then
-      row.fields[#row.fields + 1] = 'payload'
-      row.fields[#row.fields + 1] = payload
-    end
+-- Index entries to take out and to put in, by index: each index is one command a call, not one a job.
+local function new_moves() return {out = {}, into = {}} end
+
+local function put(lists, index, item, second)
+  local list = lists[index]
+  if not list then
+    list = {}
+    lists[index] = list
   end
-  redis.call('HSET', key, unpack(row.fields))
-  write(prefix, foreign, 'ZADD', index, row.score, row.id)
+  list[#list + 1] = item
+  list[#list + 1] = second
 end
 
-local function remove_job(prefix, id, foreign)
-  local old = read_old(prefix, id, foreign)
-  if not old then return end
-  redis.call('DEL', prefix .. 'job:' .. id)
-  write(prefix, foreign, 'ZREM', index_of(old.state, old.queue), id)
+local function write_moves(prefix, moves, foreign)
+  for index, ids in pairs(moves.out) do write(prefix, foreign, 'ZREM', index, unpack(ids)) end
+  for index, entries in pairs(moves.into) do
+    write(prefix, foreign, 'ZADD', index, unpack(entries))
+  end
+end
+
+-- Whether any of the rows' keys exists. A call that only makes new jobs need not look at each.
+local function is_any_known(prefix, rows)
+  local keys = {}
+  for i, row in ipairs(rows) do keys[i] = prefix .. 'job:' .. row[1] end
+  return #keys > 0 and redis.call('EXISTS', unpack(keys)) > 0
+end
+
+-- Takes an older hash away; the payload that is to be kept comes into `fields`.
+local function replace_old(key, old, index, row, moves)
+  local before = index_of(old.state, old.queue)
+  if before ~= index then put(moves.out, before, row[1]) end
+  local payload = row[6] and redis.call('HGET', key, 'payload')
+  redis.call('DEL', key)
+  if payload then
+    local fields = row[7]
+    fields[#fields + 1] = 'payload'
+    fields[#fields + 1] = payload
+  end
+end
+
+local function write_rows(prefix, rows, moves, foreign)
+  local may_be_known = is_any_known(prefix, rows)
+  for _, row in ipairs(rows) do
+    local id, batch = row[1], row[2]
+    local old = may_be_known and read_old(prefix, id, foreign)
+    if not old or old.batch <= batch then
+      local key, index = prefix .. 'job:' .. id, index_of(row[3], row[4])
+      if old then replace_old(key, old, index, row, moves) end
+      redis.call('HSET', key, unpack(row[7]))
+      put(moves.into, index, row[5], id)
+    end
+  end
+end
+
+local function remove_jobs(prefix, ids, moves, foreign)
+  for _, id in ipairs(ids) do
+    local old = read_old(prefix, id, foreign)
+    if old then
+      redis.call('DEL', prefix .. 'job:' .. id)
+      put(moves.out, index_of(old.state, old.queue), id)
+    end
+  end
 end
 
 -- The oldest of an index: too old, or more than keep_count that may be counted (a score in the
 -- future is a job whose result was asked to be kept).
-local function trim_index(prefix, index, keep_ms, last, foreign)
-  local counted = write(prefix, foreign, 'ZCOUNT', index, '-inf', whole(last.wall_ms))
-  local aged = redis.call('ZCOUNT', prefix .. index, '-inf', string.format('%.0f', last.wall_ms - keep_ms))
-  local doomed = math.min(TRIM_MAX, math.max(aged, counted - last.keep_count))
+local function trim_index(prefix, index, keep_ms, trim, foreign)
+  local counted = write(prefix, foreign, 'ZCOUNT', index, '-inf', whole(trim.wall_ms))
+  if counted == 0 then return 0 end
+  local aged = redis.call('ZCOUNT', prefix .. index, '-inf', whole(trim.wall_ms - keep_ms))
+  local doomed = math.min(TRIM_MAX, math.max(aged, counted - trim.keep_count))
   if doomed <= 0 then return 0 end
-  local removed = 0
+  local ids, keys = {}, {}
   for _, id in ipairs(redis.call('ZRANGE', prefix .. index, 0, doomed - 1)) do
-    local old = read_old(prefix, id, foreign)
-    if not old or old.batch <= last.trim_before then
-      redis.call('DEL', prefix .. 'job:' .. id)
-      redis.call('ZREM', prefix .. index, id)
-      removed = removed + 1
+    local key = prefix .. 'job:' .. id
+    local batch = redis.pcall('HGET', key, 'batch')
+    if type(batch) == 'table' then
+      set_aside(prefix, 'job:' .. id, foreign)
+      batch = nil
     end
+    if (tonumber(batch) or 0) <= trim.before then
+      ids[#ids + 1], keys[#keys + 1] = id, key
+    end
+  end
+  if #ids == 0 then return 0 end
+  redis.call('DEL', unpack(keys))
+  return redis.call('ZREM', prefix .. index, unpack(ids))
+end
+
+local function trim_queues(prefix, trim, foreign)
+  local removed = 0
+  for _, queue in ipairs(trim.queues) do
+    removed = removed + trim_index(prefix, 'completed:' .. queue, trim.keep_ms, trim, foreign)
+    removed = removed + trim_index(prefix, 'failed:' .. queue, trim.failed_keep_ms, trim, foreign)
+    removed = removed + trim_index(prefix, 'cancelled:' .. queue, trim.keep_ms, trim, foreign)
   end
   return removed
 end
@@ -261,15 +345,9 @@ local function write_queue(prefix, queue, foreign)
 end
 
 local function write_last(prefix, meta, last, foreign)
-  local removed = 0
   write(prefix, foreign, 'HINCRBY', 'stats', 'finished_not_kept',
         last.checkpoint > meta.checkpoint and whole(last.not_kept) or '0')
   for _, queue in ipairs(last.queues) do write_queue(prefix, queue, foreign) end
-  for _, queue in ipairs(last.trim) do
-    removed = removed + trim_index(prefix, 'completed:' .. queue, last.keep_ms, last, foreign)
-    removed = removed + trim_index(prefix, 'failed:' .. queue, last.failed_keep_ms, last, foreign)
-    removed = removed + trim_index(prefix, 'cancelled:' .. queue, last.keep_ms, last, foreign)
-  end
   local sequence = tonumber(redis.call('HGET', prefix .. 'meta', 'next_sequence')) or 1
   meta.checkpoint = math.max(meta.checkpoint, last.checkpoint)
   redis.call('HSET', prefix .. 'meta', 'checkpoint', whole(meta.checkpoint), 'view_lag_ms',
@@ -279,7 +357,6 @@ local function write_last(prefix, meta, last, foreign)
     redis.call('XTRIM', prefix .. 'log', 'MINID', whole(meta.checkpoint + 1) .. '-0')
     redis.call('HSET', prefix .. 'meta', 'log_trimmed', whole(meta.checkpoint))
   end
-  return removed
 end
 
 local function project(keys, args)
@@ -289,29 +366,32 @@ local function project(keys, args)
   local refused = refusal(meta, call.epoch, call.owner)
   if refused then return refused end
   local foreign = {count = 0}
-  for _, row in ipairs(call.rows) do write_row(prefix, row, foreign) end
-  for _, id in ipairs(call.removed) do remove_job(prefix, id, foreign) end
-  for _, node in ipairs(call.nodes) do
-    if node[2] == '' then
-      write(prefix, foreign, 'HDEL', 'nodes', node[1])
+  local moves = new_moves()
+  write_rows(prefix, call.rows, moves, foreign)
+  remove_jobs(prefix, call.removed, moves, foreign)
+  write_moves(prefix, moves, foreign)
+  for i = 1, #call.nodes, 2 do
+    if call.nodes[i + 1] == '' then
+      write(prefix, foreign, 'HDEL', 'nodes', call.nodes[i])
     else
-      write(prefix, foreign, 'HSET', 'nodes', node[1], node[2])
+      write(prefix, foreign, 'HSET', 'nodes', call.nodes[i], call.nodes[i + 1])
     end
   end
   for _, event in ipairs(call.events) do
     write(prefix, foreign, 'XADD', 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'event', event)
   end
   if call.ended_blob ~= '' then
-    write(prefix, foreign, 'APPEND', 'ended:' .. call.ended_chunk, call.ended_blob)
-    local first = redis.call('HGET', prefix .. 'meta', 'ended_first')
-    if not first then redis.call('HSET', prefix .. 'meta', 'ended_first', call.ended_chunk) end
-    redis.call('HSET', prefix .. 'meta', 'ended_next', whole(tonumber(call.ended_chunk) + 1))
+    local chunk = whole(call.ended_chunk)
+    write(prefix, foreign, 'APPEND', 'ended:' .. chunk, call.ended_blob)
+    redis.call('HSETNX', prefix .. 'meta', 'ended_first', chunk)
+    redis.call('HSET', prefix .. 'meta', 'ended_next', whole(call.ended_chunk + 1))
   end
   for _, chunk in ipairs(call.drop) do
-    redis.call('DEL', prefix .. 'ended:' .. chunk)
-    redis.call('HSET', prefix .. 'meta', 'ended_first', whole(tonumber(chunk) + 1))
+    redis.call('DEL', prefix .. 'ended:' .. whole(chunk))
+    redis.call('HSET', prefix .. 'meta', 'ended_first', whole(chunk + 1))
   end
-  local removed = call.last and write_last(prefix, meta, call.last, foreign) or 0
+  local removed = trim_queues(prefix, call.trim, foreign)
+  if call.last then write_last(prefix, meta, call.last, foreign) end
   return {'ok', whole(meta.checkpoint), whole(removed), whole(foreign.count)}
 end
 
