@@ -4,9 +4,9 @@
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed
 // three times only the newest record is written. The last call of a round moves the checkpoint.
-// Idle: a round begins at once; under load every `interval_ms`, stretched up to `interval_max_ms`
-// while rounds take more than half of it; what is then still behind slows the producers down
-// (Engine::wants_producers). Any call may be repeated: a failed round is begun again.
+// Idle: a round begins at once; under load every `interval_ms`, stretched while rounds take more
+// than half of it, as far as `lag_max_ms` allows; what is then still behind slows the producers
+// down (Engine::wants_producers). Any call may be repeated: a failed round is begun again.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct ProjectorConfig {
   Retention retention;
   std::size_t rows_per_call = 32;
   std::int64_t interval_ms = 50;
-  std::int64_t interval_max_ms = 500;  // to which it stretches under load: with the round, 1 s
+  std::int64_t lag_max_ms = 900;      // up to which it stretches under load
   std::size_t ended_max = 1'000'000;   // ended ids kept in Redis, and at most 10 minutes
 };
 

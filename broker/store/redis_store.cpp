@@ -202,8 +202,9 @@ void RedisStore::ask_health() {
 
 void RedisStore::send(StoreRequest request) {
   if (!is_ready_ || context_ == nullptr) return;  // StoreDisconnected stands for its answer
-  RespWriter command;
-  if (const auto* commit = std::get_if<CommitRequest>(&request)) {
+  const auto* commit = std::get_if<CommitRequest>(&request);
+  RespWriter command(commit != nullptr ? commit->entry->blob.size() : 0);
+  if (commit != nullptr) {
     write_commit(command, *commit, owner_);
     expect({.kind = Kind::commit, .n = commit->entry->n});
   } else if (const auto* project = std::get_if<ProjectRequest>(&request)) {

@@ -10,7 +10,11 @@ namespace sluice {
 
 class RespWriter {
  public:
-  RespWriter() : text_(kHeadBytes, ' ') {}
+  // `bytes`: about how many will be added, so that large commands are copied once.
+  explicit RespWriter(std::size_t bytes = 0) {
+    text_.reserve(kHeadBytes + kArgumentBytes + bytes);
+    text_.assign(kHeadBytes, ' ');
+  }
 
   RespWriter& add(std::string_view argument) {
     text_ += '$';
@@ -41,6 +45,7 @@ class RespWriter {
 
  private:
   static constexpr std::size_t kHeadBytes = 24;
+  static constexpr std::size_t kArgumentBytes = 256;  // around them: short arguments, lengths
 
   void append_number(std::size_t number) {
     char buffer[24];
