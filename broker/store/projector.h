@@ -25,8 +25,8 @@ struct ProjectorConfig {
   Retention retention;
   std::size_t rows_per_call = 32;
   std::int64_t interval_ms = 50;
-  std::int64_t lag_max_ms = 900;      // up to which it stretches under load
-  std::size_t ended_max = 1'000'000;   // ended ids kept in Redis, and at most 10 minutes
+  std::int64_t lag_max_ms = 800;      // up to which it stretches under load
+  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes
 };
 
 class Projector {
