@@ -105,8 +105,8 @@ struct Projector::State {
   }
 
   // A round that takes more than half of its interval makes the next one wait longer, so that more
-  // changes of one job are one write and more ended jobs need none; a short one brings it back. What
-  // changes just behind the start of a round waits for its end and for the whole next round.
+  // changes of one job are one write and more ended jobs need none; a short one brings it back.
+  // What changes just behind the start of a round waits for its end and for the whole next round.
   void pace(std::int64_t took_ms) {
     if (2 * took_ms > interval_ms)
       interval_ms = std::min(2 * interval_ms, config.lag_max_ms - took_ms);

@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+
+#include "broker/store/log_entry.h"
+#include "broker/store/projector.h"
+
+namespace sluice {
+namespace {
+
+class ProjectorTest : public testing::Test {
+ protected:
+  // A batch of `count` jobs in `state`, named from `first` on.
+  void add(std::uint64_t n, int first, int count, JobState state, bool has_payload = true) {
+    std::vector<Job> jobs(static_cast<std::size_t>(count));
+    BatchWrites writes;
+    const QueueRecord queue{"default", false, {}};
+    writes.queues.push_back(&queue);
+    for (Job& job : jobs) {
+      job.spec.id = JobId("j" + std::to_string(first++));
+      job.state = state;
+      job.batch = n;
+      job.created_ms = now_.wall_ms;
+      writes.jobs.push_back({&job, has_payload});
+    }
+    projector_.add(std::make_shared<const LogEntry>(LogEntry{n, encode_entry(n, 1, writes)}), now_);
+  }
+
+  // Calls until there is none; each done before the next.
+  std::vector<ProjectRequest> run() {
+    std::vector<ProjectRequest> calls;
+    while (auto call = projector_.next(now_)) {
+      calls.push_back(std::move(*call));
+      projector_.done({}, now_);
+    }
+    return calls;
+  }
+
+  void pass(std::int64_t ms) {
+    now_.mono_ms += ms;
+    now_.wall_ms += ms;
+  }
+
+  Now now_{1'000'000, 1'700'000'000'000};
+  Projector projector_{{}, 0, 0, 0};
+};
+
+TEST_F(ProjectorTest, two_calls_are_out_at_most_and_the_last_moves_the_checkpoint) {
+  add(1, 0, 80, JobState::queued);
+  const auto first = projector_.next(now_), second = projector_.next(now_);
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(first->rows.size(), 32u);
+  EXPECT_FALSE(first->checkpoint.has_value());
+  EXPECT_FALSE(projector_.next(now_).has_value());
+  projector_.done({}, now_);
+  const auto third = projector_.next(now_);
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->rows.size(), 16u);
+  EXPECT_EQ(third->checkpoint, 1u);
+  EXPECT_FALSE(projector_.next(now_).has_value()) << "the round is whole";
+  projector_.done({}, now_);
+  EXPECT_EQ(projector_.checkpoint(), 0u);
+  projector_.done({}, now_);
+  EXPECT_EQ(projector_.checkpoint(), 1u);
+  EXPECT_FALSE(projector_.has_work());
+}
+
+TEST_F(ProjectorTest, a_failed_round_is_written_again_whole_with_what_came_since) {
+  add(1, 0, 40, JobState::queued);
+  (void)projector_.next(now_);
+  (void)projector_.next(now_);
+  projector_.done({}, now_);
+  add(2, 0, 1, JobState::running, false);
+  projector_.failed();
+  pass(1000);
+  const auto calls = run();
+  ASSERT_EQ(calls.size(), 2u);
+  EXPECT_EQ(calls[0].rows.size() + calls[1].rows.size(), 40u);
+  EXPECT_EQ(calls[1].checkpoint, 2u);
+  EXPECT_EQ(calls[0].rows[0].job.state, JobState::running);
+  EXPECT_TRUE(calls[0].rows[0].has_payload);
+}
+
+TEST_F(ProjectorTest, every_call_trims_the_queues_in_which_its_jobs_ended) {
+  add(1, 0, 40, JobState::queued);
+  (void)run();
+  pass(1000);
+  add(2, 0, 40, JobState::completed, false);
+  const auto calls = run();
+  ASSERT_EQ(calls.size(), 2u);
+  for (const ProjectRequest& call : calls) {
+    EXPECT_EQ(call.trim_queues, (std::vector<std::string>{"default"}));
+    EXPECT_EQ(call.trim_before_batch, 1u) << "what stands while the round is written";
+  }
+}
+
+TEST_F(ProjectorTest, a_queue_in_which_nothing_ends_is_swept_for_old_jobs) {
+  projector_.know_queue("quiet");
+  ASSERT_EQ(projector_.next_deadline_mono_ms(now_), now_.mono_ms);
+  auto sweep = projector_.next(now_);
+  ASSERT_TRUE(sweep);
+  EXPECT_EQ(sweep->trim_queues, (std::vector<std::string>{"quiet"}));
+  projector_.done({.removed = 1}, now_);
+  EXPECT_EQ(projector_.next_deadline_mono_ms(now_), now_.mono_ms) << "there may be more";
+  ASSERT_TRUE(projector_.next(now_));
+  projector_.done({}, now_);
+  EXPECT_GT(projector_.next_deadline_mono_ms(now_), now_.mono_ms);
+  EXPECT_FALSE(projector_.has_work()) << "a sweep is nothing to wait for";
+}
+
+TEST_F(ProjectorTest, rounds_that_take_long_come_less_often) {
+  add(1, 0, 1, JobState::queued);
+  ASSERT_TRUE(projector_.next(now_));
+  pass(40);
+  projector_.done({}, now_);
+  add(2, 1, 1, JobState::queued);
+  EXPECT_EQ(projector_.next_deadline_mono_ms(now_), now_.mono_ms + 60) << "100 ms from its start";
+  projector_.hurry(2);
+  EXPECT_EQ(projector_.next_deadline_mono_ms(now_), now_.mono_ms) << "somebody waits for it";
+}
+
+TEST_F(ProjectorTest, lag_counts_from_the_oldest_entry_that_is_not_in_the_view) {
+  add(1, 0, 40, JobState::queued);
+  EXPECT_EQ(projector_.lag_ms(now_), 0);
+  ASSERT_TRUE(projector_.next(now_));
+  pass(30);
+  EXPECT_EQ(projector_.lag_ms(now_), 30);
+  add(2, 40, 1, JobState::queued);
+  pass(30);
+  EXPECT_EQ(projector_.lag_ms(now_), 60);
+  ASSERT_TRUE(projector_.next(now_));
+  projector_.done({}, now_);
+  projector_.done({}, now_);
+  EXPECT_EQ(projector_.lag_ms(now_), 30);
+}
+
+}  // namespace
+}  // namespace sluice
