@@ -1,0 +1,17 @@
+# sluice_add_suites(unit_tests unit PROPERTIES ...): a ctest entry per TEST suite of a GoogleTest program, found anew
+# whenever it is linked: `ctest -R unit.Retry`. One per case, which gtest_discover_tests makes, starts the program
+# some 250 times, and with sanitizers a start costs more than most cases: that was a third of all the time that the
+# tests take. What fails is named by the suite's output.
+function(sluice_add_suites program prefix)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" PROPERTIES)
+  set(list ${CMAKE_CURRENT_BINARY_DIR}/${program}_suites.cmake)
+  add_custom_command(TARGET ${program} POST_BUILD BYPRODUCTS ${list}
+    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${program}> -DPREFIX=${prefix} -DLIST=${list}
+      -DDIRECTORY=${CMAKE_BINARY_DIR} "-DPROPERTIES=${arg_PROPERTIES}" -P ${PROJECT_SOURCE_DIR}/tests/list_suites.cmake
+    VERBATIM)
+  # Before the first build there is one entry, which fails.
+  file(WRITE ${list}.in
+    "if(EXISTS ${list})\n  include(${list})\nelse()\n  add_test(${prefix}.not_built ${program}_is_not_built)\nendif()\n")
+  set_property(TARGET ${program} APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/tests/list_suites.cmake)
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${list}.in)
+endfunction()
