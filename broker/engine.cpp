@@ -89,14 +89,17 @@ void Engine::receive_producer(Peer peer, std::string_view frame, Now now) {
 }
 
 void Engine::receive_worker(Peer peer, std::string_view frame, Now now) {
-  auto message = decode_worker_message(frame);
-  if (message) return handle(WorkerMessageReceived{std::move(peer), std::move(*message)}, now);
-  ++counters_.bad_messages;
-  fact(EngineFact::Kind::bad_message, message.error().where + ": " + message.error().detail);
-  frames_.push_back(
-      {Channel::workers,
-       std::move(peer),
-       encode_broker_message(BrokerMessage{{}, Refused{std::move(message.error())}})});
+  std::optional<Error> wrong_entry;
+  auto message = decode_worker_message(frame, &wrong_entry);
+  if (!message) wrong_entry = std::move(message.error());
+  if (wrong_entry) {
+    ++counters_.bad_messages;
+    fact(EngineFact::Kind::bad_message, wrong_entry->where + ": " + wrong_entry->detail);
+    frames_.push_back({Channel::workers,
+                       peer,
+                       encode_broker_message(BrokerMessage{{}, Refused{std::move(*wrong_entry)}})});
+  }
+  if (message) handle(WorkerMessageReceived{std::move(peer), std::move(*message)}, now);
 }
 
 void Engine::slept(std::int64_t gap_ms, Now now) {
@@ -176,11 +179,13 @@ void Engine::say_facts(std::uint64_t after_batch, Now now) {
     if (const auto* job = std::get_if<JobFact>(&each)) {
       const bool is_failure = job->kind == JobFactKind::failed;
       if (!wants_job_events_ && !is_failure) continue;
+      // A job may have been given to a node since in the same turn.
+      const bool has_node = job->kind != JobFactKind::queued;
       JobEvent event{.what = std::string(word(job->kind)),
                      .id = job->job->id(),
                      .queue = job->job->spec.queue,
                      .task = job->job->spec.task,
-                     .node = job->job->node,
+                     .node = has_node ? job->job->node : std::string(),
                      .attempt = job->attempt,
                      .retry_count = job->retry_count,
                      .percent = job->job->progress_percent,

@@ -140,13 +140,17 @@ void BrokerCore::on_submit(
   Submitted answer;
   answer.durable = config_.durability;
   answer.results.reserve(submit.jobs.size());
-  for (auto& entry : submit.jobs) {
+  for (std::size_t index = 0; index < submit.jobs.size(); ++index) {
+    auto& entry = submit.jobs[index];
     if (auto* rejected = std::get_if<RejectedJob>(&entry)) {
       ++counters_.rejected;
       answer.results.push_back(
           {rejected->id, SubmitStatus::rejected, std::nullopt, rejected->error});
     } else {
       answer.results.push_back(submit_one(std::move(std::get<JobSpec>(entry)), now, out));
+      // Named by its place in the message, as the codec's refusals are.
+      if (auto& error = answer.results.back().error)
+        error->where = "jobs[" + std::to_string(index) + "]." + error->where;
     }
   }
   if (!submit.wait) return reply(context.peer, context.req, std::move(answer), out);

@@ -19,7 +19,10 @@ struct BadRequest {
 
 // ---- broker side
 [[nodiscard]] tl::expected<Request, BadRequest> decode_request(std::string_view frame);
-[[nodiscard]] Result<WorkerMessage> decode_worker_message(std::string_view frame);
+// A wrong entry of a `result` does not hold up the others: with a readable fence it comes as a
+// failed attempt, else it is left out; `wrong_entry` is set to what was wrong with the first.
+[[nodiscard]] Result<WorkerMessage> decode_worker_message(
+    std::string_view frame, std::optional<Error>* wrong_entry = nullptr);
 [[nodiscard]] std::string encode_reply(const Reply& reply);
 [[nodiscard]] std::string encode_broker_message(const BrokerMessage& message);
 // A `run` straight from the jobs, without a copy of their payloads. Same bytes as

@@ -119,16 +119,53 @@ bool read_result(In& in, AttemptResult& result) {
   return true;
 }
 
-bool read(In& in, Results& body) {
+// The attempt that the wrong entry at `mark` is about, if that much can be read.
+std::optional<AttemptResult> named_attempt(In& in, const In::Mark& mark) {
+  AttemptResult named;
+  const bool ok = in.read_at(mark, "", [&] {
+    return in.fields([&](std::string_view key) { return read_attempt_field(in, key, named); }) &&
+           check_attempt(in, named);
+  });
+  if (ok) return named;
+  (void)in.recover(mark);
+  return std::nullopt;
+}
+
+// A wrong entry must not hold up the others of its message, nor be repeated for ever by a worker
+// that waits for its `ack`: the attempt that it names has failed. An entry that names none is left
+// out; its job waits for the time-out, as after a silence.
+bool read_results(In& in, Results& body, std::optional<Error>& wrong_entry) {
+  const auto read_entry = [&] {
+    const In::Mark mark = in.mark();
+    if (read_result(in, body.results.emplace_back())) return true;
+    Error error = in.recover(mark);
+    body.results.pop_back();
+    if (auto failed = named_attempt(in, mark)) {
+      const bool is_too_large =
+          error.code == ErrorCode::too_large && error.where.ends_with("].result");
+      failed->outcome = Outcome::failed;
+      failed->error_code = is_too_large ? "result_too_large" : "bad_result";
+      failed->error = "the node's report was refused: " + error.where + " " + error.detail;
+      failed->retryable = !is_too_large;
+      body.results.push_back(std::move(*failed));
+    }
+    if (!wrong_entry) wrong_entry = std::move(error);
+    return true;
+  };
+  return in.elements(
+      1,
+      kJobsPerSubmitMax,
+      [&](std::size_t count) { body.results.reserve(count); },
+      read_entry);
+}
+
+bool read(In& in, Results& body, std::optional<Error>& wrong_entry) {
   const bool ok = read_top(in, [&](std::string_view key) {
     if (key == "node") return in.node_id(body.node);
-    if (key == "results")
-      return in.list(body.results, 1, kJobsPerSubmitMax, [&](AttemptResult& result) {
-        return read_result(in, result);
-      });
-    return in.skip();
+    return key == "results" ? read_results(in, body, wrong_entry) : in.skip();
   });
-  return ok && check_node(in, body.node) && (!body.results.empty() || in.missing("results"));
+  if (!ok || !check_node(in, body.node)) return false;
+  return !body.results.empty() || wrong_entry || in.missing("results");
 }
 
 bool read(In& in, Progress& body) {
@@ -153,16 +190,18 @@ bool read(In& in, Goodbye& body) {
 
 }  // namespace
 
-Result<WorkerMessage> decode_worker_message(std::string_view frame) {
+Result<WorkerMessage> decode_worker_message(std::string_view frame,
+                                            std::optional<Error>* wrong_entry) {
   wire::Envelope envelope;
   if (auto error = wire::open_frame(frame, envelope)) return tl::unexpected(std::move(*error));
   In in(frame);
   WorkerMessage message;
+  std::optional<Error> wrong;
   bool ok = false;
   if (envelope.op == "status") {
     ok = read(in, message.emplace<Status>());
   } else if (envelope.op == "result") {
-    ok = read(in, message.emplace<Results>());
+    ok = read(in, message.emplace<Results>(), wrong);
   } else if (envelope.op == "progress") {
     ok = read(in, message.emplace<Progress>());
   } else if (envelope.op == "goodbye") {
@@ -171,6 +210,9 @@ Result<WorkerMessage> decode_worker_message(std::string_view frame) {
     return fail(ErrorCode::unknown_op, "op", "is no message of a worker that this broker knows");
   }
   if (!ok) return tl::unexpected(in.take_error());
+  const auto* results = std::get_if<Results>(&message);
+  if (results != nullptr && results->results.empty()) return tl::unexpected(std::move(*wrong));
+  if (wrong_entry != nullptr) *wrong_entry = std::move(wrong);
   return message;
 }
 

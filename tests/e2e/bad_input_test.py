@@ -2,6 +2,8 @@
 broker lives and its other peers do not notice."""
 
 import random
+import socket
+import time
 import unittest
 
 import msgpack
@@ -109,6 +111,21 @@ class BadInput(Story):
         worker.close()
         self.assertEqual(len(self.client.workers()), 1)
 
+    def test_bytes_that_are_no_zeromq_and_halves_of_it_harm_nobody(self):
+        greeting = (b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+        body = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+        ready = greeting + b"\x04" + bytes([len(body)]) + body
+        endless = (1 << 62).to_bytes(8, "big")
+        for address in self.cluster.addresses:
+            host, port = address.removeprefix("tcp://").split(":")
+            for text in [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\xff", greeting[:11], greeting,
+                         greeting + b"\x04\xff", greeting + b"\x06" + endless, ready,
+                         ready + b"\x00\xff" + b"half", ready + b"\x02" + endless,
+                         random.Random(7).randbytes(4096)]:
+                raw = socket.create_connection((host, int(port)))
+                self.addCleanup(raw.close)  # until then it says no more and stays
+                raw.sendall(text)
+
     def test_a_message_over_the_bound_ends_that_connection_only(self):
         odd = self.cluster.client()
         odd.send_bytes(b"x" * (9 << 20))
@@ -170,6 +187,58 @@ class BadInput(Story):
         odd.send(msgpack.packb({"op": "goodbye", "node": "odd@1"}))
         self.client.until_workers(1)
         odd.close()
+
+    def take_jobs(self, count):
+        """A node that we play: its socket, and what it was given to run."""
+        odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[1])
+        odd.send(msgpack.packb(status(concurrency=count)))
+        given = []
+
+        def run():
+            self.assertTrue(odd.poll(60_000))
+            reply = msgpack.unpackb(odd.recv())
+            given.extend(reply["jobs"] if reply["op"] == "run" else ())
+            return len(given) == count
+        ids = self.client.submit(*[job("odd", max_retries=0) for _ in range(count)])
+        until(run)
+        return odd, ids, {each["id"]: {key: each[key] for key in ("id", "epoch", "attempt")}
+                          for each in given}
+
+    def test_a_wrong_entry_of_a_result_fails_its_attempt_and_holds_up_no_other(self):
+        odd, ids, named = self.take_jobs(4)
+        wrong = [{"outcome": "done"}, {"outcome": "completed", "result": b"x" * (2**20 + 1)},
+                 {"outcome": "failed", "error": {"code": "c" * 65}}]
+        entries = [{**named[i], **more} for i, more in zip(ids, wrong)]
+        entries.append({"outcome": "completed"})  # names no attempt
+        entries.append({**named[ids[3]], "outcome": "completed", "result": b"fine"})
+        odd.send(msgpack.packb({"op": "result", "node": "odd@1", "results": entries}))
+        replies, acked = [], set()
+
+        def all_acked():
+            self.assertTrue(odd.poll(60_000))
+            replies.append(msgpack.unpackb(odd.recv()))
+            acked.update(r["id"] for r in replies[-1].get("results", ()))
+            return acked == set(ids)
+        until(all_acked)
+        [error] = [reply for reply in replies if reply["op"] == "error"]
+        self.assertEqual((error["code"], error["field"]), ("bad_field", "results[0].outcome"))
+        ended = self.client.wait(ids)
+        self.assertEqual([ended[i].get("error_code", "") for i in ids],
+                         ["bad_result", "result_too_large", "bad_result", ""])
+        self.assertEqual(ended[ids[3]]["result"], b"fine")
+        self.assertIn("results[0].outcome", ended[ids[0]]["error"])
+        odd.send(msgpack.packb({"op": "goodbye", "node": "odd@1"}))
+        self.client.until_workers(1)
+        odd.close()
+
+    def test_what_the_broker_s_core_refuses_is_named_as_the_rest(self):
+        first = job("nobody")
+        self.client.submit(first)
+        reply = self.client.ask("submit", jobs=[
+            job("nobody"), {**first, "payload": b"other"}, job("nobody", expires_at_ms=int((time.time() + 11 * 366 * 86400) * 1000))])
+        self.assertEqual([(r["status"], r.get("field", "")) for r in reply["results"]],
+                         [("accepted", ""), ("conflict", "jobs[1].id"),
+                          ("rejected", "jobs[2].expires_at_ms")])
 
     def test_a_client_that_floods_and_never_reads_holds_up_nobody(self):
         odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[0])

@@ -92,6 +92,8 @@ class Flow(Story):
             program = ["sh", "-c", "yes | head -c 3000000"]
             [task.crash]
             program = ["sh", "-c", "kill -SEGV $$"]
+            [task.noisy]
+            program = ["sh", "-c", "yes | head -c 3000000 >&2; echo quiet"]
             [task.never]
             program = ["sh", "-c", "echo no such thing >&2; exit 65"]
             """)
@@ -104,6 +106,8 @@ class Flow(Story):
                          ["program_not_found", "result_too_large", "killed_by_SIGSEGV",
                           "exit_65"])
         self.assertIn("no such thing", ended[ids[3]]["error"])
+        [noisy] = client.submit(job("noisy"))
+        self.assertEqual(client.wait([noisy])[noisy]["result"], b"quiet\n")
 
     @of_sluice_worker
     def test_the_example_of_the_sdk_works(self):

@@ -32,8 +32,11 @@ std::optional<Error> error_of(const Result<T>& result) {
   return result.error();
 }
 
+// Or the first wrong entry of a result.
 std::optional<Error> refusal(const WorkerMessage& message) {
-  return error_of(decode_worker_message(encode_worker_message(message)));
+  std::optional<Error> wrong_entry;
+  const auto back = decode_worker_message(encode_worker_message(message), &wrong_entry);
+  return back ? wrong_entry : back.error();
 }
 
 std::optional<Error> refusal(const BrokerMessage& message) {

@@ -355,6 +355,61 @@ Frame::Write integer(std::int64_t value) {
   };
 }
 
+struct SpoiledResult {
+  std::vector<AttemptResult> results;
+  std::string wrong_field;
+};
+
+// A result of three attempts, the second of which `spoil` has made wrong, as the broker reads it.
+SpoiledResult spoiled_result(const std::function<void(AttemptResult&)>& spoil) {
+  Results message{.node = "n1@ab", .results = std::vector<AttemptResult>(3)};
+  for (std::size_t i = 0; i < 3; ++i) {
+    message.results[i].id = JobId("job-" + std::to_string(i));
+    message.results[i].fence = {7, 1};
+  }
+  spoil(message.results[1]);
+  std::optional<Error> wrong_entry;
+  const auto back = decode_worker_message(encode_worker_message(message), &wrong_entry);
+  EXPECT_TRUE(back) << back.error().where;
+  if (!back || !wrong_entry) return {};
+  return {std::get<Results>(*back).results, wrong_entry->where};
+}
+
+TEST(Codec, a_wrong_entry_of_a_result_is_a_failed_attempt_and_holds_up_no_other) {
+  const SpoiledResult read = spoiled_result([](AttemptResult& result) {
+    result.outcome = Outcome::failed;
+    result.error_code = std::string(65, 'x');
+    result.retryable = false;
+  });
+  ASSERT_EQ(read.results.size(), 3u);
+  EXPECT_EQ(read.results[1].id, JobId("job-1"));
+  EXPECT_EQ(read.results[1].fence, (Fence{7, 1}));
+  EXPECT_EQ(read.results[1].outcome, Outcome::failed);
+  EXPECT_EQ(read.results[1].error_code, "bad_result");
+  EXPECT_TRUE(read.results[1].retryable);
+  EXPECT_EQ(read.results[2].outcome, Outcome::completed);
+  EXPECT_EQ(read.results[2].id, JobId("job-2"));
+  EXPECT_EQ(read.wrong_field, "results[1].error.code");
+}
+
+TEST(Codec, a_result_over_its_bound_fails_its_attempt_for_good) {
+  const SpoiledResult read = spoiled_result(
+      [](AttemptResult& result) { result.result = std::string(kResultBytesMax + 1, 'x'); });
+  ASSERT_EQ(read.results.size(), 3u);
+  EXPECT_EQ(read.results[1].error_code, "result_too_large");
+  EXPECT_FALSE(read.results[1].retryable);
+  EXPECT_TRUE(read.results[1].result.empty());
+  EXPECT_EQ(read.wrong_field, "results[1].result");
+}
+
+TEST(Codec, an_entry_of_a_result_that_names_no_attempt_is_left_out) {
+  const SpoiledResult read =
+      spoiled_result([](AttemptResult& result) { result.fence.attempt = 0; });
+  ASSERT_EQ(read.results.size(), 2u);
+  EXPECT_EQ(read.results[1].id, JobId("job-2"));
+  EXPECT_EQ(read.wrong_field, "results[1].attempt");
+}
+
 struct Bound {
   std::string key;
   Frame::Write at;

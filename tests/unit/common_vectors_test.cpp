@@ -97,8 +97,12 @@ Result<std::string> there_and_back(const std::string& direction, std::string_vie
     return encode_request(*request);
   }
   if (direction == "broker_to_producer") return decode_reply(frame).map(encode_reply);
-  if (direction == "worker_to_broker")
-    return decode_worker_message(frame).map(encode_worker_message);
+  if (direction == "worker_to_broker") {
+    std::optional<Error> wrong_entry;
+    const auto message = decode_worker_message(frame, &wrong_entry);
+    if (wrong_entry) return tl::unexpected(*wrong_entry);
+    return message.map(encode_worker_message);
+  }
   if (direction == "broker_to_worker")
     return decode_broker_message(frame).map(encode_broker_message);
   return decode_event(frame).map(
