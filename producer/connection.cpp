@@ -18,10 +18,12 @@ namespace sluice {
 namespace {
 
 constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                           ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+                           ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 constexpr std::int64_t kResendMs = 5'000;  // without an answer on a standing connection; doubles
-constexpr std::int64_t kReopenMs = 500;    // after a refused handshake: libzmq does not try again
+// After a refused handshake, or a connection that libzmq ended because the peer broke the rules (a
+// message over the bound): it does not try again by itself.
+constexpr std::int64_t kReopenMs = 500;
 
 // pitfalls.md, "libzmq": every peer has these.
 void set_options(zmq::socket_t& socket) {
@@ -90,6 +92,17 @@ struct Connection::Impl {
     socket.close();
   }
 
+  void reopen_if_due() {
+    const std::int64_t now_ms = steady_ms();
+    const auto is_due = [now_ms](std::int64_t at_ms) {
+      return at_ms != 0 && now_ms >= at_ms;
+    };
+    if (!is_due(reopen_ms) && !is_due(revive_ms)) return;
+    reopen_ms = revive_ms = 0;
+    shut_socket();
+    open_socket();
+  }
+
   void mark_unsent() {
     for (auto& [number, request] : open)
       request.is_sent = false;
@@ -125,11 +138,17 @@ struct Connection::Impl {
     const std::int64_t now_ms = steady_ms();
     if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
       is_up = was_up = true;
+      revive_ms = 0;
       refusal.clear();
+      return;
+    }
+    if (event == ZMQ_EVENT_CONNECT_RETRIED) {
+      revive_ms = 0;
       return;
     }
     if (event == ZMQ_EVENT_DISCONNECTED) {
       if (std::exchange(is_up, false)) down_since_ms = now_ms;
+      revive_ms = now_ms + kReopenMs;
       return mark_unsent();
     }
     refusal = event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
@@ -174,7 +193,9 @@ struct Connection::Impl {
   }
 
   [[nodiscard]] std::int64_t next_timer_ms() const {
-    std::int64_t timer_ms = reopen_ms == 0 ? INT64_MAX : reopen_ms;
+    std::int64_t timer_ms = INT64_MAX;
+    for (const std::int64_t each : {reopen_ms, revive_ms})
+      if (each != 0) timer_ms = std::min(timer_ms, each);
     for (const auto& [number, request] : open)
       if (request.is_sent && !request.may_take_long)
         timer_ms = std::min(timer_ms, request.resend_ms);
@@ -192,6 +213,7 @@ struct Connection::Impl {
   bool was_up = false;
   std::int64_t down_since_ms = steady_ms();
   std::int64_t reopen_ms = 0;  // 0 = not asked for
+  std::int64_t revive_ms = 0;  // unless libzmq says by then that it tries again
   std::string refusal;
 };
 
@@ -224,11 +246,7 @@ std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms,
   const std::int64_t began_ms = steady_ms();
   for (;;) {
     link.read_monitor();
-    if (link.reopen_ms != 0 && steady_ms() >= link.reopen_ms) {
-      link.reopen_ms = 0;
-      link.shut_socket();
-      link.open_socket();
-    }
+    link.reopen_if_due();
     link.send_waiting();
     bool was_read = true;
     while (was_read)

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kReadPerTurnMax = 2000;
 constexpr std::int64_t kSayAgainMs = 60'000;
+constexpr std::int64_t kReopenDelayMs = 1000;
 constexpr std::int64_t kReopenDelayMaxMs = 30'000;
 constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                            ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
@@ -86,8 +87,8 @@ void BrokerLink::add_poll_items(std::vector<zmq_pollitem_t>& items) {
 
 void BrokerLink::read(Now now, std::vector<WorkerEvent>& events) {
   read_monitor(now, events);
-  if (now.mono_ms >= reopen_ms_) {
-    reopen_ms_ = kNever;
+  if (now.mono_ms >= next_deadline_mono_ms()) {
+    reopen_ms_ = revive_ms_ = kNever;
     shut(0);
     open();
   }
@@ -117,14 +118,17 @@ void BrokerLink::on_monitor(std::uint16_t event,
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       is_up_ = true;
       said_ms_ = INT64_MIN;
-      reopen_delay_ms_ = 1000;
+      reopen_delay_ms_ = kReopenDelayMs;
+      revive_ms_ = kNever;
       events.emplace_back(ConnectionUp{});
       return;
     case ZMQ_EVENT_DISCONNECTED:
       backlog_.clear();  // the core repeats it all on the next connection
+      revive_ms_ = after(now.mono_ms, kReopenDelayMs);
       if (std::exchange(is_up_, false)) events.emplace_back(ConnectionDown{});
       return;
     case ZMQ_EVENT_CONNECT_RETRIED:
+      revive_ms_ = kNever;
       return say_nobody_answers(now);
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:

@@ -2,6 +2,7 @@
 // connection stands. Bytes in, events out; messages in, bytes out. One thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -32,7 +33,9 @@ class BrokerLink {
   // What to wait for. Two items.
   void add_poll_items(std::vector<zmq_pollitem_t>& items);
 
-  [[nodiscard]] std::int64_t next_deadline_mono_ms() const { return reopen_ms_; }
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const {
+    return std::min(reopen_ms_, revive_ms_);
+  }
 
   // Everything that is there to read, at most a few thousand messages; connection events first.
   void read(Now now, std::vector<WorkerEvent>& events);
@@ -61,8 +64,10 @@ class BrokerLink {
   int monitor_count_ = 0;
   bool is_up_ = false;
   std::int64_t said_ms_ = INT64_MIN;  // when it was last said that nobody answers
-  std::int64_t reopen_ms_ =
-      kNever;  // after a refused handshake libzmq does not come back by itself
+  // libzmq does not come back by itself after a refused handshake, nor after it ended a connection
+  // over which the peer broke the rules (a message over the bound).
+  std::int64_t reopen_ms_ = kNever;  // for the first: known at once
+  std::int64_t revive_ms_ = kNever;  // for the second: it did not say that it tries again
   std::int64_t reopen_delay_ms_ = 1000;
 };
 
