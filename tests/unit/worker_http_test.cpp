@@ -1,14 +1,15 @@
-#include <arpa/inet.h>
 #include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
-#include <functional>
-#include <mutex>
-#include <thread>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
 
 #include <gmock/gmock.h>
 
+#include "tests/support/http_server.h"
 #include "worker/runtime/clock.h"
 #include "worker/tasks/http.h"
 #include "worker/tasks/retry_after.h"
@@ -16,75 +17,11 @@
 namespace sluice {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-// Answers one request per connection with the bytes that `answer` makes of it; an empty answer
-// leaves the caller waiting until it hangs up.
-class ScriptedServer {
- public:
-  explicit ScriptedServer(std::function<std::string(const std::string&)> answer)
-      : answer_(std::move(answer)), fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    ::bind(fd_, reinterpret_cast<sockaddr*>(&address), size);
-    ::listen(fd_, 64);
-    ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    thread_ = std::thread([this] { serve(); });
-  }
-
-  ~ScriptedServer() {
-    ::shutdown(fd_, SHUT_RDWR);
-    thread_.join();
-    ::close(fd_);
-  }
-
-  [[nodiscard]] std::string url(const std::string& path = "/") const {
-    return "http://127.0.0.1:" + std::to_string(port_) + path;
-  }
-
-  [[nodiscard]] std::string seen() {
-    const std::lock_guard lock(mutex_);
-    return seen_;
-  }
-
- private:
-  void serve() {
-    for (int peer; (peer = ::accept(fd_, nullptr, nullptr)) >= 0; ::close(peer)) {
-      std::string request;
-      char buffer[4096];
-      while (request.find("\r\n\r\n") == std::string::npos) {
-        const ssize_t count = ::recv(peer, buffer, sizeof buffer, 0);
-        if (count <= 0) break;
-        request.append(buffer, static_cast<std::size_t>(count));
-      }
-      {
-        const std::lock_guard lock(mutex_);
-        seen_ += request;
-      }
-      const std::string answer = answer_(request);
-      if (answer.empty())
-        (void)::recv(peer, buffer, 1, 0);
-      else
-        (void)::send(peer, answer.data(), answer.size(), MSG_NOSIGNAL);
-    }
-  }
-
-  std::function<std::string(const std::string&)> answer_;
-  int fd_;
-  int port_ = 0;
-  std::mutex mutex_;  // guards seen_
-  std::string seen_;
-  std::thread thread_;
-};
-
-std::string answer(const std::string& status, const std::string& headers, const std::string& body) {
-  return "HTTP/1.1 " + status + "\r\nConnection: close\r\n" + headers +
-         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-}
+constexpr HttpAnswer kNothing{{}, HttpAnswer::Then::hold, {}};
 
 using Values = std::map<std::string, TaskSettings::Value>;
 
@@ -108,15 +45,24 @@ Assignment assignment_of(const std::string& payload) {
   return assignment;
 }
 
-AttemptResult wait_for(Runtime& runtime) {
+// The results of `count` attempts; the long time-out only ends a test that hangs.
+std::vector<AttemptResult> wait_for(Runtime& runtime, std::size_t count) {
   std::vector<RuntimeEvent> events;
-  for (int turn = 0; turn < 1000 && events.empty(); ++turn) {
+  while (events.size() < count) {
     pollfd ready{runtime.fd(), POLLIN, 0};
-    if (::poll(&ready, 1, 20'000) <= 0) break;
+    if (::poll(&ready, 1, 60'000) <= 0) break;
     runtime.poll(clock_now(), events);
   }
-  EXPECT_EQ(events.size(), 1u);
-  return events.empty() ? AttemptResult{} : std::get<AttemptDone>(events.front()).result;
+  EXPECT_EQ(events.size(), count);
+  std::vector<AttemptResult> results;
+  for (RuntimeEvent& event : events)
+    results.push_back(std::move(std::get<AttemptDone>(event).result));
+  return results;
+}
+
+AttemptResult wait_for(Runtime& runtime) {
+  const auto results = wait_for(runtime, 1);
+  return results.empty() ? AttemptResult{} : results.front();
 }
 
 AttemptResult run(const std::string& payload, Values values = {}, bool allows_loopback = true) {
@@ -126,7 +72,7 @@ AttemptResult run(const std::string& payload, Values values = {}, bool allows_lo
 }
 
 TEST(HttpRuntime, body_of_a_200_is_the_result_and_the_job_id_is_the_idempotency_key) {
-  ScriptedServer server([](const std::string&) { return answer("200 OK", "", "hello"); });
+  HttpServer server([](const std::string&) { return http_answer("200 OK", "", "hello"); });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"(","body":{"a":1}})");
   EXPECT_EQ(result.outcome, Outcome::completed);
   EXPECT_EQ(result.result, "hello");
@@ -135,8 +81,8 @@ TEST(HttpRuntime, body_of_a_200_is_the_result_and_the_job_id_is_the_idempotency_
 }
 
 TEST(HttpRuntime, a_503_is_tried_again_when_the_server_says) {
-  ScriptedServer server(
-      [](const std::string&) { return answer("503 No", "Retry-After: 7\r\n", "busy"); });
+  HttpServer server(
+      [](const std::string&) { return http_answer("503 No", "Retry-After: 7\r\n", "busy"); });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"("})");
   EXPECT_EQ(result.error_code, "http_503");
   EXPECT_TRUE(result.retryable);
@@ -144,14 +90,14 @@ TEST(HttpRuntime, a_503_is_tried_again_when_the_server_says) {
 }
 
 TEST(HttpRuntime, a_404_is_never_tried_again) {
-  ScriptedServer server([](const std::string&) { return answer("404 No", "", ""); });
+  HttpServer server([](const std::string&) { return http_answer("404 No", "", ""); });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"("})");
   EXPECT_EQ(result.error_code, "http_404");
   EXPECT_FALSE(result.retryable);
 }
 
 TEST(HttpRuntime, loopback_is_refused_unless_it_is_allowed) {
-  ScriptedServer server([](const std::string&) { return answer("200 OK", "", "inner"); });
+  HttpServer server([](const std::string&) { return http_answer("200 OK", "", "inner"); });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"("})", {}, false);
   EXPECT_EQ(result.error_code, "target_refused");
   EXPECT_FALSE(result.retryable);
@@ -159,8 +105,8 @@ TEST(HttpRuntime, loopback_is_refused_unless_it_is_allowed) {
 }
 
 TEST(HttpRuntime, an_answer_over_the_cap_is_refused) {
-  ScriptedServer server(
-      [](const std::string&) { return answer("200 OK", "", std::string(5000, 'x')); });
+  HttpServer server(
+      [](const std::string&) { return http_answer("200 OK", "", std::string(5000, 'x')); });
   const AttemptResult result =
       run(R"({"url":")" + server.url() + R"("})", {{"response_bytes_max", std::int64_t{4096}}});
   EXPECT_EQ(result.error_code, "response_too_large");
@@ -168,8 +114,8 @@ TEST(HttpRuntime, an_answer_over_the_cap_is_refused) {
 }
 
 TEST(HttpRuntime, a_body_shorter_than_its_length_is_tried_again) {
-  ScriptedServer server([](const std::string&) {
-    return std::string("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"};
   });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"("})");
   EXPECT_EQ(result.error_code, "response_incomplete");
@@ -177,8 +123,8 @@ TEST(HttpRuntime, a_body_shorter_than_its_length_is_tried_again) {
 }
 
 TEST(HttpRuntime, an_endless_redirect_ends) {
-  ScriptedServer server(
-      [](const std::string&) { return answer("302 Found", "Location: /again\r\n", ""); });
+  HttpServer server(
+      [](const std::string&) { return http_answer("302 Found", "Location: /again\r\n", ""); });
   const AttemptResult result = run(R"({"url":")" + server.url() + R"("})");
   EXPECT_EQ(result.error_code, "too_many_redirects");
   EXPECT_FALSE(result.retryable);
@@ -186,9 +132,9 @@ TEST(HttpRuntime, an_endless_redirect_ends) {
 
 TEST(HttpRuntime, a_secret_goes_to_its_origin_only_and_never_into_the_result) {
   ::setenv("SLUICE_SECRET_HTTP_TEST", "hunter-two", 1);
-  ScriptedServer other([](const std::string&) { return answer("200 OK", "", "hunter-two came"); });
-  ScriptedServer server([&](const std::string&) {
-    return answer("302 Found", "Location: " + other.url("/x") + "\r\n", "");
+  HttpServer other([](const std::string&) { return http_answer("200 OK", "", "hunter-two came"); });
+  HttpServer server([&](const std::string&) {
+    return http_answer("302 Found", "Location: " + other.url("/x") + "\r\n", "");
   });
   const AttemptResult result =
       run(R"({"url":"/start"})",
@@ -208,7 +154,7 @@ TEST(HttpRuntime, a_job_cannot_name_a_secret_that_its_task_does_not_open) {
 }
 
 TEST(HttpRuntime, a_cancelled_call_ends_at_once_with_one_report) {
-  ScriptedServer server([](const std::string&) { return std::string(); });
+  HttpServer server([](const std::string&) { return kNothing; });
   const auto runtime = runtime_with({});
   runtime->start(assignment_of(R"({"url":")" + server.url() + R"("})"));
   runtime->stop(JobId("job-1"), {7, 1}, StopReason::cancel);
@@ -220,6 +166,288 @@ TEST(HttpRuntime, a_target_that_is_down_is_tried_again) {
   const AttemptResult result = run(R"({"url":"http://127.0.0.1:1/"})");
   EXPECT_EQ(result.error_code, "connect_failed");
   EXPECT_TRUE(result.retryable);
+}
+
+// ---------------------------------------------------------------- servers that do not behave
+
+std::string get(const HttpServer& server) {
+  return R"({"url":")" + server.url() + R"("})";
+}
+
+TEST(HttpRuntime, an_endless_chunked_body_is_cut_at_the_cap) {
+  const std::string chunk = "1000\r\n" + std::string(0x1000, 'x') + "\r\n";
+  HttpServer server([&](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                      HttpAnswer::Then::repeat,
+                      chunk};
+  });
+  const AttemptResult result = run(get(server), {{"response_bytes_max", std::int64_t{100'000}}});
+  EXPECT_EQ(result.error_code, "response_too_large");
+  EXPECT_FALSE(result.retryable);
+  EXPECT_THAT(result.error, HasSubstr("100000"));
+}
+
+TEST(HttpRuntime, an_endless_body_of_an_error_is_still_its_status) {
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 503 Busy\r\nRetry-After: 3\r\n\r\n",
+                      HttpAnswer::Then::repeat,
+                      std::string(0x1000, 'x')};
+  });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.error_code, "http_503");
+  EXPECT_TRUE(result.retryable);
+  EXPECT_EQ(result.retry_after_ms, 3000);
+}
+
+TEST(HttpRuntime, endless_headers_are_cut) {
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 200 OK\r\n",
+                      HttpAnswer::Then::repeat,
+                      "X-More: " + std::string(1000, 'h') + "\r\n"};
+  });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.outcome, Outcome::failed);
+  EXPECT_EQ(result.error_code, "response_too_large");
+}
+
+TEST(HttpRuntime, headers_that_never_end_run_into_the_call_s_time_out) {
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 200 OK\r\nX-Slow: ", HttpAnswer::Then::hold, {}};
+  });
+  const AttemptResult result = run(get(server), {{"call_timeout", "50ms"}});
+  EXPECT_EQ(result.error_code, "timeout");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HttpRuntime, a_body_that_stalls_ends_before_the_call_s_time_out) {
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun",
+                      HttpAnswer::Then::hold,
+                      {}};
+  });
+  const AttemptResult result = run(get(server), {{"call_timeout", "1h"}, {"stall_timeout", "1s"}});
+  EXPECT_EQ(result.error_code, "timeout");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HttpRuntime, a_connection_closed_without_a_word_is_tried_again) {
+  HttpServer server([](const std::string&) { return HttpAnswer{}; });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.error_code, "no_response");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HttpRuntime, an_answer_that_is_no_http_is_tried_again) {
+  HttpServer server([](const std::string&) { return HttpAnswer{"SSH-2.0-OpenSSH_9.2\r\n"}; });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.outcome, Outcome::failed);
+  EXPECT_EQ(result.error_code, "bad_response");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HttpRuntime, the_attempt_s_own_time_out_holds_too) {
+  HttpServer server([](const std::string&) { return kNothing; });
+  const auto runtime = runtime_with({});
+  Assignment assignment = assignment_of(get(server));
+  assignment.deadline_mono_ms = clock_now().mono_ms + 50;
+  runtime->start(std::move(assignment));
+  const AttemptResult result = wait_for(*runtime);
+  EXPECT_EQ(result.error_code, "timeout");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HttpRuntime, hundreds_of_calls_are_under_way_at_once) {
+  constexpr std::size_t kCalls = 600;
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;  // both ends of every connection are ours
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  ASSERT_GT(files.rlim_cur, 2 * kCalls + 100);
+  // Nobody is answered before all have asked: one call fewer at once, and none would end.
+  HttpServer server(
+      [](const std::string& request) {
+        return http_answer("200 OK", "", request.substr(4, request.find(' ', 4) - 4));
+      },
+      kCalls);
+  const auto runtime = runtime_with({});
+  for (std::size_t i = 0; i < kCalls; ++i) {
+    Assignment assignment =
+        assignment_of(R"({"url":")" + server.url("/" + std::to_string(i)) + R"("})");
+    assignment.job.id = JobId("job-" + std::to_string(i));
+    runtime->start(std::move(assignment));
+  }
+  std::set<std::string> ended;
+  for (const AttemptResult& result : wait_for(*runtime, kCalls)) {
+    EXPECT_EQ(result.outcome, Outcome::completed) << result.error;
+    EXPECT_EQ("job-" + result.result.substr(1), result.id.str());
+    ended.insert(result.id.str());
+  }
+  EXPECT_EQ(ended.size(), kCalls);
+}
+
+// ---------------------------------------------------------------- statuses
+
+TEST(HttpRuntime, every_class_of_status_has_its_outcome) {
+  struct Row {
+    int status;
+    Outcome outcome;
+    bool retryable;
+  };
+
+  for (const Row& row : {Row{200, Outcome::completed, true},
+                         {204, Outcome::completed, true},
+                         {299, Outcome::completed, true},
+                         {304, Outcome::failed, false},
+                         {400, Outcome::failed, false},
+                         {401, Outcome::failed, false},
+                         {404, Outcome::failed, false},
+                         {408, Outcome::failed, true},
+                         {410, Outcome::failed, false},
+                         {425, Outcome::failed, true},
+                         {429, Outcome::failed, true},
+                         {500, Outcome::failed, true},
+                         {502, Outcome::failed, true},
+                         {504, Outcome::failed, true},
+                         {599, Outcome::failed, true}}) {
+    const std::string status = std::to_string(row.status);
+    HttpServer server([&](const std::string&) { return http_answer(status + " X"); });
+    const AttemptResult result = run(get(server));
+    EXPECT_EQ(result.outcome, row.outcome) << status;
+    if (row.outcome == Outcome::completed) continue;
+    EXPECT_EQ(result.error_code, "http_" + status);
+    EXPECT_EQ(result.retryable, row.retryable) << status;
+  }
+}
+
+TEST(HttpRuntime, a_status_that_the_task_or_the_job_expects_completes_it) {
+  HttpServer server([](const std::string&) { return http_answer("404 No", "", "nobody"); });
+  const AttemptResult by_task = run(get(server), {{"expect", TaskSettings::Texts{"2xx", "404"}}});
+  EXPECT_EQ(by_task.outcome, Outcome::completed);
+  EXPECT_EQ(by_task.result, "nobody");
+  const AttemptResult by_job = run(R"({"url":")" + server.url() + R"(","expect":[404]})");
+  EXPECT_EQ(by_job.outcome, Outcome::completed);
+}
+
+TEST(HttpRuntime, a_hundred_continue_in_front_is_no_answer) {
+  HttpServer server([](const std::string&) {
+    HttpAnswer answer = http_answer("200 OK", "X-Real: yes\r\n", "real");
+    answer.bytes = "HTTP/1.1 100 Continue\r\nX-Early: yes\r\n\r\n" + answer.bytes;
+    return answer;
+  });
+  const AttemptResult result = run(get(server), {{"result", "response"}});
+  EXPECT_THAT(result.result, AllOf(HasSubstr("X-Real"), Not(HasSubstr("X-Early"))));
+}
+
+TEST(HttpRuntime, retry_after_may_be_a_date) {
+  HttpServer server([](const std::string&) {
+    return http_answer("429 Slow", "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+  });
+  EXPECT_EQ(run(get(server)).retry_after_ms, 0);  // it is over
+  HttpServer later([](const std::string&) {
+    return http_answer("429 Slow", "Retry-After: Fri, 01 Jan 2100 00:00:00 GMT\r\n");
+  });
+  const auto wait = run(get(later)).retry_after_ms;
+  ASSERT_TRUE(wait);
+  EXPECT_GT(*wait, 0);
+}
+
+// ---------------------------------------------------------------- redirects and secrets
+
+TEST(HttpRuntime, a_redirect_to_an_address_that_is_not_allowed_is_refused) {
+  HttpServer inner([](const std::string&) { return http_answer("200 OK", "", "inner"); });
+  HttpServer server([&](const std::string&) {
+    return http_answer("302 Found", "Location: " + inner.url("/", "127.0.0.2") + "\r\n");
+  });
+  Values values{{"allow", TaskSettings::Texts{"127.0.0.1"}}};
+  const AttemptResult result = run(get(server), std::move(values), false);
+  EXPECT_EQ(result.error_code, "target_refused");
+  EXPECT_FALSE(result.retryable);
+  EXPECT_EQ(inner.seen(), "");
+}
+
+TEST(HttpRuntime, a_redirect_to_another_scheme_is_refused) {
+  HttpServer server([](const std::string&) {
+    return http_answer("302 Found", "Location: file:///etc/passwd\r\n");
+  });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.error_code, "target_refused");
+  EXPECT_FALSE(result.retryable);
+}
+
+TEST(HttpRuntime, a_job_s_own_header_does_not_follow_to_another_origin) {
+  HttpServer other([](const std::string&) { return http_answer("200 OK"); });
+  HttpServer server([&](const std::string&) {
+    return http_answer("307 Over there", "Location: " + other.url("/x") + "\r\n");
+  });
+  const AttemptResult result =
+      run(R"({"url":")" + server.url() +
+          R"(","body":"b","headers":{"X-Token":"t-1","Cookie":"c-1","Accept":"text/plain"}})");
+  EXPECT_EQ(result.outcome, Outcome::completed);
+  EXPECT_THAT(server.seen(), AllOf(HasSubstr("t-1"), HasSubstr("c-1")));
+  EXPECT_THAT(other.seen(), AllOf(HasSubstr("POST /x"), HasSubstr("Accept: text/plain")));
+  EXPECT_THAT(other.seen(), AllOf(Not(HasSubstr("t-1")), Not(HasSubstr("c-1"))));
+}
+
+TEST(HttpRuntime, secrets_of_jobs_need_a_base_url_to_be_sent_to) {
+  TaskSettings settings("call", {{"secrets", TaskSettings::Texts{"HTTP_TEST"}}});
+  const auto added = HttpRuntimeBuilder().add(settings);
+  ASSERT_FALSE(added);
+  EXPECT_THAT(added.error().where, HasSubstr("secrets"));
+  EXPECT_THAT(added.error().detail, HasSubstr("base_url"));
+}
+
+// A folder with one secret in a file, gone with the test.
+class SecretFile {
+ public:
+  SecretFile(const std::string& name, const std::string& value, mode_t mode) {
+    char path[] = "/tmp/sluice-secret-XXXXXX";
+    folder_ = ::mkdtemp(path);
+    std::ofstream(folder_ + "/" + name) << value;
+    ::chmod((folder_ + "/" + name).c_str(), mode);
+  }
+
+  ~SecretFile() { std::filesystem::remove_all(folder_); }
+
+  SecretFile(const SecretFile&) = delete;
+  SecretFile& operator=(const SecretFile&) = delete;
+
+  [[nodiscard]] Values task(const HttpServer& server) const {
+    return {{"base_url", server.url("")},
+            {"secrets_dir", folder_},
+            {"secrets", TaskSettings::Texts{"FROM_FILE"}}};
+  }
+
+ private:
+  std::string folder_;
+};
+
+constexpr const char* kWithSecret = R"({"url":"/a","headers":{"X-Key":"secret:FROM_FILE"}})";
+
+TEST(HttpRuntime, a_secret_comes_from_a_private_file_and_stays_out_of_errors) {
+  const SecretFile file("FROM_FILE", "file-value\n", 0600);
+  HttpServer server(
+      [](const std::string&) { return http_answer("400 Bad", "", "what is file-value?"); });
+  const AttemptResult result = run(kWithSecret, file.task(server));
+  EXPECT_THAT(server.seen(), HasSubstr("X-Key: file-value\r\n"));
+  EXPECT_EQ(result.error_code, "http_400");
+  EXPECT_THAT(result.error, AllOf(HasSubstr("[secret:FROM_FILE]"), Not(HasSubstr("file-value"))));
+}
+
+TEST(HttpRuntime, a_secret_s_file_that_others_may_read_is_refused) {
+  const SecretFile file("FROM_FILE", "file-value\n", 0644);
+  HttpServer server([](const std::string&) { return http_answer("200 OK"); });
+  const AttemptResult result = run(kWithSecret, file.task(server));
+  EXPECT_EQ(result.error_code, "secret_refused");
+  EXPECT_THAT(result.error, HasSubstr("0600"));
+  EXPECT_EQ(server.seen(), "");
+}
+
+TEST(HttpRuntime, a_secret_that_is_not_there_is_refused_before_anything_is_sent) {
+  const SecretFile file("ANOTHER", "x", 0600);
+  HttpServer server([](const std::string&) { return http_answer("200 OK"); });
+  const AttemptResult result = run(kWithSecret, file.task(server));
+  EXPECT_EQ(result.error_code, "secret_refused");
+  EXPECT_EQ(server.seen(), "");
 }
 
 TEST(RetryAfter, is_seconds_or_a_date) {

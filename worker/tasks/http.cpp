@@ -215,6 +215,9 @@ Result<void> HttpRuntimeBuilder::add(TaskSettings& settings) {
       take_headers(settings, task),
   });
   if (!taken) return taken;
+  if (!task.job_secrets.empty() && task.base_url.empty())
+    return tl::unexpected(
+        settings.error("secrets", "secrets need a base_url: they go to its origin only"));
   if (form != "body" && form != "response")
     return tl::unexpected(settings.error("result", "must be body or response"));
   for (const std::string& entry : task.expect)
