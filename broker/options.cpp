@@ -79,6 +79,12 @@ void describe(ConfigTable& table, BrokerOptions& options) {
   table.add_choice("log_format", &options.log_format, {"logfmt", "json"}, "form of a line");
   table.set_epilog(
       "Without any option it listens on 127.0.0.1 and keeps its jobs in a Redis of its own.\n"
+      "\nExamples:\n"
+      "  sluice-broker --data /var/lib/sluice --memory-max 2GiB\n"
+      "  sluice-broker --redis unix:///run/redis/redis.sock --keep-ms 7d --keep-count 100000\n"
+      "  sluice-broker --config broker.toml --check-config\n"
+      "Then: `sluice ping`, and `sluice-worker` on this machine or another. SIGTERM stops it in "
+      "order.\n\n"
       "Exit status: 0 stopped in order, 1 failed, 2 wrong configuration, 3 another broker owns the "
       "state,\n"
       "69 Redis cannot be used.\n");

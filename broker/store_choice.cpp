@@ -137,6 +137,8 @@ int exit_code_of(const Error& error) {
       return kExitUnavailable;
     case ErrorCode::bad_field:
       return kExitUsage;
+    case ErrorCode::conflict:
+      return kExitFenced;
     default:
       return kExitFailed;
   }

@@ -90,7 +90,7 @@ Result<int> lock_directory(const std::string& directory) {
     char pid[24] = {};
     (void)!::read(lock, pid, sizeof pid - 1);
     ::close(lock);
-    return fail(ErrorCode::denied,
+    return fail(ErrorCode::conflict,
                 "--data",
                 directory + " belongs to the broker with pid " + pid +
                     ": stop that one, or choose another directory");

@@ -139,7 +139,7 @@ class Recovery(Story):
         first = self.cluster.start_broker()
         self.cluster.addresses, mine = ["tcp://127.0.0.1:0"] * 3, self.cluster.addresses
         second = self.cluster.start(self.cluster.broker_command())
-        self.assertNotEqual(second.exit_code(), 0)
+        self.assertEqual(second.exit_code(), 3)
         self.assertIn(str(first.pid), second.log())
         self.cluster.addresses = mine
         self.assertEqual(self.cluster.client().ask("ping")["op"], "pong")

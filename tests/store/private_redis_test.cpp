@@ -30,7 +30,7 @@ TEST_F(PrivateRedisTest, a_second_broker_is_refused_with_the_pid_of_the_first) {
   ASSERT_TRUE(first.has_value()) << first.error().detail;
   const auto second = PrivateRedis::start(directory_);
   ASSERT_FALSE(second.has_value());
-  EXPECT_EQ(second.error().code, ErrorCode::denied);
+  EXPECT_EQ(second.error().code, ErrorCode::conflict);
   EXPECT_NE(second.error().detail.find(std::to_string(getpid())), std::string::npos);
   (*first)->stop();
 }

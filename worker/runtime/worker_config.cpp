@@ -167,6 +167,10 @@ void describe(ConfigTable& table, WorkerOptions& options) {
   table.add_choice("log_format", &options.log_format, {"logfmt", "json"}, "form of a line");
   table.set_epilog(
       "Without any task it offers echo, noop, sleep and fail, for a first look.\n"
+      "\nExamples:\n"
+      "  sluice-worker --concurrency 4 --task checksum=sha256sum\n"
+      "  sluice-worker --config node.toml --name files-1 --state-dir /var/lib/sluice-files-1\n"
+      "SIGTERM lets it finish what runs within --drain-grace; a second one ends it at once.\n\n"
       "Exit status: 0 left in order, 1 could not begin, 2 wrong configuration, 5 left with results "
       "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n");
 }
