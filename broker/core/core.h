@@ -236,7 +236,7 @@ class BrokerCore {
   bool is_store_full_ = false;
   bool is_stopping_ = false;
   bool is_turn_open_ = false;
-  std::vector<JobSlot> unclaimed_;  // running by the store's word, their node not heard yet
+  std::vector<JobSlot> unclaimed_;        // running by the store's word, their node not heard yet
   std::int64_t grace_until_ms_ = kNever;  // core time: unclaimed running jobs are lost then
   std::int64_t next_silence_ms_ = kNever;
   std::int64_t next_rate_mark_ms_ = 0;

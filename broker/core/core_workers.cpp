@@ -147,7 +147,8 @@ void BrokerCore::adopt_unclaimed(NodeIndex index, const Status& status) {
   }
 }
 
-// The jobs of unclaimed_ that run on this node; whoever has been claimed or has ended leaves the list.
+// The jobs of unclaimed_ that run on this node; whoever has been claimed or has ended leaves the
+// list.
 std::vector<JobSlot> BrokerCore::unclaimed_of(const std::string& node) {
   std::erase_if(unclaimed_, [&](JobSlot slot) {
     const LiveJob& live = jobs_.at(slot);

@@ -20,7 +20,9 @@ using NodeIndex = std::uint32_t;
 inline constexpr NodeIndex kNoNode = UINT32_MAX;
 
 // Gives the memory of a string back. (Assigning an empty one would keep it.)
-inline void free_memory(std::string& text) { std::string().swap(text); }
+inline void free_memory(std::string& text) {
+  std::string().swap(text);
+}
 
 // A job with what only memory knows of it.
 struct LiveJob {

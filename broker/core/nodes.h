@@ -25,7 +25,7 @@ struct Node {
   std::vector<Header> labels;
   std::string version;
   bool is_draining = false;
-  bool is_touched = false;         // this turn owes it something
+  bool is_touched = false;        // this turn owes it something
   std::uint64_t n = 0;            // number of our newest message to it, in our epoch
   std::uint64_t status_seq = 0;   // of its newest status
   std::int64_t last_seen_ms = 0;  // core time
@@ -78,7 +78,6 @@ class Nodes {
   void touch(NodeIndex index) {
     if (!std::exchange(nodes_[index].is_touched, true)) touched_.push_back(index);
   }
-
 
   [[nodiscard]] std::vector<NodeIndex>& touched() { return touched_; }
 
