@@ -114,8 +114,8 @@ void CommitPipeline::on_disconnected() {
 
 CommitPipeline::Verdict CommitPipeline::on_connected(const StoreConnected& connected) {
   const StoreMeta& meta = connected.meta;
-  if (meta.exists && (meta.epoch > epoch_ || (meta.epoch == epoch_ && meta.owner != owner_)))
-    return Verdict::fenced;
+  // A newer epoch of our own is a take-over whose answer never came: resync takes it once more.
+  if (meta.exists && meta.epoch >= epoch_ && meta.owner != owner_) return Verdict::fenced;
   const bool is_ours = meta.exists && meta.epoch == epoch_ && connected.run_id == run_id_;
   run_id_ = connected.run_id;
   if (!is_ours || meta.last < confirmed_) return Verdict::resync;
@@ -130,6 +130,7 @@ CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
                                                     std::uint64_t unix_s) const {
   Plan plan;
   plan.request.epoch = std::max({meta.epoch + 1, epoch_ + 1, unix_s});
+  plan.request.own_epoch = epoch_;
   const std::uint64_t last = meta.exists ? meta.last : 0;
   const std::uint64_t replay_from = ring_first();
   if (last + 1 < replay_from) {

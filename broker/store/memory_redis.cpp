@@ -60,7 +60,9 @@ void MemoryRedis::roll_back(const MemoryRedis& older) {
 // ---------------------------------------------------------------- take_over and commit
 
 TookOver MemoryRedis::take_over(const TakeOver& request, const std::string& owner) {
-  if (meta.exists && request.epoch <= meta.epoch) return {false, meta};
+  const bool is_replaced =
+      request.own_epoch > 0 && meta.epoch > request.own_epoch && meta.owner != owner;
+  if (meta.exists && (request.epoch <= meta.epoch || is_replaced)) return {false, meta};
   if (!meta.exists) {
     meta = {};
     if (!log.empty()) meta.last = log.rbegin()->first;

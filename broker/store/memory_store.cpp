@@ -15,8 +15,7 @@ Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
   if (!refusing_.empty()) return fail(ErrorCode::store_unavailable, "redis", refusing_);
   owner_ = std::move(owner);
   MemoryRedis& redis = *redis_;
-  const auto took =
-      redis.take_over({.epoch = std::max(redis.meta.epoch + 1, epoch_min), .base = 0}, owner_);
+  const auto took = redis.take_over({.epoch = std::max(redis.meta.epoch + 1, epoch_min)}, owner_);
   CHECK(took.taken);
   if (MUTANT(epoch_not_raised)) --redis.meta.epoch;
   Opened opened;

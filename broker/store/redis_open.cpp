@@ -238,7 +238,7 @@ Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
                 "the state has layout " + std::to_string(meta.layout) +
                     ", made by a newer sluice-broker: start that one");
   RespWriter take_over;
-  write_take_over(take_over, {std::max(meta.epoch + 1, epoch_min), 0}, owner_);
+  write_take_over(take_over, {.epoch = std::max(meta.epoch + 1, epoch_min)}, owner_);
   const ReplyPtr took = connection.ask(std::move(take_over));
   if (!connection.error().empty()) return away(connection);
   if (text_at(took.get(), 0) != "1")

@@ -133,6 +133,9 @@ struct ProjectReply {
 struct TakeOver {
   std::uint64_t epoch = 0;  // refused (`taken` false) unless above the stored one
   std::uint64_t base = 0;
+  // A broker that runs (resync) names its epoch: refused when another owner's newer one is stored,
+  // for then we were replaced while we slept. 0 = a start, which replaces whoever is there.
+  std::uint64_t own_epoch = 0;
 };
 
 struct TookOver {

@@ -151,11 +151,29 @@ TEST_P(Conformance, commit_answers_by_number_and_epoch) {
 
 TEST_P(Conformance, take_over_needs_a_higher_epoch_and_moves_last_to_base) {
   open();
-  EXPECT_FALSE(ask<TookOver>(TakeOver{5, 0}).taken);
-  const TookOver took = ask<TookOver>(TakeOver{6, 40});
+  EXPECT_FALSE(ask<TookOver>(TakeOver{5, 0, 0}).taken);
+  const TookOver took = ask<TookOver>(TakeOver{6, 40, 0});
   EXPECT_TRUE(took.taken);
   EXPECT_EQ(took.meta.last, 40u);
   EXPECT_EQ(commit(6, entry(41, {})).answer, CommitAnswer::ok);
+}
+
+TEST_P(Conformance, a_running_broker_does_not_take_the_state_back_from_its_successor) {
+  open();
+  auto running = std::move(store_);
+  RedisStore* const running_redis = redis_;
+  new_store();
+  const auto successor = store_->open("successor", 8);
+  ASSERT_TRUE(successor);
+  EXPECT_EQ(successor->snapshot.epoch, 8U);
+  store_ = std::move(running);
+  redis_ = running_redis;
+  const TookOver refused = ask<TookOver>(TakeOver{9, 0, 5});
+  EXPECT_FALSE(refused.taken);
+  EXPECT_EQ(refused.meta.epoch, 8U);
+  EXPECT_EQ(refused.meta.owner, "successor");
+  EXPECT_TRUE(ask<TookOver>(TakeOver{9, 0, 8}).taken) << "nothing newer than what it knew";
+  EXPECT_TRUE(ask<TookOver>(TakeOver{10, 0, 5}).taken) << "9 is its own: the answer was lost";
 }
 
 TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {

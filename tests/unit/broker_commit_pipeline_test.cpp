@@ -82,11 +82,23 @@ TEST(CommitPipeline, after_a_refusal_the_batch_and_all_behind_it_go_again_in_ord
 
 TEST(CommitPipeline, another_owner_or_a_higher_epoch_fences) {
   Fixture f;
-  EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(10, 8)}), Verdict::fenced);
+  EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(10, 8, "other")}), Verdict::fenced);
   EXPECT_EQ(f.pipeline.on_connected({"run1", f.meta(10, 7, "other")}), Verdict::fenced);
   f.append(1);
   (void)f.sent();
   EXPECT_EQ(f.reply(11, CommitAnswer::fenced, 9), Verdict::fenced);
+}
+
+TEST(CommitPipeline, a_take_over_whose_answer_was_lost_is_made_again) {
+  Fixture f;
+  f.pipeline.on_disconnected();
+  const StoreConnected back{"run1", f.meta(10, 8)};
+  ASSERT_EQ(f.pipeline.on_connected(back), Verdict::resync) << "8 is above our 7, and our own";
+  const auto plan = f.pipeline.plan_take_over(back.meta, 5);
+  EXPECT_EQ(plan.request.epoch, 9U);
+  EXPECT_EQ(plan.request.own_epoch, 7U);
+  TookOver refused{false, f.meta(10, 8, "other")};
+  EXPECT_EQ(f.pipeline.on_took_over(refused, plan), Verdict::fenced) << "a successor came between";
 }
 
 TEST(CommitPipeline, what_redis_lost_is_put_back_from_the_ring_under_its_old_numbers) {

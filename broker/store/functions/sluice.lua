@@ -4,7 +4,8 @@
 -- Every function: KEYS[1] = <prefix>meta; the other keys have the same prefix and so the same hash
 -- slot. Everything is checked before the first write. Replies are flat arrays of strings.
 --
---   take_over  ARGV: epoch, owner, base
+--   take_over  ARGV: epoch, owner, base, own epoch (0 = a start; else refused when another owner's
+--              newer epoch is stored)
 --              -> {"1" taken | "0" refused, layout, epoch, owner, last, checkpoint}
 --   commit     ARGV: epoch, owner, n, blob
 --              -> {"ok"} | {"already"} | {"gap", last} | {"fenced", epoch} | {"rolled_back"}
@@ -78,10 +79,12 @@ end
 
 local function take_over(keys, args)
   local prefix = prefix_of(keys)
-  if #args ~= 3 then error('take_over takes epoch, owner, base') end
+  if #args ~= 4 then error('take_over takes epoch, owner, base, own epoch') end
   local epoch, owner, base = number(args[1], 'epoch'), args[2], number(args[3], 'base')
+  local own_epoch = number(args[4], 'own epoch')
   local meta, is_foreign = read_meta(prefix)
-  local taken = not meta or epoch > meta.epoch
+  local replaced = meta and own_epoch > 0 and meta.epoch > own_epoch and meta.owner ~= owner
+  local taken = not meta or (epoch > meta.epoch and not replaced)
   if taken then
     local foreign = {count = 0}
     if is_foreign then set_aside(prefix, 'meta', foreign) end
