@@ -1,6 +1,7 @@
 #include "broker/engine.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "broker/store/log_entry.h"
 #include "common/check.h"
@@ -60,7 +61,12 @@ std::string_view word(NodeFactKind kind) {
 
 Engine::Engine(EngineConfig config, Opened opened, Now now)
     : config_(std::move(config)),
-      pipeline_(config_.owner, opened.run_id, opened.snapshot.epoch, opened.snapshot.last),
+      pipeline_(config_.owner,
+                opened.run_id,
+                opened.snapshot.epoch,
+                opened.snapshot.last,
+                opened.unprojected,
+                now),
       projector_(config_.view,
                  opened.snapshot.checkpoint,
                  opened.ended_chunk_first,
@@ -355,6 +361,8 @@ void Engine::on_connected(const StoreConnected& connected, Now now) {
     case CommitPipeline::Verdict::resync:
       return begin_resync(connected.meta, now);
     case CommitPipeline::Verdict::fine:
+      // The log is whole, but the view has not been brought up to it.
+      if (is_resync_open_) return begin_resync(connected.meta, now);
       store_life_ = StoreLife::up;
   }
 }
@@ -393,7 +401,10 @@ void Engine::begin_resync(const StoreMeta& meta, Now now) {
   store_life_ = StoreLife::taking_over;
   take_over_again_ms_ = kNever;
   resync_meta_ = meta;
-  plan_ = pipeline_.plan_take_over(meta, static_cast<std::uint64_t>(now.wall_ms / 1000));
+  plan_ = pipeline_.plan_take_over(meta, static_cast<std::uint64_t>(now.wall_ms));
+  is_resync_open_ = true;
+  // Asked for once is asked for: when the answer is lost, the next plan finds nothing missing.
+  needs_rewrite_ = needs_rewrite_ || plan_.missing > 0;
   requests_.emplace_back(plan_.request);
 }
 
@@ -411,7 +422,8 @@ void Engine::finish_resync(Now now) {
   is_round_failed_ = projects_out_ > 0;
   (void)pipeline_.take_confirmed();
   const auto entries = pipeline_.entries_after(resync_meta_.checkpoint);
-  if (entries && plan_.missing == 0) {
+  const bool is_whole = !std::exchange(needs_rewrite_, false);
+  if (entries && is_whole) {
     projector_.restart(resync_meta_.checkpoint, *entries, now);
     return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
   }

@@ -60,7 +60,7 @@ struct EngineCounters {
 
 class Engine {
  public:
-  // `unix_s` of `now` keeps epochs from being given twice.
+  // The wall clock of `now` keeps epochs from being given twice.
   Engine(EngineConfig config, Opened opened, Now now);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -157,6 +157,9 @@ class Engine {
   } store_life_ = StoreLife::up;
   CommitPipeline::Plan plan_;
   StoreMeta resync_meta_;
+  // A resync that was begun goes on until it is finished, over as many connections as it takes.
+  bool is_resync_open_ = false;
+  bool needs_rewrite_ = false;  // in it more was found missing than the ring has
   bool is_core_down_ = false;  // the core was told StoreDown
   std::size_t projects_out_ = 0;
   bool is_round_failed_ = false;  // the answers to its other calls mean nothing

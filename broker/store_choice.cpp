@@ -117,8 +117,8 @@ Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) 
 Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals) {
   std::int64_t say_at_ms = 0;
   while (true) {
-    const auto unix_s = static_cast<std::uint64_t>(system_wall_ms() / 1000);
-    auto opened = choice.store().open(owner, unix_s);
+    const auto unix_ms = static_cast<std::uint64_t>(system_wall_ms());
+    auto opened = choice.store().open(owner, unix_ms);
     if (opened) return OpenedStore{std::move(*opened), std::move(owner)};
     if (opened.error().code != ErrorCode::store_unavailable) return tl::unexpected(opened.error());
     if (monotonic_ms() >= say_at_ms) {

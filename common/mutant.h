@@ -10,9 +10,16 @@ enum class Mutant : unsigned char {
   ignores_fence,          // a result counts whatever its fence is
   retry_off_by_one,       // one retry more than max_retries
   forgets_cancel,         // a success reported after the cancel completes the job
-  slot_freed_at_timeout,  // the worker takes a slot for free while the attempt still runs
+  slot_freed_at_timeout,  // a time-out is reported, and the slot free, while the process still runs
   acks_unrecorded,        // a result is acknowledged though the store is down
   epoch_not_raised,       // a broker takes over under the epoch that it found
+  view_forgets_rows,      // a call of the view whose outcome is unknown counts as applied
+  index_left_behind,      // a job that moves stays in the index of its old state
+  overwrites_result,      // a repeated report empties the result of a job that has ended
+  revision_not_raised,    // a move that leaves the revision as it was
+  ignores_backoff,        // a failed attempt is tried again at once
+  ignores_content,        // a submit counts as a duplicate whatever its content is
+  ignores_priority,       // over all lines the oldest job goes first
 };
 
 #ifdef SLUICE_MUTANTS

@@ -29,6 +29,8 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
     queues_.entry(queues_.queue(record.name)).record = record;
   for (const EndedRecord& record : snapshot.ended)
     ended_.remember(record);
+  for (const DeletedJob& deleted : snapshot.deleted)
+    deleted_.emplace(deleted.id, deleted.batch);
   // In the order of their places, so that each goes to the end of its line.
   std::sort(snapshot.jobs.begin(), snapshot.jobs.end(), [](const Job& a, const Job& b) {
     return a.sequence < b.sequence;
@@ -120,6 +122,8 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
   dirty_queues_.clear();
   writes_.removed = std::move(removed_);
   removed_.clear();
+  for (const RemovedJob& removed : writes_.removed)
+    deleted_[removed.id] = n;
   writes_.next_sequence = next_sequence_;
   return writes_;
 }

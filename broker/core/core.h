@@ -220,7 +220,10 @@ class BrokerCore {
   std::vector<JobSlot> dirty_;
   std::vector<QueueIndex> dirty_queues_;
   BatchWrites writes_;
-  std::vector<JobId> removed_;  // deleted since the last batch
+  std::vector<RemovedJob> removed_;  // deleted since the last batch
+  // Deleted jobs that the view still shows, and the batch that takes them out of it: whoever
+  // fetches one must not find it.
+  std::unordered_map<JobId, std::uint64_t> deleted_;
   // Ended jobs that the view does not have yet: (batch, slot), in order.
   std::deque<std::pair<std::uint64_t, JobSlot>> awaiting_view_;
 

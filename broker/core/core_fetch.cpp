@@ -9,7 +9,7 @@ namespace sluice {
 
 // Whether an id that memory does not hold could be found in the view.
 bool BrokerCore::may_be_cold(const JobId& id, const Context& context) const {
-  if (jobs_.find(id)) return false;
+  if (jobs_.find(id) || deleted_.contains(id)) return false;
   if (context.absent != nullptr &&
       std::binary_search(context.absent->begin(), context.absent->end(), id))
     return false;
@@ -39,7 +39,8 @@ void BrokerCore::on_fetched(FetchedJobs& fetched, Now now, Output& out) {
   if (node.empty()) return;
   Parked& parked = node.mapped();
   for (Job& job : fetched.jobs) {
-    if (jobs_.find(job.id())) continue;  // what memory knows is newer
+    // What memory knows is newer.
+    if (jobs_.find(job.id()) || deleted_.contains(job.id())) continue;
     if (!is_ended(job.state)) {
       // Every live job is in memory, so the view is behind in an order that should not be. Not
       // taken: the request is answered from memory.
@@ -106,6 +107,7 @@ void BrokerCore::drop_cold_jobs() {
 
 // The view has these ended jobs now: memory keeps only that they have ended.
 void BrokerCore::on_projected(std::uint64_t checkpoint) {
+  std::erase_if(deleted_, [&](const auto& deleted) { return deleted.second <= checkpoint; });
   while (!awaiting_view_.empty() && awaiting_view_.front().first <= checkpoint) {
     const auto [batch, slot] = awaiting_view_.front();
     awaiting_view_.pop_front();

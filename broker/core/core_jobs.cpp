@@ -99,7 +99,7 @@ void BrokerCore::move(JobSlot slot, JobState to) {
   if (!is_ended(live.job.state)) --count_of(queue, live.job.state);
   if (!is_ended(to)) ++count_of(queue, to);
   live.job.state = to;
-  ++live.job.revision;
+  if (!MUTANT(revision_not_raised)) ++live.job.revision;
   mark_dirty(slot);
 }
 
@@ -310,7 +310,7 @@ void BrokerCore::fail_attempt(JobSlot slot, AttemptResult& result, Now now, Outp
                                                      job.retry_count,
                                                      jitter_seed(job.id().view(), job.attempt));
   ++job.retry_count;
-  job.due_ms = after(now.wall_ms, delay_ms);
+  job.due_ms = after(now.wall_ms, MUTANT(ignores_backoff) ? 0 : delay_ms);
   move(slot, JobState::pending);
   wall_deadlines_.set(slot, std::min(job.due_ms, expiry_ms(job)));
   jobs_.account(slot);

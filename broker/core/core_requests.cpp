@@ -4,6 +4,7 @@
 
 #include "broker/core/core.h"
 #include "common/check.h"
+#include "common/mutant.h"
 #include "common/protocol/codec.h"
 
 namespace sluice {
@@ -190,7 +191,7 @@ std::optional<SubmitResult> BrokerCore::known_submit(const JobSpec& spec) const 
   } else {
     return std::nullopt;
   }
-  if (content_hash == spec.content_hash)
+  if (content_hash == spec.content_hash || MUTANT(ignores_content))
     return SubmitResult{spec.id.str(), SubmitStatus::duplicate, state, {}};
   return SubmitResult{
       spec.id.str(),
@@ -390,12 +391,18 @@ TargetResult BrokerCore::apply(const Retry&, const JobId& id, Now now, Output& o
 
 TargetResult BrokerCore::apply(const Delete&, const JobId& id, Now now, Output&) {
   const auto slot = jobs_.find(id);
-  if (!slot) return gone(id);
+  if (!slot) {  // deleted before (the answer may have been lost), or by retention
+    TargetResult result = gone(id);
+    if (result.status == "too_late") result.status = "deleted";
+    return result;
+  }
   const Job& job = jobs_.at(*slot).job;
   if (!is_ended(job.state)) return {id, "not_ended", job.state};
   const JobState state = job.state;
-  ended_.remember({hash_id(id.view()), job.spec.content_hash, state, now.wall_ms});
-  removed_.push_back(id);
+  const EndedRecord ended{hash_id(id.view()), job.spec.content_hash, state, now.wall_ms};
+  ended_.remember(ended);
+  removed_.push_back({id, ended});
+  deleted_[id] = UINT64_MAX;  // until its batch has its number
   jobs_.erase(*slot);
   return {id, "deleted", state};
 }

@@ -168,6 +168,11 @@ void BrokerCore::on_result(NodeIndex index, AttemptResult& result, Now now, Outp
   node.acks.push_back({result.id, result.fence, !is_ours, 0});
   if (!is_ours) {
     ++counters_.stale_results;
+    if (MUTANT(overwrites_result) && slot && jobs_.at(*slot).job.fence() == result.fence &&
+        jobs_.at(*slot).job.state == JobState::completed) {
+      jobs_.at(*slot).job.result.clear();
+      mark_dirty(*slot);
+    }
     return;
   }
   LiveJob& live = jobs_.at(*slot);

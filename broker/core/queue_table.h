@@ -19,6 +19,7 @@
 #include "broker/core/deadlines.h"
 #include "broker/core/job_table.h"
 #include "broker/core/records.h"
+#include "common/mutant.h"
 
 namespace sluice {
 
@@ -42,7 +43,8 @@ struct LineHead {
 
   // Whether this goes before `other`: a higher priority, then the older.
   [[nodiscard]] bool before(const LineHead& other) const {
-    return priority != other.priority ? priority > other.priority : sequence < other.sequence;
+    if (priority != other.priority && !MUTANT(ignores_priority)) return priority > other.priority;
+    return sequence < other.sequence;
   }
 };
 

@@ -43,14 +43,26 @@ struct JobChange {
   bool has_payload = false;  // its submit (or a full rewrite): the log entry carries the payload
 };
 
+// A job that an operator deleted, and what is remembered of it: its end may stand nowhere else.
+struct RemovedJob {
+  JobId id;
+  EndedRecord ended;
+};
+
 // What one batch changed, as the core hands it over.
 struct BatchWrites {
   std::vector<JobChange> jobs;
-  std::vector<JobId> removed;              // deleted by an operator
+  std::vector<RemovedJob> removed;
   std::vector<const QueueRecord*> queues;  // changed settings or totals, absolute values
   std::uint64_t next_sequence = 1;
 
   [[nodiscard]] bool empty() const { return jobs.empty() && removed.empty() && queues.empty(); }
+};
+
+// A job that an operator deleted; the view holds it until it contains `batch`.
+struct DeletedJob {
+  JobId id;
+  std::uint64_t batch = 0;
 };
 
 // Where the last broker stopped.
@@ -61,7 +73,8 @@ struct Snapshot {
   std::uint64_t next_sequence = 1;
   std::vector<Job> jobs;  // every live job, and ended ones that changed after the checkpoint
   std::vector<QueueRecord> queues;
-  std::vector<EndedRecord> ended;  // oldest first
+  std::vector<EndedRecord> ended;   // oldest first
+  std::vector<DeletedJob> deleted;  // after the checkpoint
   bool has_cold_jobs = false;  // the view holds ended jobs that neither `jobs` nor `ended` names
 };
 

@@ -9,7 +9,9 @@ namespace sluice {
 CommitPipeline::CommitPipeline(std::string owner,
                                std::string run_id,
                                std::uint64_t epoch,
-                               std::uint64_t last)
+                               std::uint64_t last,
+                               const std::vector<LogEntryPtr>& unprojected,
+                               Now now)
     : owner_(std::move(owner)),
       run_id_(std::move(run_id)),
       epoch_(epoch),
@@ -19,6 +21,12 @@ CommitPipeline::CommitPipeline(std::string owner,
       next_(last + 1),
       given_(last) {
   ring_bytes_counted_ = last;
+  // Up to the first gap: numbers that a take-over jumped over stand in no log.
+  for (auto entry = unprojected.rbegin(); entry != unprojected.rend(); ++entry) {
+    if ((*entry)->n + 1 != ring_first()) break;
+    ring_bytes_ += (*entry)->blob.size();
+    items_.push_front({*entry, now.mono_ms});
+  }
 }
 
 void CommitPipeline::append(LogEntryPtr entry, Now now) {
@@ -57,6 +65,9 @@ CommitPipeline::Verdict CommitPipeline::on_reply(const CommitReply& reply, Now n
     case CommitAnswer::ok:
     case CommitAnswer::already:
       rest_until_ms_ = 0;
+      // Put back: Redis may lose it again, so its time in the ring begins anew.
+      if (reply.n <= confirmed_ && reply.n >= ring_first())
+        items_[reply.n - ring_first()].appended_ms = now.mono_ms;
       logged_ = std::max(logged_, reply.n);
       confirm(reply.n, now);
       return Verdict::fine;
@@ -127,9 +138,9 @@ CommitPipeline::Verdict CommitPipeline::on_connected(const StoreConnected& conne
 }
 
 CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
-                                                    std::uint64_t unix_s) const {
+                                                    std::uint64_t unix_ms) const {
   Plan plan;
-  plan.request.epoch = std::max({meta.epoch + 1, epoch_ + 1, unix_s});
+  plan.request.epoch = std::max({meta.epoch + 1, epoch_ + 1, unix_ms});
   plan.request.own_epoch = epoch_;
   const std::uint64_t last = meta.exists ? meta.last : 0;
   const std::uint64_t replay_from = ring_first();

@@ -29,7 +29,14 @@ class CommitPipeline {
   static constexpr std::size_t kRingBytes = 256u << 20;
   static constexpr std::int64_t kRefusedRestMs = 100;
 
-  CommitPipeline(std::string owner, std::string run_id, std::uint64_t epoch, std::uint64_t last);
+  // `unprojected`: the newest entries of the log as open() found them, up to `last`. They are the
+  // beginning of the ring: Redis may lose them a moment after we have started.
+  CommitPipeline(std::string owner,
+                 std::string run_id,
+                 std::uint64_t epoch,
+                 std::uint64_t last,
+                 const std::vector<LogEntryPtr>& unprojected = {},
+                 Now now = {});
 
   // ---- batches
   [[nodiscard]] std::uint64_t next_n() const { return appended_ + 1; }
@@ -68,8 +75,8 @@ class CommitPipeline {
         0;  // confirmed batches that can not be put back: write everything whole
   };
 
-  // `unix_s`: seconds since the epoch, so that no epoch is ever given twice.
-  [[nodiscard]] Plan plan_take_over(const StoreMeta& meta, std::uint64_t unix_s) const;
+  // `unix_ms`: the wall clock, so that no epoch is given twice even when Redis comes back older.
+  [[nodiscard]] Plan plan_take_over(const StoreMeta& meta, std::uint64_t unix_ms) const;
   [[nodiscard]] Verdict on_took_over(const TookOver& took, const Plan& plan);
 
   // All that was confirmed stands in the log again.

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "broker/store/job_fields.h"
+#include "broker/store/view_row.h"
 #include "common/protocol/msgpack.h"
 
 namespace sluice {
@@ -18,7 +19,8 @@ enum EntryKey : unsigned {
   kJobs,
   kRemoved,
   kQueues,
-  kNextSequence
+  kNextSequence,
+  kRemovedEnded
 };
 
 const Job kDefaultJob;
@@ -354,6 +356,11 @@ bool read_part(msgpack::Reader& reader, std::uint64_t key, Entry<Job, Id>& entry
       return read_all(reader, entry.queues, read_queue);
     case kNextSequence:
       return read_number(reader, entry.next_sequence);
+    case kRemovedEnded: {
+      const auto records = reader.bin();
+      if (records) entry.removed_ended.assign(*records);
+      return records.has_value();
+    }
     default:
       return reader.skip().has_value();
   }
@@ -365,7 +372,7 @@ std::string encode_entry(std::uint64_t n, std::uint64_t epoch, const BatchWrites
   std::string blob;
   blob.reserve(64 + writes.jobs.size() * 256);
   msgpack::Writer writer(blob);
-  writer.map(6);
+  writer.map(writes.removed.empty() ? 6 : 7);
   writer.unsigned_integer(kN);
   writer.unsigned_integer(n);
   writer.unsigned_integer(kEpoch);
@@ -379,14 +386,20 @@ std::string encode_entry(std::uint64_t n, std::uint64_t epoch, const BatchWrites
   }
   writer.unsigned_integer(kRemoved);
   writer.array(writes.removed.size());
-  for (const JobId& id : writes.removed)
-    writer.str(id.view());
+  for (const RemovedJob& removed : writes.removed)
+    writer.str(removed.id.view());
   writer.unsigned_integer(kQueues);
   writer.array(writes.queues.size());
   for (const QueueRecord* queue : writes.queues)
     write_queue(blob, *queue);
   writer.unsigned_integer(kNextSequence);
   writer.unsigned_integer(writes.next_sequence);
+  if (writes.removed.empty()) return blob;
+  std::string records;
+  for (const RemovedJob& removed : writes.removed)
+    append_ended(records, removed.ended);
+  writer.unsigned_integer(kRemovedEnded);
+  writer.bin(records);
   return blob;
 }
 

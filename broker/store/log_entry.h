@@ -26,6 +26,7 @@ struct Entry {
   std::uint64_t epoch = 0;
   std::vector<Job> jobs;
   std::vector<Id> removed;
+  std::string removed_ended;  // their records for the ended memory (append_ended)
   std::vector<QueueRecord> queues;
   std::uint64_t next_sequence = 1;
 };

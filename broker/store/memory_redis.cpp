@@ -3,6 +3,7 @@
 #include "broker/store/keys.h"
 #include "broker/store/list_cursor.h"
 #include "broker/store/memory_store.h"
+#include "common/mutant.h"
 
 namespace sluice {
 
@@ -138,8 +139,8 @@ void MemoryRedis::write_row(const ViewRow& row) {
   std::string index = keys::index_name(row.job.state, row.job.spec.queue);
   FieldPairs fields = to_fields(row);
   if (!is_new) {
-    if (std::string old = keys::index_name(hash.state, hash.queue); old != index)
-      indexes[old].remove(id);
+    const std::string old = keys::index_name(hash.state, hash.queue);
+    if (old != index && !MUTANT(index_left_behind)) indexes[old].remove(id);
     if (keeps_old_payload(row) && !hash.fields.empty() && hash.fields.back().first == "payload")
       fields.push_back(std::move(hash.fields.back()));
   }

@@ -15,9 +15,10 @@ Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
   if (!refusing_.empty()) return fail(ErrorCode::store_unavailable, "redis", refusing_);
   owner_ = std::move(owner);
   MemoryRedis& redis = *redis_;
+  const std::uint64_t epoch_before = redis.meta.epoch;
   const auto took = redis.take_over({.epoch = std::max(redis.meta.epoch + 1, epoch_min)}, owner_);
   CHECK(took.taken);
-  if (MUTANT(epoch_not_raised)) --redis.meta.epoch;
+  if (MUTANT(epoch_not_raised) && epoch_before > 0) redis.meta.epoch = epoch_before;
   Opened opened;
   opened.run_id = redis.run_id();
   opened.durability = redis.durability;

@@ -12,6 +12,7 @@
 #include "broker/store/view_changes.h"
 #include "broker/store/view_row.h"
 #include "common/check.h"
+#include "common/mutant.h"
 
 namespace sluice {
 
@@ -47,6 +48,7 @@ struct Gathered {
   std::map<std::string, QueueRecord> queues;
   std::map<std::string, std::string> nodes;
   std::vector<std::string> events;
+  std::string ended;  // records of removed jobs, for the ended memory
   std::int64_t oldest_ms = kNever;  // confirmed, of its entries
 };
 
@@ -147,6 +149,7 @@ void Projector::add(const LogEntryPtr& entry, Now now) {
     state.gather(entry, record);
   for (const std::string_view id : heads->removed)
     state.changes.add({.entry = entry, .record = {.id = id}, .is_removed = true});
+  state.gathered.ended += heads->removed_ended;
   for (const QueueRecord& queue : heads->queues) {
     state.known_queues.insert(queue.name);
     state.gathered.queues[queue.name] = queue;
@@ -253,6 +256,7 @@ void Projector::State::give_back() {
   gathered.events.insert(gathered.events.begin(),
                          round_gathered.events.begin(),
                          round_gathered.events.end());
+  gathered.ended += round_gathered.ended;
   gathered.oldest_ms = std::min(gathered.oldest_ms, round_gathered.oldest_ms);
   round_gathered = {};
 }
@@ -265,7 +269,7 @@ ProjectRequest Projector::State::next_call(Now now) {
     for (auto& [node, json] : round_gathered.nodes)
       request.nodes.push_back({node, json});
     request.events = round_gathered.events;
-    ended = round_not_kept_ended;
+    ended = round_not_kept_ended + round_gathered.ended;
   }
   const std::size_t end = std::min(round.size(), asked + config.rows_per_call);
   for (; asked < end; ++asked) {
@@ -352,6 +356,7 @@ void Projector::done(const ProjectReply& reply, Now now) {
 }
 
 void Projector::failed() {
+  if (MUTANT(view_forgets_rows)) return state_->calls_out.clear();
   state_->give_back();
 }
 

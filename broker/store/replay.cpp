@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "broker/store/log_entry.h"
+#include "broker/store/view_row.h"
 
 namespace sluice {
 
@@ -30,11 +31,13 @@ std::optional<Error> replay_log(Opened& opened,
   for (std::size_t i = 0; i < snapshot.jobs.size(); ++i)
     places.emplace(snapshot.jobs[i].id(), i);
   std::vector<bool> is_removed(snapshot.jobs.size(), false);
+  std::unordered_map<JobId, std::uint64_t> deleted;
 
   for (const LogEntryPtr& entry : opened.unprojected) {
     auto decoded = decode_entry(entry->blob);
     if (!decoded) return decoded.error();
     for (ViewRow& row : decoded->jobs) {
+      deleted.erase(row.job.id());
       const auto [place, is_new] = places.try_emplace(row.job.id(), snapshot.jobs.size());
       if (!row.has_payload)
         row.job.spec.payload = is_new ? read_payload(row.job.id())
@@ -50,14 +53,19 @@ std::optional<Error> replay_log(Opened& opened,
         snapshot.jobs[place->second].spec.payload = std::move(row.job.spec.payload);
       }
     }
-    for (const JobId& id : decoded->removed)
+    for (const JobId& id : decoded->removed) {
+      deleted[id] = entry->n;
       if (const auto place = places.find(id); place != places.end())
         is_removed[place->second] = true;
+    }
+    read_ended(decoded->removed_ended, snapshot.ended);
     for (QueueRecord& queue : decoded->queues)
       take_queue(snapshot.queues, std::move(queue));
     snapshot.next_sequence = std::max(snapshot.next_sequence, decoded->next_sequence);
   }
 
+  for (const auto& [id, batch] : deleted)
+    snapshot.deleted.push_back({id, batch});
   std::size_t kept = 0;
   for (std::size_t i = 0; i < snapshot.jobs.size(); ++i) {
     if (is_removed[i]) continue;

@@ -204,6 +204,24 @@ TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {
   EXPECT_EQ(opened.snapshot.queues[0].totals.submitted, 7u);
 }
 
+TEST_P(Conformance, a_restart_remembers_a_job_that_was_deleted_before_the_view_had_its_end) {
+  open();
+  (void)commit(5, entry(1, {job("a", JobState::running, 1)}));
+  (void)project({job("a", JobState::running, 1)}, 1);
+  BatchWrites writes;  // it ends and is deleted within one batch: its end is written nowhere
+  writes.removed = {{JobId("a"), {hash_id("a"), 77, JobState::failed, 3000}}};
+  (void)commit(5, std::make_shared<const LogEntry>(LogEntry{2, encode_entry(2, 5, writes)}));
+  new_store();
+  const Opened opened = open(0);
+  EXPECT_TRUE(opened.snapshot.jobs.empty());
+  ASSERT_EQ(opened.snapshot.deleted.size(), 1U);
+  EXPECT_EQ(opened.snapshot.deleted[0].id, JobId("a"));
+  EXPECT_EQ(opened.snapshot.deleted[0].batch, 2U);
+  ASSERT_EQ(opened.snapshot.ended.size(), 1U);
+  EXPECT_EQ(opened.snapshot.ended[0].id, hash_id("a"));
+  EXPECT_EQ(opened.snapshot.ended[0].content_hash, 77U);
+}
+
 TEST_P(Conformance, an_older_row_changes_nothing_and_a_repeated_one_neither) {
   open();
   (void)project({job("a", JobState::completed, 3)}, 3);

@@ -51,6 +51,25 @@ TEST(Forms, a_job_comes_back_whole_from_the_log_and_from_the_view) {
   EXPECT_EQ(blob_of(*read, 1), blob_of(job, 1));
 }
 
+TEST(Forms, a_removal_comes_with_what_is_remembered_of_the_job) {
+  BatchWrites writes;
+  const EndedRecord record{hash_id("gone"), 77, JobState::cancelled, 3000};
+  writes.removed = {{JobId("gone"), record}};
+  const auto decoded = decode_entry(encode_entry(1, 1, writes));
+  ASSERT_TRUE(decoded.has_value()) << decoded.error().detail;
+  EXPECT_EQ(decoded->removed, std::vector<JobId>{JobId("gone")});
+  std::vector<EndedRecord> records;
+  read_ended(decoded->removed_ended, records);
+  EXPECT_EQ(records, std::vector<EndedRecord>{record});
+  Projector projector({}, 0, 0, 0);
+  projector.add(std::make_shared<const LogEntry>(LogEntry{1, encode_entry(1, 1, writes)}),
+                Now{1000, 5000});
+  const auto call = projector.next(Now{1000, 5000});
+  ASSERT_TRUE(call.has_value());
+  EXPECT_EQ(call->removed, std::vector<JobId>{JobId("gone")});
+  EXPECT_EQ(call->ended_blob, decoded->removed_ended);
+}
+
 TEST(Forms, a_cut_entry_is_malformed_at_every_length) {
   const std::string blob = blob_of(full_job(), 1);
   for (std::size_t size = 0; size < blob.size(); ++size)

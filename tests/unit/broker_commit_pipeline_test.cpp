@@ -128,6 +128,29 @@ TEST(CommitPipeline, what_redis_lost_is_put_back_from_the_ring_under_its_old_num
   EXPECT_EQ(f.pipeline.epoch(), plan.request.epoch);
 }
 
+TEST(CommitPipeline, the_ring_begins_with_the_log_that_the_start_found) {
+  std::vector<LogEntryPtr> found;
+  for (const std::uint64_t n : {5U, 8U, 9U, 10U})
+    found.push_back(std::make_shared<const LogEntry>(LogEntry{n, "x"}));
+  CommitPipeline pipeline("me", "run1", 7, 10, found, Now{});
+  EXPECT_TRUE(pipeline.take_confirmed().empty()) << "the projector has them from the start";
+  EXPECT_FALSE(pipeline.entries_after(6)) << "6 and 7 were never given";
+  StoreMeta back;
+  back.exists = true;
+  back.epoch = 6;
+  back.owner = "before";
+  back.last = 8;
+  ASSERT_EQ(pipeline.on_connected({"run2", back}), Verdict::resync);
+  const auto plan = pipeline.plan_take_over(back, 0);
+  EXPECT_EQ(plan.missing, 0U);
+  back.epoch = plan.request.epoch;
+  back.owner = "me";
+  ASSERT_EQ(pipeline.on_took_over({true, back}, plan), Verdict::fine);
+  const auto again = pipeline.next(Now{});
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->entry->n, 9U);
+}
+
 TEST(CommitPipeline, a_loss_older_than_the_ring_is_told_with_its_size) {
   Fixture f;
   f.append(1);

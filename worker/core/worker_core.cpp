@@ -453,7 +453,10 @@ void WorkerCore::fire_timers(Now now, WorkerOutput& out) {
     switch (timer) {
       case Timer::time_out:
         stop(key, held, StopReason::timed_out, out);
-        if (MUTANT(slot_freed_at_timeout)) --running_;
+        if (MUTANT(slot_freed_at_timeout)) {
+          --running_;
+          finish(key, held, ended(key, Outcome::handed_back), out);
+        }
         break;
       case Timer::repeat_result:
         land(key, held);
