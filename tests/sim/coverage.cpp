@@ -1,6 +1,43 @@
 #include "tests/sim/coverage.h"
 
+#include <cstdio>
+
 namespace sluice::sim {
+
+namespace {
+
+bool needs_data_loss(Fault fault) {
+  return is_data_loss(fault);
+}
+
+bool needs_data_loss(Sometimes what) {
+  return what == Sometimes::replayed || what == Sometimes::rewritten;
+}
+
+template <typename What, std::size_t Count>
+bool print_counts(const char* title,
+                  const std::array<std::uint64_t, Count>& counts,
+                  bool loses_data) {
+  bool none_is_zero = true;
+  std::printf("%s\n", title);
+  for (std::size_t i = 0; i < Count; ++i) {
+    if (needs_data_loss(static_cast<What>(i)) && !loses_data) continue;
+    std::printf("  %-28s %10llu%s\n",
+                to_string(static_cast<What>(i)),
+                static_cast<unsigned long long>(counts[i]),
+                counts[i] == 0 ? "  <- never happened" : "");
+    none_is_zero = none_is_zero && counts[i] > 0;
+  }
+  return none_is_zero;
+}
+
+}  // namespace
+
+bool print_coverage(const Coverage& coverage) {
+  const bool loses_data = coverage.data_loss_seeds > 0;
+  const bool has_faults = print_counts<Fault>("faults", coverage.faults, loses_data);
+  return print_counts<Sometimes>("sometimes", coverage.sometimes, loses_data) && has_faults;
+}
 
 const char* to_string(Fault fault) {
   static constexpr std::array<const char*, kFaults> kNames = {
@@ -20,6 +57,7 @@ const char* to_string(Sometimes what) {
                                                                  "late_success",
                                                                  "claim",
                                                                  "resent_run",
+                                                                 "lost",
                                                                  "lost_too_often",
                                                                  "timed_out_by_broker",
                                                                  "expired",
@@ -55,6 +93,7 @@ void Coverage::add(const Coverage& other) {
   jobs += other.jobs;
   attempts += other.attempts;
   simulated_ms += other.simulated_ms;
+  data_loss_seeds += other.data_loss_seeds;
   excused_jobs += other.excused_jobs;
 }
 

@@ -36,9 +36,10 @@ enum class Fault : std::uint8_t {
 
 enum class Sometimes : std::uint8_t {
   stale_result,
-  late_success,  // the result of a lost attempt is taken
+  late_success,  // a lost attempt ends well after all
   claim,         // a lost attempt is found alive and taken back
   resent_run,
+  lost,
   lost_too_often,
   timed_out_by_broker,
   expired,
@@ -68,6 +69,12 @@ enum class Sometimes : std::uint8_t {
 inline constexpr std::size_t kFaults = static_cast<std::size_t>(Fault::count);
 inline constexpr std::size_t kSometimes = static_cast<std::size_t>(Sometimes::count);
 
+// Redis forgets, or the wall clock jumps: only in some of the seeds.
+[[nodiscard]] constexpr bool is_data_loss(Fault fault) {
+  return fault == Fault::redis_rollback || fault == Fault::redis_flushed ||
+         fault == Fault::wall_clock_jump;
+}
+
 [[nodiscard]] const char* to_string(Fault fault);
 [[nodiscard]] const char* to_string(Sometimes what);
 
@@ -78,6 +85,7 @@ struct Coverage {
   std::uint64_t jobs = 0;
   std::uint64_t attempts = 0;
   std::uint64_t simulated_ms = 0;
+  std::uint64_t data_loss_seeds = 0;  // in which Redis may lose data
   // Jobs that may be lost by the promise: broker and Redis went in the same second.
   std::uint64_t excused_jobs = 0;
 
@@ -89,5 +97,8 @@ struct Coverage {
 
   void add(const Coverage& other);
 };
+
+// Prints how often everything happened; returns whether all of it did.
+bool print_coverage(const Coverage& coverage);
 
 }  // namespace sluice::sim

@@ -1,6 +1,7 @@
 #include "tests/sim/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::sim {
 
@@ -9,12 +10,6 @@ namespace {
 // The memory of ended ids holds for ten minutes; a little less is asked for.
 constexpr std::int64_t kEndedHoldsMs = 9LL * 60 * 1000;
 constexpr std::int64_t kEarlyMs = 50;
-
-std::string text(const Job& job) {
-  return job.id().str() + " " + std::string(to_string(job.state)) + " life " +
-         std::to_string(job.life) + " attempt " + std::to_string(job.attempt) + " epoch " +
-         std::to_string(job.epoch) + " revision " + std::to_string(job.revision);
-}
 
 // Whether a job may be seen in `to` after `from` when what is written may skip values: as many
 // legal moves as it takes.
@@ -25,7 +20,9 @@ bool is_reachable(const Job& from, const Job& to) {
 }
 
 // A new job under the id of one that ended so long ago that nobody need remember it.
-bool is_forgotten(const Ledger::Durable& before, const Job& after) {
+bool is_forgotten(const Ledger::Durable& before, const Job& after, bool has_clock_jumped) {
+  if (has_clock_jumped && is_ended(before.job.state) && after.life == 1 && after.attempt == 0)
+    return true;
   return is_ended(before.job.state) && after.life == 1 &&
          after.created_ms > before.job.created_ms &&
          after.created_ms - before.job.finished_ms > kEndedHoldsMs;
@@ -42,6 +39,12 @@ const AttemptRecord* record_of(const Job& job, std::uint32_t attempt) {
 
 }  // namespace
 
+std::string text(const Job& job) {
+  return job.id().str() + " " + std::string(to_string(job.state)) + " life " +
+         std::to_string(job.life) + " attempt " + std::to_string(job.attempt) + " epoch " +
+         std::to_string(job.epoch) + " revision " + std::to_string(job.revision);
+}
+
 bool has_come_to_rest(const Job& job, std::int64_t wall_ms) {
   return is_ended(job.state) ||
          (job.state == JobState::pending && job.due_ms > wall_ms + kFarAwayMs);
@@ -55,74 +58,166 @@ void Ledger::took_over(std::uint64_t epoch, bool may_repeat) {
 }
 
 void Ledger::committed(const DecodedEntry& entry) {
-  for (const ViewRow& row : entry.jobs) {
-    const JobId id = row.job.id();
-    const auto [place, is_new] = truth_.try_emplace(id);
-    Durable& durable = place->second;
-    const bool is_born = is_new || durable.is_removed || is_forgotten(durable, row.job);
-    if (is_born) {
-      // The ring may begin behind the submit of a job; then the job is written whole a little
-      // later.
-      REQUIRE(row.has_payload || at_risk_.contains(id) || !told_.contains(id),
-              "no_accepted_job_lost",
-              "no payload with " + text(row.job));
-      durable = {};
-      if (!is_new) told_.erase(id);
-    } else {
-      check_move(durable, row.job);
-      check_times(durable.job, row.job);
-    }
-    const Job before = std::move(durable.job);
-    durable.job = row.job;
-    durable.has_payload |= row.has_payload;
-    count_attempts(durable, before, row.job);
-    if (is_ended(row.job.state)) end(durable);
-    const auto risk = at_risk_.find(id);
-    const bool is_whole = durable.has_payload || row.job.state == JobState::completed;
-    if (risk != at_risk_.end() && row.job.revision >= risk->second.job.revision && is_whole)
-      at_risk_.erase(risk);
-  }
+  for (const ViewRow& row : entry.jobs)
+    write(row);
   for (const JobId& id : entry.removed) {
-    truth_[id].is_removed = true;
+    // Not known: submitted, ended and deleted within this batch.
+    const auto [place, is_new] = truth_.try_emplace(id);
+    if (!is_new && place->second.is_live() && !is_excused(id)) --live_count_;
+    place->second.is_removed = true;
     at_risk_.erase(id);
   }
 }
 
+void Ledger::write(const ViewRow& row) {
+  const JobId id = row.job.id();
+  if (is_excused(id)) return rewrite_excused(row);
+  const auto [place, is_new] = truth_.try_emplace(id);
+  Durable& durable = place->second;
+  if (!is_new && durable.is_live()) --live_count_;
+  const bool is_born = is_new || is_forgotten(durable, row.job, has_clock_jumped_);
+  REQUIRE(is_born || !durable.is_removed,
+          "submit_idempotent",
+          "deleted, and back: " + text(row.job));
+  if (is_born) {
+    // The ring may begin behind the submit of a job; then the job is written whole a little later.
+    REQUIRE(row.has_payload || at_risk_.contains(id) || !told_.contains(id),
+            "no_accepted_job_lost",
+            "no payload with " + text(row.job));
+    durable = {};
+    if (!is_new) told_.erase(id);
+    check_birth(row.job);
+    // What ended before this history began is not counted.
+    if (!row.job.attempts.empty()) durable.attempts_before = row.job.attempts.back().attempt;
+  } else {
+    check_move(durable, row.job);
+    check_times(durable.job, row.job);
+  }
+  const Job before = std::exchange(durable.job, row.job);
+  moves_ += row.job.revision != before.revision ? 1 : 0;
+  durable.has_payload |= row.has_payload;
+  see_attempts(durable, before, row.job);
+  if (is_ended(row.job.state)) end(durable);
+  if (durable.is_live()) ++live_count_;
+  const auto risk = at_risk_.find(id);
+  const bool is_whole = durable.has_payload || row.job.state == JobState::completed;
+  if (risk != at_risk_.end() && row.job.revision >= risk->second.job.revision && is_whole)
+    at_risk_.erase(risk);
+}
+
+// Only what Redis has is kept.
+void Ledger::rewrite_excused(const ViewRow& row) {
+  Durable& durable = truth_[row.job.id()];
+  moves_ += row.job.revision != durable.job.revision ? 1 : 0;
+  durable.job = row.job;
+  durable.is_removed = false;
+}
+
+void Ledger::check_birth(const Job& job) const {
+  if (job.life > 1 || job.attempt > 0 || job.retry_count > 0) return;
+  const std::int64_t asked_ms = std::max(job.spec.run_at_ms, job.created_ms + job.spec.delay_ms);
+  REQUIRE(job.due_ms >= asked_ms, "never_early", "due before its time: " + text(job));
+}
+
 void Ledger::check_move(const Durable& before, const Job& after) const {
   const Job& from = before.job;
-  const std::string both = text(from) + " -> " + text(after);
-  REQUIRE(is_reachable(from, after), "legal_moves", both);
-  REQUIRE(after.revision >= from.revision, "legal_moves", "revision goes back: " + both);
+  const auto both = [&] {
+    return text(from) + " -> " + text(after);
+  };
+  REQUIRE(is_reachable(from, after), "legal_moves", both());
+  REQUIRE(after.revision >= from.revision, "legal_moves", "revision goes back: " + both());
   REQUIRE(after.revision > from.revision || after.state == from.state,
           "legal_moves",
-          "a move without a revision: " + both);
+          "a move without a revision: " + both());
   REQUIRE(after.attempt >= from.attempt && after.life >= from.life,
           "legal_moves",
-          "attempt or life goes back: " + both);
-  REQUIRE(after.fence() >= from.fence(), "one_current_fence", "fence goes back: " + both);
+          "attempt or life goes back: " + both());
+  REQUIRE(after.fence() >= from.fence(), "one_current_fence", "fence goes back: " + both());
   REQUIRE(after.attempt == from.attempt ? after.epoch == from.epoch : after.epoch >= from.epoch,
           "one_current_fence",
-          "fence changed under an attempt: " + both);
+          "fence changed under an attempt: " + both());
 }
 
 // Failures and losses are counted from the records of the attempts, not from the job's own
 // counters.
-void Ledger::count_attempts(Durable& durable, const Job& before, const Job& after) {
-  for (const AttemptRecord& record : after.attempts) {
-    if (record.attempt <= durable.attempts_seen) continue;
-    durable.attempts_seen = record.attempt;
-    if (record.end == AttemptEnd::failed || record.end == AttemptEnd::timed_out)
-      ++durable.failures[after.life];
+void Ledger::see_attempts(Durable& durable, const Job& before, const Job& after) {
+  if (after.life != before.life && before.life > 0) {
+    durable.ended_attempts.clear();
+    // What is written whole after a loss may have jumped over attempts of more than one life.
+    durable.attempts_before = std::max(
+        {durable.attempts_before, before.attempt, after.attempt > 0 ? after.attempt - 1 : 0});
   }
-  (void)before;
-  const std::uint32_t failures = durable.failures[after.life];
+  const auto running = durable.ended_attempts.find(after.attempt);
+  if (after.state == JobState::running && running != durable.ended_attempts.end()) {
+    REQUIRE(running->second == AttemptEnd::lost,
+            "one_outcome",
+            "an attempt runs again after its end: " + text(after));
+    durable.ended_attempts.erase(running);
+    durable.taken_back = after.attempt;
+    coverage_.hit(Sometimes::claim);
+  }
+  for (const AttemptRecord& record : after.attempts) {
+    if (record.attempt <= durable.attempts_before) continue;
+    const auto known = durable.ended_attempts.find(record.attempt);
+    if (known != durable.ended_attempts.end() && known->second == record.end) continue;
+    check_report(record, before, after);
+    see_end_of_attempt(durable, record, after);
+  }
+  std::uint32_t failures = 0;
+  std::uint32_t losses = 0;
+  for (const auto& [attempt, end] : durable.ended_attempts) {
+    failures += end == AttemptEnd::failed || end == AttemptEnd::timed_out ? 1 : 0;
+    losses += end == AttemptEnd::lost ? 1 : 0;
+  }
   REQUIRE(failures <= 1 + after.spec.retry.max_retries,
           "attempts_bounded",
           std::to_string(failures) + " failed attempts with max_retries " +
               std::to_string(after.spec.retry.max_retries) + ": " + text(after));
-  REQUIRE(after.retry_count <= after.spec.retry.max_retries && after.lost_count <= kLostMax,
+  REQUIRE(losses <= kLostMax && after.lost_count <= kLostMax &&
+              after.retry_count <= after.spec.retry.max_retries,
           "attempts_bounded",
-          text(after));
+          std::to_string(losses) + " lost attempts: " + text(after));
+}
+
+// A new record, or a lost attempt that ended otherwise after all.
+void Ledger::see_end_of_attempt(Durable& durable, const AttemptRecord& record, const Job& after) {
+  const auto [known, is_new] = durable.ended_attempts.try_emplace(record.attempt, record.end);
+  if (!is_new) {
+    REQUIRE(known->second == AttemptEnd::lost,
+            "one_outcome",
+            "attempt " + std::to_string(record.attempt) + " ends twice: " + text(after));
+    known->second = record.end;
+    durable.taken_back = record.attempt;
+    coverage_.hit(Sometimes::claim);
+  }
+  if (record.end == AttemptEnd::completed) {
+    if (durable.taken_back == record.attempt) coverage_.hit(Sometimes::late_success);
+    if (after.state == JobState::cancelled) coverage_.hit(Sometimes::cancel_lost);
+  }
+  if (record.end == AttemptEnd::timed_out) coverage_.hit(Sometimes::timed_out_by_broker);
+  if (record.end == AttemptEnd::handed_back) coverage_.hit(Sometimes::handed_back);
+  if (record.end == AttemptEnd::lost) coverage_.hit(Sometimes::lost);
+}
+
+// What stands in the record of an attempt is what its node said of that very attempt.
+void Ledger::check_report(const AttemptRecord& record, const Job& before, const Job& after) const {
+  if (record.end != AttemptEnd::completed && record.end != AttemptEnd::failed) return;
+  const Job* of = record.attempt == after.attempt    ? &after
+                  : record.attempt == before.attempt ? &before
+                                                     : nullptr;
+  if (of == nullptr) return;
+  const Outcome told = record.end == AttemptEnd::completed ? Outcome::completed : Outcome::failed;
+  const bool has_result = after.state == JobState::completed && of == &after;
+  const auto reports = reports_.find(AttemptKey{after.id(), of->fence()});
+  const auto fits = [&](const Report& report) {
+    return report.outcome == told && report.node == record.node &&
+           (!has_result || report.result == after.result);
+  };
+  REQUIRE(reports != reports_.end() &&
+              std::any_of(reports->second.begin(), reports->second.end(), fits),
+          "one_current_fence",
+          "attempt " + std::to_string(record.attempt) + " on " + record.node + " is recorded as " +
+              std::string(to_string(record.end)) + ", and nobody reported that: " + text(after));
 }
 
 // A back-off that was decided is as long as the policy says, and nothing is due before its time.
@@ -152,6 +247,7 @@ void Ledger::end(Durable& durable) {
             "cancel_wins",
             "completed after its cancel was accepted: " + text(job));
   if (!is_first) return;
+  if (job.retry_count > 0) coverage_.hit(Sometimes::retried);
   if (job.error_code == "lost_too_often") coverage_.hit(Sometimes::lost_too_often);
   if (job.error_code == "expired") coverage_.hit(Sometimes::expired);
   if (job.state == JobState::failed && job.retry_count > 0 &&
@@ -162,24 +258,32 @@ void Ledger::end(Durable& durable) {
 }
 
 void Ledger::rolled_back(const Truth& older) {
+  has_lost_data_ = true;
   for (auto& [id, durable] : truth_) {
     const auto now = older.find(id);
     const bool is_same = now != older.end() && now->second.job.revision == durable.job.revision &&
                          now->second.is_removed == durable.is_removed;
-    if (is_same) continue;
+    if (is_same || is_excused(id)) continue;
     const auto [risk, is_new] = at_risk_.try_emplace(id, durable);
     if (!is_new && risk->second.job.revision < durable.job.revision) risk->second = durable;
   }
   truth_ = older;
+  count_live();
+}
+
+void Ledger::count_live() {
+  live_count_ = 0;
+  for (const auto& [id, durable] : truth_)
+    live_count_ += durable.is_live() && !is_excused(id) ? 1 : 0;
 }
 
 void Ledger::excuse(const JobId& id) {
   at_risk_.erase(id);
-  if (told_.erase(id) > 0) ++coverage_.excused_jobs;
-  // Its life starts anew from what Redis has; ends that were undone with it do not count.
+  const bool was_told = told_.erase(id) > 0;
   const auto durable = truth_.find(id);
-  if (durable == truth_.end()) return;
-  if (!is_ended(durable->second.job.state)) durable->second.ends.erase(durable->second.job.life);
+  if (!excused_.insert(id).second) return;
+  if (durable != truth_.end() && durable->second.is_live()) --live_count_;
+  if (was_told) ++coverage_.excused_jobs;
 }
 
 void Ledger::excuse_all_at_risk() {
@@ -191,9 +295,13 @@ void Ledger::excuse_all_at_risk() {
 }
 
 const Ledger::Durable* Ledger::known(const JobId& id) const {
-  if (const auto risk = at_risk_.find(id); risk != at_risk_.end()) return &risk->second;
   const auto found = truth_.find(id);
-  return found == truth_.end() ? nullptr : &found->second;
+  const auto risk = at_risk_.find(id);
+  if (risk == at_risk_.end()) return found == truth_.end() ? nullptr : &found->second;
+  // What Redis lost, unless it already has something newer again.
+  const bool is_newer =
+      found != truth_.end() && found->second.job.revision >= risk->second.job.revision;
+  return is_newer ? &found->second : &risk->second;
 }
 
 // ---------------------------------------------------------------- what is said to producers
@@ -202,37 +310,43 @@ void Ledger::sent(const JobSpec& spec) {
   payloads_[spec.id][spec.content_hash] = spec.payload;
 }
 
-void Ledger::said(const Reply& reply, const Request* request) {
-  const auto* submit = request != nullptr ? std::get_if<Submit>(&request->body) : nullptr;
-  if (const auto* body = std::get_if<Submitted>(&reply.body)) {
-    REQUIRE(submit != nullptr, "every_request_answered", "submitted, but nobody asked");
-    for (const SubmitResult& result : body->results)
+void Ledger::said(const Reply& reply,
+                  const Request& request,
+                  std::uint64_t req,
+                  std::uint64_t next_req) {
+  const auto* submit = std::get_if<Submit>(&request.body);
+  const auto said_views = [&](const std::vector<JobView>& views, bool skips_not_found) {
+    for (const JobView& view : views)
+      if (!skips_not_found || !view.is_not_found) said_view(view, req);
+  };
+  const auto said_submits = [&](const std::vector<SubmitResult>& results) {
+    REQUIRE(submit != nullptr || results.empty(),
+            "every_request_answered",
+            "submitted, but nobody asked");
+    for (const SubmitResult& result : results)
       said_submit(result, *submit);
+  };
+  if (const auto* submitted = std::get_if<Submitted>(&reply.body)) {
+    said_submits(submitted->results);
   } else if (const auto* jobs = std::get_if<Jobs>(&reply.body)) {
-    for (const JobView& view : jobs->jobs)
-      said_view(view);
+    said_views(jobs->jobs, false);
   } else if (const auto* finished = std::get_if<Finished>(&reply.body)) {
-    for (const JobView& view : finished->jobs)
-      if (!view.is_not_found)
-        said_view(view);  // looked up at the start of the turn, said at its end
+    said_views(finished->jobs, true);  // looked up at the start of the turn, said at its end
   } else if (const auto* listed = std::get_if<Listed>(&reply.body)) {
-    for (const JobView& view : listed->jobs)
-      said_view(view);
+    said_views(listed->jobs, false);
   } else if (const auto* waited = std::get_if<Waited>(&reply.body)) {
-    if (submit != nullptr)
-      for (const SubmitResult& result : waited->results)
-        said_submit(result, *submit);
-    for (const JobView& view : waited->jobs)
-      if (!view.is_not_found) said_view(view);
+    said_submits(waited->results);
+    said_views(waited->jobs, true);
   } else if (const auto* done = std::get_if<TargetsDone>(&reply.body)) {
     for (const TargetResult& result : done->results)
-      said_target(done->op, result);
+      said_target(done->op, result, next_req);
   }
 }
 
 void Ledger::said_submit(const SubmitResult& result, const Submit& submit) {
   if (result.status == SubmitStatus::rejected) return;
   const JobId id(result.id);
+  if (is_excused(id)) return;
   std::uint64_t hash = 0;
   for (const auto& entry : submit.jobs)
     if (const auto* spec = std::get_if<JobSpec>(&entry); spec != nullptr && spec->id == id)
@@ -241,9 +355,7 @@ void Ledger::said_submit(const SubmitResult& result, const Submit& submit) {
   REQUIRE(durable != nullptr, "spoken_is_durable", "answered, but not durable: " + result.id);
   const auto [told, is_first] = told_.try_emplace(id);
   if (result.status == SubmitStatus::accepted) {
-    REQUIRE(is_first || told->second.is_deleted || durable->is_removed || !speaks_for_owner_,
-            "submit_idempotent",
-            "accepted twice: " + result.id);
+    REQUIRE(is_first || !speaks_for_owner_, "submit_idempotent", "accepted twice: " + result.id);
     told->second = {};
     told->second.content_hash = hash;
     ++coverage_.jobs;
@@ -271,18 +383,34 @@ void Ledger::said_submit(const SubmitResult& result, const Submit& submit) {
   }
 }
 
-void Ledger::said_view(const JobView& view) {
+// Deleted; or removed by retention, and forgotten since: ten minutes later by the wall clock, which
+// may have jumped.
+bool Ledger::may_be_gone(const Durable* durable) const {
+  if (durable == nullptr) return false;
+  const Job& job = durable->job;
+  if (durable->is_removed) return true;
+  return has_clock_jumped_ && is_ended(job.state) && !redis_.jobs.contains(job.id().str());
+}
+
+void Ledger::said_view(const JobView& view, std::uint64_t req) {
   if (view.is_result_gone) coverage_.hit(Sometimes::result_gone);
+  if (is_excused(view.id)) return;
   const Durable* durable = known(view.id);
   if (view.is_not_found) {
-    const bool is_deleted = durable != nullptr && durable->is_removed;
-    REQUIRE(!told_.contains(view.id) || is_deleted || !speaks_for_owner_,
+    REQUIRE(!told_.contains(view.id) || may_be_gone(durable) || !speaks_for_owner_,
             "no_accepted_job_lost",
             "accepted, and not found: " + view.id.str());
     return;
   }
   REQUIRE(durable != nullptr, "spoken_is_durable", "shown, but not durable: " + view.id.str());
-  if (durable->is_removed) return;
+  if (durable->is_removed) {
+    const auto told = told_.find(view.id);
+    REQUIRE(!view.job || told == told_.end() || told->second.deleted_before_req > req ||
+                !speaks_for_owner_,
+            "spoken_is_durable",
+            "deleted, and shown again: " + view.id.str());
+    return;
+  }
   if (view.job)
     REQUIRE(view.job->revision <= durable->job.revision,
             "spoken_is_durable",
@@ -296,19 +424,25 @@ void Ledger::said_view(const JobView& view) {
           "another end was told: " + text(*view.job));
 }
 
-void Ledger::said_target(const std::string& op, const TargetResult& result) {
+void Ledger::said_target(const std::string& op,
+                         const TargetResult& result,
+                         std::uint64_t next_req) {
+  if (is_excused(result.id)) return;
   const Durable* durable = known(result.id);
   const auto told = told_.find(result.id);
   if (result.status == "too_late" && op == "cancelled") coverage_.hit(Sometimes::cancel_too_late);
   if (result.status == "not_found" && told != told_.end() && speaks_for_owner_)
-    REQUIRE(durable != nullptr && durable->is_removed,
-            "no_accepted_job_lost",
-            "not found: " + result.id.str());
+    REQUIRE(may_be_gone(durable), "no_accepted_job_lost", "not found: " + result.id.str());
   if (result.status == "not_found" || durable == nullptr) return;
   if (result.status == "deleted") {
     coverage_.hit(Sometimes::delete_done);
-    REQUIRE(durable->is_removed, "spoken_is_durable", "not yet deleted: " + result.id.str());
-    if (told != told_.end()) told->second.is_deleted = true;
+    // Deleted, or ended and taken out by retention before.
+    const bool is_gone = is_ended(durable->job.state) && !redis_.jobs.contains(result.id.str());
+    REQUIRE(durable->is_removed || is_gone || !speaks_for_owner_,
+            "spoken_is_durable",
+            "not yet deleted: " + result.id.str());
+    if (told != told_.end())
+      told->second.deleted_before_req = std::min(told->second.deleted_before_req, next_req);
   }
   if (durable->is_removed) return;
   if (result.status == "retried") coverage_.hit(Sometimes::new_life);
@@ -337,7 +471,9 @@ void Ledger::said(const std::string& node, const BrokerMessage& message) {
 // A result may be acknowledged when the end of that very attempt, on that node, stands in the
 // store.
 void Ledger::said_ack(const std::string& node, const AckedAttempt& ack) const {
-  if (ack.checkpoint_n > 0 || ack.stale) return;
+  if (ack.checkpoint_n > 0) return;
+  if (ack.stale) return coverage_.hit(Sometimes::stale_result);
+  if (is_excused(ack.id)) return;
   const Durable* durable = known(ack.id);
   const std::string what =
       ack.id.str() + " attempt " + std::to_string(ack.fence.attempt) + " of " + node;
@@ -359,20 +495,35 @@ void Ledger::said_ack(const std::string& node, const AckedAttempt& ack) const {
           "a superseded attempt counted: " + what + ", durable " + text(job));
 }
 
-void Ledger::said_run(const RunJob& run) const {
+void Ledger::said_run(const RunJob& run) {
+  if (!runs_said_.insert({run.id, run.fence}).second) coverage_.hit(Sometimes::resent_run);
+  if (is_excused(run.id)) return;
   const Durable* durable = known(run.id);
   REQUIRE(durable != nullptr && durable->job.fence() >= run.fence,
           "spoken_is_durable",
           "a run left before its dispatch was durable: " + run.id.str());
 }
 
-// ---------------------------------------------------------------- what runs
+// ---------------------------------------------------------------- what nodes report, and what runs
+
+void Ledger::reported(const std::string& node, const AttemptResult& result) {
+  std::vector<Report>& reports = reports_[AttemptKey{result.id, result.fence}];
+  const Report report{node, result.outcome, result.result};
+  if (std::find(reports.begin(), reports.end(), report) != reports.end())
+    return coverage_.hit(Sometimes::result_repeated);
+  REQUIRE(reports.empty() || has_lost_data_,
+          "one_outcome",
+          "two reports of one attempt: " + result.id.str() + " attempt " +
+              std::to_string(result.fence.attempt) + " of " + node);
+  reports.push_back(report);
+}
 
 void Ledger::started(const std::string& node,
                      const RunJob& job,
                      std::int64_t wall_ms,
                      bool is_clock_true) {
   ++coverage_.attempts;
+  if (is_excused(job.id)) return;
   const auto [place, is_first] = started_.try_emplace(AttemptKey{job.id, job.fence}, node);
   REQUIRE(is_first || place->second == node,
           "one_current_fence",
@@ -405,7 +556,8 @@ void Ledger::audit(bool all_ended, std::int64_t wall_ms) const {
             "not put back: " + at_risk_.begin()->first.str());
     REQUIRE(has_come_to_rest(durable->job, wall_ms),
             "liveness",
-            "does not end: " + text(durable->job));
+            "does not end: " + text(durable->job) + " due in " +
+                std::to_string(durable->job.due_ms - wall_ms) + " ms");
   }
 }
 

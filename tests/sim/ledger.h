@@ -10,10 +10,12 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "broker/store/log_entry.h"
+#include "broker/store/memory_store.h"
 #include "common/job.h"
 #include "common/protocol/messages.h"
 #include "tests/sim/coverage.h"
@@ -34,12 +36,16 @@ struct Violation {
       throw Violation{invariant, detail};     \
   } while (false)
 
+// A job in a line of a violation.
+[[nodiscard]] std::string text(const Job& job);
+
 // Ended, or pending for a time beyond the run.
 [[nodiscard]] bool has_come_to_rest(const Job& job, std::int64_t wall_ms);
 
 class Ledger {
  public:
-  explicit Ledger(Coverage& coverage) : coverage_(coverage) {}
+  // `redis`: for what the view holds.
+  Ledger(Coverage& coverage, const MemoryRedis& redis) : coverage_(coverage), redis_(redis) {}
 
   struct End {
     JobState state = JobState::completed;
@@ -51,10 +57,13 @@ class Ledger {
     Job job;
     bool is_removed = false;
     bool has_payload = false;
-    std::map<std::uint32_t, End> ends;                // by life
-    std::map<std::uint32_t, std::uint32_t> failures;  // by life: attempts that failed
-    std::map<std::uint32_t, std::uint32_t> losses;    // by life: attempts lost and not taken back
-    std::uint32_t attempts_seen = 0;                  // newest attempt whose end was counted
+    std::map<std::uint32_t, End> ends;  // by life
+    // The attempts of this life that have ended, and how; a lost one that is taken back is none.
+    std::map<std::uint32_t, AttemptEnd> ended_attempts;
+    std::uint32_t attempts_before = 0;  // the newest attempt of the lives before
+    std::uint32_t taken_back = 0;       // the newest attempt that was lost and is not any more
+
+    [[nodiscard]] bool is_live() const { return !is_removed && !is_ended(job.state); }
   };
 
   using Truth = std::unordered_map<JobId, Durable>;
@@ -67,6 +76,12 @@ class Ledger {
 
   [[nodiscard]] const Truth& truth() const { return truth_; }
 
+  // Jobs that have not ended.
+  [[nodiscard]] std::size_t live_count() const { return live_count_; }
+
+  // How often a job has moved: grows while anything goes on.
+  [[nodiscard]] std::uint64_t moves() const { return moves_; }
+
   // Redis is back at this older truth. What it lost stays known as "at risk" until it is put back;
   // if nobody can put it back it is excused: the promise does not hold for those jobs.
   void rolled_back(const Truth& older);
@@ -75,13 +90,22 @@ class Ledger {
 
   [[nodiscard]] const Truth& at_risk() const { return at_risk_; }
 
+  [[nodiscard]] bool is_excused(const JobId& id) const { return excused_.contains(id); }
+
+  // From now on "ten minutes" by the wall clock may be a moment.
+  void clock_jumped() { has_clock_jumped_ = true; }
+
   // The newest that was ever durable of a job and not excused; null = nothing.
   [[nodiscard]] const Durable* known(const JobId& id) const;
 
   // ---- what is asked and said
   void sent(const JobSpec& spec);
-  void said(const Reply& reply, const Request* request);
+  // `req`: which number the request had; `next_req`: the number that the next one will have.
+  void said(const Reply& reply, const Request& request, std::uint64_t req, std::uint64_t next_req);
   void said(const std::string& node, const BrokerMessage& message);
+
+  // ---- what nodes report
+  void reported(const std::string& node, const AttemptResult& result);
 
   // ---- what runs
   void started(const std::string& node,
@@ -103,28 +127,53 @@ class Ledger {
  private:
   struct Told {
     std::uint64_t content_hash = 0;
-    bool is_deleted = false;
+    std::uint64_t deleted_before_req = UINT64_MAX;  // requests from this number on are later
     std::set<std::uint32_t> cancelled_lives;
   };
 
+  struct Report {
+    std::string node;
+    Outcome outcome = Outcome::completed;
+    std::string result;
+    friend bool operator==(const Report&, const Report&) = default;
+  };
+
+  void write(const ViewRow& row);
+  void rewrite_excused(const ViewRow& row);
+
+  void check_birth(const Job& job) const;
   void check_move(const Durable& before, const Job& after) const;
-  void count_attempts(Durable& durable, const Job& before, const Job& after);
+  void see_attempts(Durable& durable, const Job& before, const Job& after);
+  void see_end_of_attempt(Durable& durable, const AttemptRecord& record, const Job& after);
+  void check_report(const AttemptRecord& record, const Job& before, const Job& after) const;
+  void count_live();
   void check_times(const Job& before, const Job& after) const;
   void end(Durable& durable);
   void said_submit(const SubmitResult& result, const Submit& submit);
-  void said_view(const JobView& view);
-  void said_target(const std::string& op, const TargetResult& result);
+  [[nodiscard]] bool may_be_gone(const Durable* durable) const;
+  void said_view(const JobView& view, std::uint64_t req);
+  void said_target(const std::string& op, const TargetResult& result, std::uint64_t next_req);
   void said_ack(const std::string& node, const AckedAttempt& ack) const;
-  void said_run(const RunJob& run) const;
+  void said_run(const RunJob& run);
 
   Coverage& coverage_;
+  const MemoryRedis& redis_;
   bool speaks_for_owner_ = true;
   Truth truth_;
   Truth at_risk_;
+  // Lost with a Redis and with every broker that had them: nothing is promised for them any more.
+  std::unordered_set<JobId> excused_;
+  bool has_lost_data_ = false;
+  bool has_clock_jumped_ = false;
   std::unordered_map<JobId, Told> told_;
   std::unordered_map<JobId, std::map<std::uint64_t, std::string>> payloads_;  // sent, by content
   std::unordered_map<AttemptKey, std::string> started_;                       // on which node
+  // More than one only where Redis forgot that the attempt had been reported, and it ran again.
+  std::unordered_map<AttemptKey, std::vector<Report>> reports_;
+  std::unordered_set<AttemptKey> runs_said_;
   std::set<std::uint64_t> epochs_;
+  std::size_t live_count_ = 0;
+  std::uint64_t moves_ = 0;
 };
 
 }  // namespace sluice::sim

@@ -4,63 +4,49 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "common/mutant.h"
-#include "tests/sim/world.h"
+#include "tests/sim/mutants.h"
+#include "tests/sim/regressions.h"
+#include "tests/sim/runner.h"
 
 namespace sluice::sim {
 
 namespace {
 
-struct MutantName {
-  Mutant mutant;
-  const char* name;
-};
-
-constexpr MutantName kMutants[] = {
-    {Mutant::speaks_before_durable, "speaks_before_durable"},
-    {Mutant::ignores_fence, "ignores_fence"},
-    {Mutant::retry_off_by_one, "retry_off_by_one"},
-    {Mutant::forgets_cancel, "forgets_cancel"},
-    {Mutant::slot_freed_at_timeout, "slot_freed_at_timeout"},
-    {Mutant::acks_unrecorded, "acks_unrecorded"},
-    {Mutant::epoch_not_raised, "epoch_not_raised"},
-};
+// From so many seeds on, something that never happened is a failure.
+constexpr std::uint64_t kSeedsForCoverage = 100;
 
 struct Options {
   std::uint64_t first_seed = 1;
   std::uint64_t seeds = 2000;
-  std::uint64_t events = 5000;
-  bool verbose = false;
-  bool loses_data = false;
-  bool all_mutants = false;
+  unsigned jobs = static_cast<unsigned>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  RunOptions like;
+  bool is_fresh = false;
+  bool is_single = false;
+  bool runs_regressions = false;
+  bool runs_mutants = false;
   std::string mutant;
 };
 
-char running_seed[128];  // for the signal handler
-
-extern "C" void on_abort(int) {
-  (void)!write(STDERR_FILENO, running_seed, std::strlen(running_seed));
-  _exit(1);
-}
-
 void say_usage() {
   std::puts(
-      "sluice-sim [--seeds N] [--seed N] [--events N] [--verbose] [--data-loss]\n"
-      "           [--mutant NAME] [--mutants]\n"
-      "  --seed N      this one; with --verbose everything that happens in it\n"
-      "  --seeds N     so many, from 1 or from --from N (default 2000)\n"
-      "  --events N    of each seed's run (default 5000)\n"
-      "  --data-loss   Redis also loses its last second or everything, and clocks jump\n"
-      "  --mutant NAME one deliberate mistake: exit 0 only if it is caught\n"
-      "  --mutants     all of them");
+      "sluice-sim [--seeds N] [--from N | --fresh | --seed N | --regressions] [--events N]\n"
+      "           [--jobs N] [--data-loss | --some-data-loss] [--verbose]\n"
+      "sluice-sim --mutants | --mutant NAME   [--seeds N] [--from N]\n"
+      "  --seeds N      so many, from 1 or from --from N (default 2000)\n"
+      "  --fresh        seeds that nobody has run before: from the clock\n"
+      "  --seed N       this one; with --verbose everything that happens in it\n"
+      "  --regressions  the seeds that once failed (tests/sim/regressions.h)\n"
+      "  --events N     of each seed's run (default 5000)\n"
+      "  --jobs N       processes (default: one for each core)\n"
+      "  --data-loss    Redis also loses data and clocks jump (--some-data-loss: in a quarter of "
+      "the seeds)\n"
+      "  --mutants      each deliberate mistake: exit 0 only if its own checker catches it");
 }
 
 std::optional<Options> parse(int argc, char** argv) {
@@ -72,22 +58,31 @@ std::optional<Options> parse(int argc, char** argv) {
       return std::strtoull(argv[++i], nullptr, 10);
     };
     if (flag == "--verbose") {
-      options.verbose = true;
+      options.like.verbose = true;
     } else if (flag == "--data-loss") {
-      options.loses_data = true;
+      options.like.data_loss = DataLoss::always;
+    } else if (flag == "--some-data-loss") {
+      options.like.data_loss = DataLoss::drawn;
+    } else if (flag == "--fresh") {
+      options.is_fresh = true;
+    } else if (flag == "--regressions") {
+      options.runs_regressions = true;
     } else if (flag == "--mutants") {
-      options.all_mutants = true;
+      options.runs_mutants = true;
     } else if (flag == "--mutant" && has_value) {
+      options.runs_mutants = true;
       options.mutant = argv[++i];
     } else if (flag == "--seed" && has_value) {
       options.first_seed = number();
-      options.seeds = 1;
+      options.is_single = true;
     } else if (flag == "--from" && has_value) {
       options.first_seed = number();
     } else if (flag == "--seeds" && has_value) {
       options.seeds = number();
     } else if (flag == "--events" && has_value) {
-      options.events = number();
+      options.like.events = number();
+    } else if (flag == "--jobs" && has_value) {
+      options.jobs = static_cast<unsigned>(number());
     } else {
       return std::nullopt;
     }
@@ -95,132 +90,86 @@ std::optional<Options> parse(int argc, char** argv) {
   return options;
 }
 
-std::string replay_line(const RunOptions& run) {
-  return "sluice-sim --seed " + std::to_string(run.seed) + " --events " +
-         std::to_string(run.events) + (run.loses_data ? " --data-loss" : "") + " --verbose";
+std::uint64_t fresh_seed() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count()) *
+         100'000;
 }
 
-// Nothing when every promise held.
-std::optional<Violation> run_seed(const RunOptions& options,
-                                  Coverage& coverage,
-                                  std::uint64_t& hash) {
-  std::snprintf(running_seed, sizeof running_seed, "%s\n", replay_line(options).c_str());
-  World world(options, coverage);
-  try {
-    world.run();
-  } catch (const Violation& violation) {
-    return violation;
+Plan plan_of(const Options& options) {
+  Plan plan;
+  plan.like = options.like;
+  plan.jobs = options.jobs;
+  if (options.runs_regressions) {
+    for (const Regression& regression : kRegressions)
+      plan.seeds.push_back(regression.seed);
+    return plan;
   }
-  hash = world.hash();
-  return std::nullopt;
+  const std::uint64_t first = options.is_fresh ? fresh_seed() : options.first_seed;
+  for (std::uint64_t i = 0; i < options.seeds; ++i)
+    plan.seeds.push_back(first + i);
+  return plan;
 }
 
-bool is_caught(const MutantName& mutant, const Options& options) {
-  active_mutant = mutant.mutant;
+int run_single(const Options& options) {
+  RunOptions run = options.like;
+  run.seed = options.first_seed;
   Coverage coverage;
-  for (std::uint64_t i = 0; i < options.seeds; ++i) {
-    std::uint64_t hash = 0;
-    const auto violation =
-        run_seed({options.first_seed + i, options.events, false, options.loses_data},
-                 coverage,
-                 hash);
-    if (!violation) continue;
-    // A seed that fails without the mistake as well has not caught it.
-    active_mutant = Mutant::none;
-    Coverage without;
-    const bool is_known_bad =
-        run_seed({options.first_seed + i, options.events, false, options.loses_data}, without, hash)
-            .has_value();
-    active_mutant = mutant.mutant;
-    if (is_known_bad) continue;
-    std::printf("  %-24s caught by %-24s after %llu seeds\n",
-                mutant.name,
-                violation->invariant.c_str(),
-                static_cast<unsigned long long>(i + 1));
-    active_mutant = Mutant::none;
-    return true;
+  try {
+    const std::uint64_t hash = run_one(run, coverage);
+    std::printf("seed %llu holds every promise: %llu events, hash %016llx\n",
+                static_cast<unsigned long long>(run.seed),
+                static_cast<unsigned long long>(coverage.events),
+                static_cast<unsigned long long>(hash));
+    return 0;
+  } catch (const Violation& violation) {
+    std::printf("FAILED %s: %s\n", violation.invariant.c_str(), violation.detail.c_str());
+    return 1;
   }
-  std::printf("  %-24s NOT CAUGHT in %llu seeds\n",
-              mutant.name,
-              static_cast<unsigned long long>(options.seeds));
-  active_mutant = Mutant::none;
-  return false;
 }
 
-int run_mutants(const Options& options) {
-  bool all_caught = true;
-  bool any = false;
-  std::puts("deliberate mistakes");
-  for (const MutantName& mutant : kMutants) {
-    if (!options.all_mutants && options.mutant != mutant.name) continue;
-    any = true;
-    all_caught = is_caught(mutant, options) && all_caught;
-  }
-  if (!any) {
-    std::printf("no mutant is called %s\n", options.mutant.c_str());
-    return 2;
-  }
-  return all_caught ? 0 : 1;
-}
-
-// One column of "name count"; returns whether none is zero.
-template <typename What, std::size_t Count>
-bool print_counts(const char* title,
-                  const std::array<std::uint64_t, Count>& counts,
-                  bool loses_data) {
-  bool none_is_zero = true;
-  std::printf("%s\n", title);
-  for (std::size_t i = 0; i < Count; ++i) {
-    if (is_data_loss(static_cast<What>(i)) && !loses_data) continue;
-    std::printf("  %-28s %10llu%s\n",
-                to_string(static_cast<What>(i)),
-                static_cast<unsigned long long>(counts[i]),
-                counts[i] == 0 ? "  <- never happened" : "");
-    none_is_zero = none_is_zero && counts[i] > 0;
-  }
-  return none_is_zero;
+void print_totals(const Report& report) {
+  const Coverage& coverage = report.coverage;
+  const auto number = [](std::uint64_t value) {
+    return static_cast<unsigned long long>(value);
+  };
+  std::printf(
+      "%llu seeds, %llu events, %.0f events/s, %.1f s, %.1f hours simulated, %llu jobs, "
+      "%llu attempts\n",
+      number(report.seeds_run),
+      number(coverage.events),
+      static_cast<double>(coverage.events) / std::max(report.seconds, 1e-9),
+      report.seconds,
+      static_cast<double>(coverage.simulated_ms) / 3.6e6,
+      number(coverage.jobs),
+      number(coverage.attempts));
+  std::printf("%llu jobs excused: Redis lost them while no broker was there that had them\n",
+              number(coverage.excused_jobs));
 }
 
 int run_seeds(const Options& options) {
-  Coverage coverage;
-  const auto started = std::chrono::steady_clock::now();
-  for (std::uint64_t i = 0; i < options.seeds; ++i) {
-    const RunOptions run{options.first_seed + i,
-                         options.events,
-                         options.verbose,
-                         options.loses_data};
-    std::uint64_t hash = 0;
-    auto violation = run_seed(run, coverage, hash);
-    if (!violation && i < 3 && options.seeds > 1) {  // twice the same is the same
-      Coverage again;
-      std::uint64_t other = 0;
-      violation = run_seed(run, again, other);
-      if (!violation && hash != other) violation = Violation{"deterministic", "two hashes"};
-    }
-    if (!violation) continue;
-    std::printf("FAILED %s: %s\n  %s\n",
-                violation->invariant.c_str(),
-                violation->detail.c_str(),
-                replay_line(run).c_str());
-    return 1;
+  const Plan plan = plan_of(options);
+  if (plan.seeds.empty()) {
+    std::puts("no seeds to run");
+    return 2;
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  bool is_full = print_counts<Fault>("faults", coverage.faults, options.loses_data);
-  is_full = print_counts<Sometimes>("sometimes", coverage.sometimes, options.loses_data) && is_full;
-  std::printf(
-      "%llu seeds, %llu events, %.0f events/s, %.1f s, %.1f hours simulated, %llu jobs, %llu "
-      "attempts, "
-      "%llu jobs excused (broker and Redis lost in the same second)\n",
-      static_cast<unsigned long long>(options.seeds),
-      static_cast<unsigned long long>(coverage.events),
-      static_cast<double>(coverage.events) / std::max(seconds, 1e-9),
-      seconds,
-      static_cast<double>(coverage.simulated_ms) / 3.6e6,
-      static_cast<unsigned long long>(coverage.jobs),
-      static_cast<unsigned long long>(coverage.attempts),
-      static_cast<unsigned long long>(coverage.excused_jobs));
-  if (options.seeds >= 100 && !is_full) {
+  std::printf("seeds %llu to %llu%s\n",
+              static_cast<unsigned long long>(plan.seeds.front()),
+              static_cast<unsigned long long>(plan.seeds.back()),
+              options.is_fresh ? " (fresh)" : "");
+  const Report report = run(plan);
+  for (const Failure& failure : report.failures) {
+    RunOptions again = plan.like;
+    again.seed = failure.seed;
+    std::printf("FAILED %s: %s\n  %s\n",
+                failure.violation.invariant.c_str(),
+                failure.violation.detail.c_str(),
+                replay_line(again).c_str());
+  }
+  const bool is_full = print_coverage(report.coverage);
+  print_totals(report);
+  if (!report.failures.empty()) return 1;
+  if (plan.seeds.size() >= kSeedsForCoverage && !is_full) {
     std::puts("something never happened: this run proves less than it says");
     return 1;
   }
@@ -232,12 +181,12 @@ int run_seeds(const Options& options) {
 }  // namespace sluice::sim
 
 int main(int argc, char** argv) {
-  std::signal(SIGABRT, sluice::sim::on_abort);
   const auto options = sluice::sim::parse(argc, argv);
   if (!options) {
     sluice::sim::say_usage();
     return 2;
   }
-  if (options->all_mutants || !options->mutant.empty()) return sluice::sim::run_mutants(*options);
-  return sluice::sim::run_seeds(*options);
+  if (options->runs_mutants)
+    return sluice::sim::run_mutants(sluice::sim::plan_of(*options), options->mutant) ? 0 : 1;
+  return options->is_single ? sluice::sim::run_single(*options) : sluice::sim::run_seeds(*options);
 }

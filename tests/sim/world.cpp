@@ -1,6 +1,7 @@
 #include "tests/sim/world.h"
 
 #include <cstdio>
+#include <cstring>
 
 #include "common/check.h"
 
@@ -8,14 +9,17 @@ namespace sluice::sim {
 
 namespace {
 
-// Without faults everything must be over long before: back-offs and time-outs are seconds here.
-constexpr std::int64_t kQuietMaxMs = 10LL * 60 * 1000;
+// Without faults something must move all the time: back-offs, time-outs and graces are seconds
+// here.
+constexpr std::int64_t kStandstillMs = 3LL * 60 * 1000;
+// And everything must be over at last: a hundred jobs, one by one, each with its retries.
+constexpr std::int64_t kQuietMaxMs = 3LL * 3600 * 1000;
 constexpr std::uint64_t kAuditEvery = 1000;
 
 }  // namespace
 
 World::World(RunOptions options, Coverage& coverage)
-    : options_(options), coverage_(coverage), rng_(options.seed), ledger_(coverage) {
+    : options_(options), coverage_(coverage), rng_(options.seed), ledger_(coverage, *redis_) {
   setup();
 }
 
@@ -30,6 +34,10 @@ void World::setup() {
   act_every_ms_ = rng_.range(20, 400);
   delay_ms_ = rng_.chance(0.7) ? rng_.range(1, 5) : rng_.range(5, 200);
   deletes_ = rng_.chance(0.3);
+  loses_data_ = rng_.chance(0.25);
+  if (options_.data_loss != DataLoss::drawn) loses_data_ = options_.data_loss == DataLoss::always;
+  if (loses_data_) ++coverage_.data_loss_seeds;
+  live_max_ = static_cast<std::size_t>(rng_.range(5, 100));
   const auto machine_count = rng_.range(1, 4);
   for (std::int64_t i = 0; i < machine_count; ++i) {
     Machine machine;
@@ -115,7 +123,9 @@ void World::handle(const Event& event) {
       is_redis_up_ = true;
       return connect_stores();
     case What::redis_rolls_back:
-      return do_fault(Fault::redis_rollback);
+      if (older_redis_ && is_redis_up_) do_fault(Fault::redis_rollback);
+      older_redis_.reset();  // it loses its last second, not more
+      return;
     case What::broker_dies:
       return kill_broker(event.a, false);
     case What::refusing_ends:
@@ -164,36 +174,103 @@ void World::heal() {
 }
 
 void World::quiet_phase() {
-  const std::int64_t until_ms = now_ms_ + kQuietMaxMs;
-  std::uint64_t looked = events_;
-  while (now_ms_ < until_ms) {
-    for (; events_ < looked + 50 && now_ms_ < until_ms;)
+  const std::int64_t end_ms = now_ms_ + kQuietMaxMs;
+  std::int64_t until_ms = now_ms_ + kStandstillMs;
+  std::uint64_t moves = ledger_.moves();
+  while (now_ms_ < std::min(until_ms, end_ms)) {
+    const std::uint64_t looked = events_;
+    while (events_ < looked + 50 && now_ms_ < std::min(until_ms, end_ms))
       step();
-    looked = events_;
-    if (is_quiet()) return;
+    if (unrest() == nullptr) return;
+    if (ledger_.moves() != moves) until_ms = now_ms_ + kStandstillMs;
+    moves = ledger_.moves();
   }
+  trace("---- no rest: ", unrest());
+  trace_stuck();
   ledger_.audit(true, system_wall_ms());
   for (const auto& producer : producers_)
     for (const Ask& ask : producer.asks)
       REQUIRE(ask.is_done,
               "every_request_answered",
               "kind " + std::to_string(ask.body.index()) + " was never answered");
-  REQUIRE(false, "liveness", "the world does not come to rest");
+  REQUIRE(false, "liveness", std::string("no rest: ") + unrest());
 }
 
-bool World::is_quiet() {
+// Why the world is not at rest; null when it is.
+const char* World::unrest() {
   const std::uint32_t newest = listening();
-  if (newest == kNone || !ledger_.at_risk().empty()) return false;
+  if (newest == kNone) return "no broker";
+  if (!ledger_.at_risk().empty()) return "what Redis lost is not put back";
   for (const Producer& producer : producers_)
     for (std::size_t i = producer.first_open; i < producer.asks.size(); ++i)
-      if (!producer.asks[i].is_done) return false;
-  const Engine& engine = *brokers_[newest].engine;
-  if (!engine.is_drained()) return false;
-  for (const auto& [id, durable] : ledger_.truth())
-    if (!durable.is_removed && !has_come_to_rest(durable.job, system_wall_ms())) return false;
+      if (!producer.asks[i].is_done) return "a request is not answered";
+  if (ledger_.live_count() > 0) {
+    if (!has_clock_jumped_) return "a job has not ended";
+    for (const auto& [id, durable] : ledger_.truth())
+      if (durable.is_live() && !ledger_.is_excused(id) &&
+          !has_come_to_rest(durable.job, system_wall_ms()))
+        return "a job has not ended";
+  }
   for (const NodeLife& node : nodes_)
-    if (node.is_alive && node.core->held_count() > 0) return false;
-  return true;
+    if (node.is_alive && node.core->held_count() > 0) return "a node holds an attempt";
+  if (!brokers_[newest].engine->is_drained()) return "the broker has something to write or to say";
+  return nullptr;
+}
+
+// What the newest broker knows of the jobs that do not end, and what the nodes hold.
+void World::trace_stuck() {
+  const std::uint32_t newest = listening();
+  if (newest == kNone || !options_.verbose) return;
+  const Engine& engine = *brokers_[newest].engine;
+  const BrokerCore& core = engine.core();
+  trace("broker ",
+        newest,
+        " batches ",
+        engine.pipeline().confirmed(),
+        " of ",
+        engine.pipeline().next_n() - 1,
+        core.is_store_down() ? " store down" : "");
+  for (const auto& [id, durable] : ledger_.truth()) {
+    if (!durable.is_live()) continue;
+    const auto slot = core.jobs().find(id);
+    trace(id.str(),
+          " ",
+          to_string(durable.job.state),
+          " attempt ",
+          durable.job.attempt,
+          " task ",
+          durable.job.spec.task,
+          " queue ",
+          durable.job.spec.queue,
+          " node ",
+          durable.job.node,
+          "; in memory ",
+          slot ? to_string(core.jobs().at(*slot).job.state) : "not");
+  }
+  for (const NodeIndex index : core.nodes().used()) {
+    const Node& node = core.nodes().at(index);
+    trace("node ",
+          node.id,
+          " attempts ",
+          node.attempts.size(),
+          " strays ",
+          node.strays,
+          " of ",
+          node.concurrency,
+          node.is_draining ? " draining" : "");
+  }
+  for (const NodeLife& node : nodes_)
+    if (node.is_alive)
+      trace("node ",
+            node.id,
+            " runs ",
+            node.process_count,
+            " holds ",
+            node.core->held_count(),
+            " conn ",
+            node.conn,
+            " planned ",
+            node.planned_ms);
 }
 
 void World::audit() {
@@ -218,17 +295,25 @@ void World::final_audit() {
   }
 }
 
+// FNV-1a over words of eight bytes.
 void World::mix(std::string_view bytes) {
+  constexpr std::uint64_t kPrime = 1099511628211ULL;
+  while (bytes.size() >= sizeof(std::uint64_t)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data(), sizeof word);
+    hash_ = (hash_ ^ word) * kPrime;
+    hash_ ^= hash_ >> 29;
+    bytes.remove_prefix(sizeof word);
+  }
   for (const char byte : bytes)
-    hash_ = (hash_ ^ static_cast<unsigned char>(byte)) * 1099511628211ULL;
+    hash_ = (hash_ ^ static_cast<unsigned char>(byte)) * kPrime;
 }
 
-void World::trace(const std::string& line) const {
-  if (options_.verbose)
-    std::printf("%8lld.%03lld %s\n",
-                static_cast<long long>(now_ms_ / 1000),
-                static_cast<long long>(now_ms_ % 1000),
-                line.c_str());
+void World::print_trace(const std::string& line) const {
+  std::printf("%8lld.%03lld %s\n",
+              static_cast<long long>(now_ms_ / 1000),
+              static_cast<long long>(now_ms_ % 1000),
+              line.c_str());
 }
 
 }  // namespace sluice::sim

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <sstream>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -23,22 +24,19 @@
 
 namespace sluice::sim {
 
+// Whether Redis loses data and clocks jump.
+enum class DataLoss : std::uint8_t {
+  never,
+  drawn,  // in about a quarter of the seeds
+  always,
+};
+
 struct RunOptions {
   std::uint64_t seed = 1;
   std::uint64_t events = 5000;
   bool verbose = false;
-  bool loses_data = false;  // with roll-backs, FLUSHALL and clock jumps
+  DataLoss data_loss = DataLoss::never;
 };
-
-// Only with `loses_data`.
-[[nodiscard]] constexpr bool is_data_loss(Fault fault) {
-  return fault == Fault::redis_rollback || fault == Fault::redis_flushed ||
-         fault == Fault::wall_clock_jump;
-}
-
-[[nodiscard]] constexpr bool is_data_loss(Sometimes what) {
-  return what == Sometimes::replayed || what == Sometimes::rewritten;
-}
 
 class World {
  public:
@@ -116,9 +114,7 @@ class World {
     std::int64_t store_free_ms = 0;  // when Redis is through with what was sent
     std::uint64_t connection = 0;    // counts connects to Redis
     std::vector<Parcel> inbox;
-    // Of the last turn, for priority_order.
-    std::uint64_t dispatched = 0;
-    CoreCounters counted;
+    std::uint64_t dispatched = 0;  // when priority_order was last looked at
     std::uint64_t replayed = 0;
   };
 
@@ -184,11 +180,21 @@ class World {
   void fault_phase();
   void heal();
   void quiet_phase();
-  [[nodiscard]] bool is_quiet();
+  [[nodiscard]] const char* unrest();
+  void trace_stuck();
   void audit();
   void final_audit();
   void mix(std::string_view bytes);
-  void trace(const std::string& line) const;
+  void print_trace(const std::string& line) const;
+
+  // With --verbose: one line, put together from texts and numbers only then.
+  template <typename... Parts>
+  void trace(const Parts&... parts) const {
+    if (!options_.verbose) return;
+    std::ostringstream line;
+    (line << ... << parts);
+    print_trace(line.str());
+  }
 
   [[nodiscard]] std::int64_t system_wall_ms() const { return wall_base_ms_ + now_ms_; }
 
@@ -215,7 +221,7 @@ class World {
   void connect_stores();
   void speak(std::uint32_t index, const Frame& frame);
   void check_priority_order(BrokerProcess& broker, Now now);
-  void count_core(BrokerProcess& broker);
+  void see_facts(BrokerProcess& broker, std::uint32_t index);
   void check_recovery(const BrokerProcess& broker) const;
   void check_memory(const BrokerProcess& broker) const;
   void redis_lost_data(const Ledger::Truth& older, std::uint64_t older_last);
@@ -226,6 +232,7 @@ class World {
   void node_event(std::uint32_t node, WorkerEvent event);
   void plan_node(std::uint32_t node, std::int64_t at_ms);
   void node_turn(std::uint32_t node);
+  void node_sends(NodeLife& life, const WorkerMessage& message);
   void start_attempt(std::uint32_t node, Assignment assignment);
   void stop_attempt(NodeLife& life, std::uint32_t node, const AttemptStop& stop);
   void attempt_done(std::uint32_t node, std::uint64_t number);
@@ -259,6 +266,7 @@ class World {
   RunOptions options_;
   Coverage& coverage_;
   Rng rng_;
+  std::shared_ptr<MemoryRedis> redis_ = std::make_shared<MemoryRedis>();
   Ledger ledger_;
   std::int64_t now_ms_ = 1000;
   std::int64_t wall_base_ms_ = 1'800'000'000'000;
@@ -272,7 +280,6 @@ class World {
   std::vector<Parcel> parcels_;
   std::vector<std::uint32_t> free_parcels_;
 
-  std::shared_ptr<MemoryRedis> redis_ = std::make_shared<MemoryRedis>();
   bool is_redis_up_ = true;
   std::int64_t redis_slow_until_ms_ = 0;
   std::string refusing_;
@@ -299,6 +306,8 @@ class World {
   double silent_loss_ = 0;
   double reply_loss_ = 0;
   bool deletes_ = false;
+  bool loses_data_ = false;
+  std::size_t live_max_ = 100;  // jobs that have not ended; then producers wait
 };
 
 }  // namespace sluice::sim

@@ -36,20 +36,22 @@ void World::start_broker() {
   // Whoever held what Redis lost can not put it back any more.
   ledger_.excuse_all_at_risk();
   const std::uint64_t epoch_before = redis_->meta.exists ? redis_->meta.epoch : 0;
-  auto opened =
-      broker.store->open(broker.owner, static_cast<std::uint64_t>(system_wall_ms() / 1000));
+  auto opened = broker.store->open(broker.owner, static_cast<std::uint64_t>(system_wall_ms()));
   REQUIRE(opened.has_value(), "no_accepted_job_lost", "open() fails");
   REQUIRE(opened->snapshot.epoch > epoch_before, "fenced_owner", "the epoch was not raised");
-  ledger_.took_over(opened->snapshot.epoch, has_clock_jumped_ || has_lost_data_);
+  ledger_.took_over(opened->snapshot.epoch, has_clock_jumped_);
   broker.store->set_held(true);
   broker.clock.emplace(now_ms_, system_wall_ms());
   EngineConfig config = config_;
   config.owner = broker.owner;
   broker.engine =
       std::make_unique<Engine>(config, std::move(*opened), Now{now_ms_, system_wall_ms()});
-  trace("broker " + std::to_string(index) + " takes over, epoch " +
-        std::to_string(broker.engine->core().epoch()) + ", running " +
-        std::to_string(broker.engine->core().running_count()));
+  trace("broker ",
+        index,
+        " takes over, epoch ",
+        broker.engine->core().epoch(),
+        ", running ",
+        broker.engine->core().running_count());
   if (index > 0 && broker.engine->core().running_count() > 0) {
     coverage_.hit(Sometimes::takeover_while_running);
     std::uint64_t held = 0;
@@ -66,8 +68,7 @@ void World::start_broker() {
 void World::kill_broker(std::uint32_t index, bool leaves_orphans) {
   BrokerProcess& broker = brokers_[index];
   if (!broker.is_alive) return;
-  trace("broker " + std::to_string(index) + " is gone");
-  count_core(broker);
+  trace("broker ", index, " is gone");
   broker.is_alive = false;
   broker.inbox.clear();
   broker.engine.reset();
@@ -95,7 +96,7 @@ void World::check_recovery(const BrokerProcess& broker) const {
     REQUIRE(job.revision == durable.job.revision && job.state == durable.job.state &&
                 job.fence() == durable.job.fence(),
             "no_accepted_job_lost",
-            "started from an older state: " + id.str());
+            "started from an older state: " + text(job) + ", durable " + text(durable.job));
   }
 }
 
@@ -107,11 +108,11 @@ void World::check_memory(const BrokerProcess& broker) const {
   const bool is_written = !core.has_writes() && pipeline.confirmed() + 1 == pipeline.next_n();
   if (!is_owner || !is_written || !ledger_.at_risk().empty() || core.is_store_down()) return;
   for (const auto& [id, durable] : ledger_.truth()) {
-    if (durable.is_removed || is_ended(durable.job.state)) continue;
+    if (!durable.is_live() || ledger_.is_excused(id)) continue;
     const auto slot = core.jobs().find(id);
     REQUIRE(slot && core.jobs().at(*slot).job.revision >= durable.job.revision,
             "no_accepted_job_lost",
-            "the broker has forgotten " + id.str());
+            "the broker has forgotten " + text(durable.job));
   }
 }
 
@@ -181,20 +182,7 @@ void World::broker_turn(std::uint32_t index) {
     speak(index, frames[i]);
   if (broker.dies_inside) return kill_broker(index, rng_.chance(0.5));
 
-  std::vector<EngineFact> facts;
-  engine.take_facts(facts);
-  for (const EngineFact& fact : facts) {
-    if (fact.kind == EngineFact::Kind::job) continue;
-    trace("broker " + std::to_string(index) + " fact " +
-          std::to_string(static_cast<int>(fact.kind)) + " " + fact.what + " " + fact.id + " " +
-          fact.text);
-    if (fact.kind == EngineFact::Kind::store_lost) coverage_.hit(Sometimes::store_down);
-    if (fact.kind == EngineFact::Kind::store_rolled_back) coverage_.hit(Sometimes::rewritten);
-  }
-  if (engine.pipeline().replayed_missing() > broker.replayed) {
-    coverage_.hit(Sometimes::replayed, engine.pipeline().replayed_missing() - broker.replayed);
-    broker.replayed = engine.pipeline().replayed_missing();
-  }
+  see_facts(broker, index);
   if (engine.is_fenced()) {
     coverage_.hit(Sometimes::broker_fenced);
     return kill_broker(index, rng_.chance(0.5));
@@ -229,20 +217,26 @@ void World::check_priority_order(BrokerProcess& broker, Now now) {
   }
 }
 
-void World::count_core(BrokerProcess& broker) {
-  const CoreCounters& counters = broker.engine->core().counters();
-  coverage_.hit(Sometimes::stale_result, counters.stale_results);
-  coverage_.hit(Sometimes::late_success, counters.late_results);
-  coverage_.hit(Sometimes::claim, counters.claimed - counters.late_results);
-  coverage_.hit(Sometimes::resent_run, counters.resent_runs);
-  coverage_.hit(Sometimes::cancel_lost, counters.cancel_lost);
-  const QueueTable& queues = broker.engine->core().queues();
-  for (QueueIndex i = 0; i < queues.queue_count(); ++i) {
-    const QueueTotals& totals = queues.entry(i).record.totals;
-    coverage_.hit(Sometimes::timed_out_by_broker, totals.timed_out);
-    coverage_.hit(Sometimes::handed_back, totals.handed_back);
-    coverage_.hit(Sometimes::retried, totals.retried);
+void World::see_facts(BrokerProcess& broker, std::uint32_t index) {
+  std::vector<EngineFact> facts;
+  broker.engine->take_facts(facts);
+  for (const EngineFact& fact : facts) {
+    if (fact.kind == EngineFact::Kind::job) continue;
+    trace("broker ",
+          index,
+          " fact ",
+          static_cast<int>(fact.kind),
+          " ",
+          fact.what,
+          " ",
+          fact.id,
+          " ",
+          fact.text);
+    if (fact.kind == EngineFact::Kind::store_lost) coverage_.hit(Sometimes::store_down);
+    if (fact.kind == EngineFact::Kind::store_rolled_back) coverage_.hit(Sometimes::rewritten);
   }
+  const std::uint64_t replayed = broker.engine->pipeline().replayed_missing();
+  coverage_.hit(Sometimes::replayed, replayed - std::exchange(broker.replayed, replayed));
 }
 
 // ---------------------------------------------------------------- what it says
@@ -268,7 +262,7 @@ void World::speak(std::uint32_t index, const Frame& frame) {
                             (submitted == nullptr || !submitted->open);
     REQUIRE(!asked->second.is_closed, "every_request_answered", "a second answer");
     asked->second.is_closed = is_closing;
-    ledger_.said(*reply, &asked->second.request);
+    ledger_.said(*reply, asked->second.request, *req, next_req_);
   }
   send(conn, false, frame.bytes);
 }
@@ -304,8 +298,7 @@ void World::execute(std::uint32_t index, std::uint64_t connection) {
 }
 
 void World::see_commits(std::uint64_t last_before, std::uint64_t epoch_before) {
-  if (redis_->meta.epoch != epoch_before)
-    ledger_.took_over(redis_->meta.epoch, has_clock_jumped_ || has_lost_data_);
+  if (redis_->meta.epoch != epoch_before) ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
   for (std::uint64_t n = last_before + 1; n <= redis_->meta.last; ++n) {
     const auto entry = redis_->log.find(n);
     if (entry == redis_->log.end()) continue;  // numbers that were jumped over

@@ -10,7 +10,7 @@ void World::draw_faults() {
   const double density = rng_.chance(0.5) ? 0.25 : 0.6;
   for (std::size_t i = 0; i < kFaults; ++i) {
     const auto fault = static_cast<Fault>(i);
-    if (is_data_loss(fault) && !options_.loses_data) continue;
+    if (is_data_loss(fault) && !loses_data_) continue;
     const bool is_rare = fault == Fault::redis_flushed || fault == Fault::wall_clock_jump;
     if (rng_.chance(is_rare ? density / 5 : density)) faults_.push_back(fault);
   }
@@ -30,7 +30,7 @@ void World::fault() {
 
 void World::do_fault(Fault fault) {
   if (is_healed_) return;
-  trace(std::string("fault ") + to_string(fault));
+  trace("fault ", to_string(fault));
   switch (fault) {
     case Fault::disconnect:
     case Fault::half_open:
@@ -52,6 +52,7 @@ void World::do_fault(Fault fault) {
     case Fault::wall_clock_jump:
       coverage_.hit(fault);
       has_clock_jumped_ = true;
+      ledger_.clock_jumped();
       wall_base_ms_ += rng_.chance(0.3) ? rng_.range(-40'000'000'000, 40'000'000'000)
                                         : rng_.range(-20'000, 20'000);
       return;
@@ -83,7 +84,10 @@ void World::network_fault(Fault fault) {
   if (index == kNone || !conns_[index].is_open) return;
   Conn& conn = conns_[index];
   coverage_.hit(fault);
-  const std::int64_t until_ms = now_ms_ + rng_.about(3000);
+  // Often longer than it takes to be taken for dead.
+  const std::int64_t until_ms =
+      now_ms_ +
+      (rng_.chance(0.3) ? rng_.range(1, 2 * config_.core.dead_after_ms) : rng_.about(3000));
   switch (fault) {
     case Fault::disconnect:
       return close(index, rng_.about(100));
@@ -134,7 +138,7 @@ void World::worker_fault(Fault fault) {
   NodeLife& life = nodes_[index];
   coverage_.hit(fault);
   if (fault == Fault::worker_crash) {
-    trace("node " + life.id + " dies");
+    trace("node ", life.id, " dies");
     if (life.conn != kNone && rng_.chance(0.5)) close(life.conn, 0);
     return kill_node(index);
   }
@@ -142,7 +146,9 @@ void World::worker_fault(Fault fault) {
     if (rng_.chance(0.2)) return node_event(index, LeaveRequested{});
     return node_event(index, StopRequested{});
   }
-  life.stopped_until_ms = now_ms_ + rng_.about(5000);
+  life.stopped_until_ms =
+      now_ms_ +
+      (rng_.chance(0.3) ? rng_.range(1, 2 * config_.core.dead_after_ms) : rng_.about(5000));
 }
 
 void World::redis_fault(Fault fault) {

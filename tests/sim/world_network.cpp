@@ -22,8 +22,7 @@ void World::connect(std::uint32_t client) {
   const auto index = static_cast<std::uint32_t>(conns_.size());
   conns_.push_back({.client = client, .broker = broker});
   conn_of(client) = index;
-  trace("connection " + std::to_string(index) + " of client " + std::to_string(client) +
-        " to broker " + std::to_string(broker));
+  trace("connection ", index, " of client ", client, " to broker ", broker);
   if (is_node(client)) return node_event(client - kNodeClients, ConnectionUp{});
   Producer& producer = producers_[client];
   for (std::size_t i = producer.first_open; i < producer.asks.size(); ++i)

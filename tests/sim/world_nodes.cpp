@@ -22,7 +22,7 @@ void World::start_node(std::uint32_t machine_index) {
   life.core = std::make_unique<WorkerCore>(settings);
   const auto index = static_cast<std::uint32_t>(nodes_.size());
   machine.node = index;
-  trace("node " + life.id + " starts, replaces '" + settings.replaces + "'");
+  trace("node ", life.id, " starts, replaces '", settings.replaces, "'");
   nodes_.push_back(std::move(life));
   at(now_ms_ + rng_.range(1, 50), What::connect, kNodeClients + index);
 }
@@ -63,16 +63,23 @@ void World::node_turn(std::uint32_t index) {
     for (Attempt& attempt : life.attempts)
       attempt.is_over = true;
   }
-  if (life.conn != kNone)
-    for (const WorkerMessage& message : out.sends)
-      send(life.conn, true, encode_worker_message(message));
+  for (const WorkerMessage& message : out.sends)
+    node_sends(life, message);
   if (out.exit == ExitWish::none)
     return plan_node(index, std::max(now_ms_ + 1, life.core->next_deadline_mono_ms()));
-  trace("node " + life.id + " leaves");
+  trace("node ", life.id, " leaves");
   REQUIRE(out.exit != ExitWish::drained || out.unacknowledged_count == 0,
           "result_kept_until_acked",
           life.id + " left with results that nobody has");
   kill_node(index);
+}
+
+void World::node_sends(NodeLife& life, const WorkerMessage& message) {
+  if (life.conn == kNone) return;
+  if (const auto* results = std::get_if<Results>(&message))
+    for (const AttemptResult& result : results->results)
+      ledger_.reported(life.id, result);
+  send(life.conn, true, encode_worker_message(message));
 }
 
 void World::start_attempt(std::uint32_t index, Assignment assignment) {
@@ -103,22 +110,24 @@ void World::start_attempt(std::uint32_t index, Assignment assignment) {
   }
   std::int64_t takes_ms = rng_.about(30);
   if (rng_.chance(0.3)) takes_ms = rng_.about(1500);
-  if (rng_.chance(0.05)) takes_ms = rng_.range(5000, 40'000);
+  if (!is_healed_ && rng_.chance(0.05)) takes_ms = rng_.range(5000, 40'000);
   attempt.hangs = !is_healed_ && job.timeout_ms > 0 && rng_.chance(0.05);
   const std::uint64_t number = life.attempts.size();
   life.attempts.push_back(std::move(attempt));
   if (!life.attempts.back().hangs) at(now_ms_ + takes_ms, What::attempt_done, index, number);
-  trace("node " + life.id + " runs " + job.id.str() + " attempt " +
-        std::to_string(job.fence.attempt));
+  trace("node ", life.id, " runs ", job.id.str(), " attempt ", job.fence.attempt);
 }
 
-// Asked to stop: its process goes within seconds, unless it was about to end anyway.
+// Asked to stop: its process goes within seconds, unless it was about to end anyway; now and then
+// it cannot be killed for longer than the broker waits.
 void World::stop_attempt(NodeLife& life, std::uint32_t index, const AttemptStop& stop) {
   for (std::uint64_t number = 0; number < life.attempts.size(); ++number) {
     Attempt& attempt = life.attempts[number];
     if (attempt.is_over || attempt.key != stop.key) continue;
     attempt.stopped = stop.reason;
-    at(now_ms_ + rng_.about(300), What::attempt_done, index, number);
+    const bool hangs_on = !is_healed_ && rng_.chance(0.05);
+    const std::int64_t takes_ms = hangs_on ? rng_.range(15'000, 60'000) : rng_.about(300);
+    at(now_ms_ + takes_ms, What::attempt_done, index, number);
   }
 }
 

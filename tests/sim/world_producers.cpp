@@ -17,7 +17,7 @@ void World::producer_acts(std::uint32_t producer) {
       want(producer, Resume{queue});
     return;
   }
-  want(producer, draw_request(producer));
+  if (ledger_.live_count() < live_max_ || rng_.chance(0.2)) want(producer, draw_request(producer));
   at(now_ms_ + rng_.about(act_every_ms_), What::producer_acts, producer);
 }
 
