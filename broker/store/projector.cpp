@@ -48,7 +48,7 @@ struct Gathered {
   std::map<std::string, QueueRecord> queues;
   std::map<std::string, std::string> nodes;
   std::vector<std::string> events;
-  std::string ended;  // records of removed jobs, for the ended memory
+  std::string ended;                // records of removed jobs, for the ended memory
   std::int64_t oldest_ms = kNever;  // confirmed, of its entries
 };
 
