@@ -60,8 +60,7 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                  [&](EpochTaken& e) {
                    epoch_ = e.epoch;
                    // Numbers count anew; what runs was sent under an older epoch.
-                   for (const NodeIndex index : nodes_.used())
-                     nodes_.at(index).n = 0;
+                   newest_n_ = 0;
                    for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot)
                      jobs_.at(slot).run_n = 0;
                  },

@@ -93,11 +93,17 @@ class BrokerCore {
     std::vector<JobId> ids;  // that were fetched
   };
 
+  // What a request was put aside for, when it is handled again.
+  struct FetchedIds {
+    std::vector<JobId> asked;
+    std::vector<JobId> absent;  // sorted: those that the view does not have
+  };
+
   // What a request may know beyond memory while it is handled.
   struct Context {
     const Peer& peer;
     const Req& req;
-    const std::vector<JobId>* absent = nullptr;  // sorted: fetched, and not in the view
+    const FetchedIds* fetched = nullptr;
     std::string cursor;
   };
 
@@ -112,7 +118,7 @@ class BrokerCore {
 
   // core_requests.cpp: what producers ask
   void on_request(
-      RequestReceived& event, std::vector<JobId>* absent, std::string cursor, Now now, Output& out);
+      RequestReceived& event, const FetchedIds* fetched, std::string cursor, Now now, Output& out);
   void on_submit(
       RequestReceived& event, Submit& submit, const Context& context, Now now, Output& out);
   [[nodiscard]] std::optional<Error> refuse_submit() const;
@@ -255,6 +261,9 @@ class BrokerCore {
   std::vector<Fitting> fitting_;
   std::vector<std::pair<LineHead, LineIndex>> heads_;  // scratch of dispatch()
   std::uint64_t reconcile_mark_ = 0;
+  // Number of our newest message to any node, in our epoch. One for all of them: a node that was
+  // taken for dead and comes back knows numbers that we have forgotten, and takes higher ones only.
+  std::uint64_t newest_n_ = 0;
 };
 
 }  // namespace sluice

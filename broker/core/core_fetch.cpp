@@ -10,8 +10,8 @@ namespace sluice {
 // Whether an id that memory does not hold could be found in the view.
 bool BrokerCore::may_be_cold(const JobId& id, const Context& context) const {
   if (jobs_.find(id) || deleted_.contains(id)) return false;
-  if (context.absent != nullptr &&
-      std::binary_search(context.absent->begin(), context.absent->end(), id))
+  if (context.fetched != nullptr &&
+      std::binary_search(context.fetched->absent.begin(), context.fetched->absent.end(), id))
     return false;
   return has_cold_jobs_ || ended_.find(id) != nullptr;
 }
@@ -25,6 +25,11 @@ void BrokerCore::park(RequestReceived& event,
                   context.req,
                   {ErrorCode::store_unavailable, "", "the broker cannot reach its Redis just now"},
                   out);
+  // Put aside again, because a job left memory meanwhile: what was fetched leaves with this turn,
+  // so all of it is fetched once more, with the newcomer. Fetching the newcomer alone would never
+  // end: each fetch would find the other half gone.
+  if (context.fetched != nullptr)
+    ids.insert(ids.end(), context.fetched->asked.begin(), context.fetched->asked.end());
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   const std::uint64_t token = next_token_++;
@@ -53,10 +58,10 @@ void BrokerCore::on_fetched(FetchedJobs& fetched, Now now, Output& out) {
     live.is_cold = true;
     cold_.push_back(slot);
   }
-  std::vector<JobId> absent;
-  for (const JobId& id : parked.ids)
-    if (!jobs_.find(id)) absent.push_back(id);
-  on_request(parked.request, &absent, std::move(parked.cursor), now, out);
+  FetchedIds ids{.asked = std::move(parked.ids), .absent = {}};
+  for (const JobId& id : ids.asked)
+    if (!jobs_.find(id)) ids.absent.push_back(id);
+  on_request(parked.request, &ids, std::move(parked.cursor), now, out);
 }
 
 void BrokerCore::on_fetched_list(FetchedList& fetched, Now now, Output& out) {

@@ -54,10 +54,10 @@ void BrokerCore::refuse(const Peer& peer, const Req& req, Error error, Output& o
 }
 
 void BrokerCore::on_request(
-    RequestReceived& event, std::vector<JobId>* absent, std::string cursor, Now now, Output& out) {
+    RequestReceived& event, const FetchedIds* fetched, std::string cursor, Now now, Output& out) {
   const Peer peer = event.peer;
   const Req req = event.request.req;
-  const Context context{peer, req, absent, std::move(cursor)};
+  const Context context{peer, req, fetched, std::move(cursor)};
   if (is_store_down_ && needs_write(event.request.body))
     return refuse(peer, req, store_is_away(), out);
   std::visit(
@@ -129,7 +129,7 @@ void BrokerCore::on_submit(
                   context.req,
                   {ErrorCode::retry_later, "wait", "too many jobs are being waited for"},
                   out);
-  if (has_cold_jobs_ && context.absent == nullptr) {
+  if (has_cold_jobs_ && context.fetched == nullptr) {
     std::vector<JobId> unknown;
     for (const auto& entry : submit.jobs) {
       const auto* spec = std::get_if<JobSpec>(&entry);

@@ -234,7 +234,7 @@ void BrokerCore::remove_node(NodeIndex index, NodeFactKind why, Now now, Output&
 void BrokerCore::send_turn(NodeIndex index, Output& out) {
   Node& node = nodes_.at(index);
   const auto send = [&](BrokerBody body) {
-    out.sends.push_back({node.peer, BrokerMessage{{epoch_, ++node.n}, std::move(body)}});
+    out.sends.push_back({node.peer, BrokerMessage{{epoch_, ++newest_n_}, std::move(body)}});
   };
   if (node.wants_welcome)
     send(Welcome{.heartbeat_ms = config_.heartbeat_ms, .dead_after_ms = config_.dead_after_ms});
@@ -261,8 +261,8 @@ void BrokerCore::send_runs(Node& node, Output& out) {
     LiveJob& live = jobs_.at(slot);
     const std::size_t job_bytes = run_bytes_bound(live.job);
     if (bytes + job_bytes > kRunBytesMax || run.jobs.size() >= kJobsPerSubmitMax) flush();
-    if (run.jobs.empty()) run.number = {epoch_, ++node.n};
-    live.run_n = node.n;
+    if (run.jobs.empty()) run.number = {epoch_, ++newest_n_};
+    live.run_n = run.number.n;
     run.jobs.push_back(&live.job);
     bytes += job_bytes;
   }

@@ -26,7 +26,6 @@ struct Node {
   std::string version;
   bool is_draining = false;
   bool is_touched = false;        // this turn owes it something
-  std::uint64_t n = 0;            // number of our newest message to it, in our epoch
   std::uint64_t status_seq = 0;   // of its newest status
   std::int64_t last_seen_ms = 0;  // core time
   std::vector<JobSlot> attempts;  // running jobs that we believe on it
