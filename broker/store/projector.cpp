@@ -19,8 +19,9 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kEventsHeldMax = 1000;
-// While Redis does one call the next one is on its way; more would hold up the log.
-constexpr std::size_t kCallsOutMax = 2;
+// While Redis does one call the others are on their way, so that it need not wait for us; more
+// would hold up the log.
+constexpr std::size_t kCallsOutMax = 4;
 // Queues in which nothing ends are looked through for what has grown too old, some at a time.
 constexpr std::int64_t kSweepMs = 10'000;
 constexpr std::size_t kSweptQueues = 16;

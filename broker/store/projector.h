@@ -1,5 +1,5 @@
 // Brings the view (the hashes and indexes that people read) up to date behind the log. Pure:
-// confirmed entries go in, calls of about 32 rows come out, two on their way at most, so that they
+// confirmed entries go in, calls of about 32 rows come out, four on their way at most, so that they
 // never hold up the log.
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed

@@ -43,20 +43,23 @@ class ProjectorTest : public testing::Test {
   Projector projector_{{}, 0, 0, 0};
 };
 
-TEST_F(ProjectorTest, two_calls_are_out_at_most_and_the_last_moves_the_checkpoint) {
-  add(1, 0, 80, JobState::queued);
-  const auto first = projector_.next(now_), second = projector_.next(now_);
-  ASSERT_TRUE(first && second);
-  EXPECT_EQ(first->rows.size(), 32u);
-  EXPECT_FALSE(first->checkpoint.has_value());
-  EXPECT_FALSE(projector_.next(now_).has_value());
+TEST_F(ProjectorTest, four_calls_are_out_at_most_and_the_last_moves_the_checkpoint) {
+  add(1, 0, 4 * 32 + 16, JobState::queued);
+  for (int call = 0; call < 4; ++call) {
+    const auto request = projector_.next(now_);
+    ASSERT_TRUE(request);
+    EXPECT_EQ(request->rows.size(), 32u);
+    EXPECT_FALSE(request->checkpoint.has_value());
+  }
+  EXPECT_FALSE(projector_.next(now_).has_value()) << "four are out";
   projector_.done({}, now_);
-  const auto third = projector_.next(now_);
-  ASSERT_TRUE(third);
-  EXPECT_EQ(third->rows.size(), 16u);
-  EXPECT_EQ(third->checkpoint, 1u);
+  const auto last = projector_.next(now_);
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->rows.size(), 16u);
+  EXPECT_EQ(last->checkpoint, 1u);
   EXPECT_FALSE(projector_.next(now_).has_value()) << "the round is whole";
-  projector_.done({}, now_);
+  for (int call = 0; call < 3; ++call)
+    projector_.done({}, now_);
   EXPECT_EQ(projector_.checkpoint(), 0u);
   projector_.done({}, now_);
   EXPECT_EQ(projector_.checkpoint(), 1u);
