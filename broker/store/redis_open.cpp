@@ -1,6 +1,5 @@
 // RedisStore::open(): everything a broker needs to start, read over a blocking connection of its
 // own.
-#include <netdb.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -194,18 +193,6 @@ void log_in(Connection& connection, const RedisConfig& config) {
     (void)connection.ask(words({"SELECT", std::to_string(config.address.db)}));
 }
 
-// A name becomes a number here, once: later lookups would hold up the loop.
-std::string resolve(const std::string& host) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return host;
-  char text[NI_MAXHOST] = "";
-  getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST);
-  freeaddrinfo(found);
-  return *text != 0 ? text : host;
-}
-
 }  // namespace
 
 Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
@@ -217,8 +204,8 @@ Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
                 address.host +
                     " is another machine and the connection is not encrypted: use a "
                     "tunnel, or say redis_plaintext = true");
-  host_ = resolve(address.host);
-  Connection connection(address, host_);
+  if (!address.host.empty()) lookup_.look_up();
+  Connection connection(address, lookup_.address());
   log_in(connection, config_);
   const ReplyPtr info = connection.ask(words({"INFO"}));
   const ReplyPtr fsync = connection.try_ask(words({"CONFIG", "GET", "appendfsync"}));

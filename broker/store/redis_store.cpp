@@ -69,7 +69,7 @@ int RedisStore::fd() const {
 void RedisStore::connect() {
   connect_began_ms_ = now_.mono_ms;
   const RedisAddress& address = config_.address;
-  context_ = address.path.empty() ? redisAsyncConnect(host_.c_str(), address.port)
+  context_ = address.path.empty() ? redisAsyncConnect(lookup_.address().c_str(), address.port)
                                   : redisAsyncConnectUnix(address.path.c_str());
   if (context_ == nullptr) return lost("no memory for a connection");
   context_->data = this;
@@ -107,6 +107,8 @@ void RedisStore::lost(std::string reason) {
   wants_write_ = false;
   lost_reason_ = reason;
   waiting_.clear();
+  // Mostly answered before the next attempt, else used by the one after it.
+  if (!config_.address.host.empty()) lookup_.begin();
   back_off_ms_ = back_off_ms_ == 0 ? kBackOffMs : std::min(back_off_ms_ * 2, kBackOffMaxMs);
   connect_again_ms_ = now_.mono_ms + back_off_ms_;
   if (!is_ready_) return;

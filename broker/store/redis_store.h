@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/store/name_lookup.h"
 #include "broker/store/redis_address.h"
 #include "broker/store/redis_commands.h"
 #include "broker/store/store.h"
@@ -21,11 +22,13 @@ struct RedisConfig {
   RedisAddress address;
   std::string password;               // from SLUICE_REDIS_PASSWORD or a file; never logged
   bool is_plaintext_allowed = false;  // to a Redis that is not on this machine
+  Resolver resolver = resolve_host;
 };
 
 class RedisStore : public Store {
  public:
-  explicit RedisStore(RedisConfig config) : config_(std::move(config)) {}
+  explicit RedisStore(RedisConfig config)
+      : config_(std::move(config)), lookup_(config_.address.host, config_.resolver) {}
 
   ~RedisStore() override;
 
@@ -103,7 +106,7 @@ class RedisStore : public Store {
 
   RedisConfig config_;
   std::string owner_;
-  std::string host_;  // resolved once, at open: a lookup would hold up the loop
+  NameLookup lookup_;
   redisAsyncContext* context_ = nullptr;
   bool is_ready_ = false;  // greeted: requests may be sent
   bool wants_write_ = false;
