@@ -410,7 +410,14 @@ void Engine::begin_resync(const StoreMeta& meta, Now now) {
 
 void Engine::on_took_over(const TookOver& took, Now now) {
   if (store_life_ != StoreLife::taking_over) return;
-  if (pipeline_.on_took_over(took, plan_) == CommitPipeline::Verdict::fenced) return fenced();
+  switch (pipeline_.on_took_over(took, plan_)) {
+    case CommitPipeline::Verdict::fenced:
+      return fenced();
+    case CommitPipeline::Verdict::resync:
+      return begin_resync(took.meta, now);
+    case CommitPipeline::Verdict::fine:
+      break;
+  }
   resync_meta_ = took.meta;
   handle(EpochTaken{pipeline_.epoch()}, now);
   store_life_ = StoreLife::replaying;

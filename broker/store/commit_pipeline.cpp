@@ -154,6 +154,8 @@ CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
 CommitPipeline::Verdict CommitPipeline::on_took_over(const TookOver& took, const Plan& plan) {
   if (!took.taken) return Verdict::fenced;
   epoch_ = plan.request.epoch;
+  // It lost more between the plan and the take-over: a plan that knows it puts back the right ones.
+  if (took.meta.last + 1 < ring_first()) return Verdict::resync;
   lost_batches_ += plan.missing;
   logged_ = std::min(took.meta.last, appended_);
   if (confirmed_ > logged_) replayed_missing_ += confirmed_ - logged_;

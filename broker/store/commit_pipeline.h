@@ -77,6 +77,7 @@ class CommitPipeline {
 
   // `unix_ms`: the wall clock, so that no epoch is given twice even when Redis comes back older.
   [[nodiscard]] Plan plan_take_over(const StoreMeta& meta, std::uint64_t unix_ms) const;
+  // `resync`: taken, but the state is not the one that was planned for; plan again with took.meta.
   [[nodiscard]] Verdict on_took_over(const TookOver& took, const Plan& plan);
 
   // All that was confirmed stands in the log again.

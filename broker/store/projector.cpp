@@ -118,6 +118,10 @@ struct Projector::State {
     interval_ms = std::max(interval_ms, config.interval_ms);
   }
 
+  [[nodiscard]] bool is_last_call_next() const {
+    return round.size() - asked <= config.rows_per_call;
+  }
+
   void begin_round(Now now);
   void leave_out_surplus();
   void give_back();
@@ -376,7 +380,10 @@ std::int64_t Projector::next_deadline_mono_ms(Now now) const {
   if (state.is_open) {
     const bool is_whole = !state.calls_out.empty() && state.calls_out.back().is_last;
     const bool is_full = state.calls_out.size() >= kCallsOutMax;
-    return is_whole || is_full ? kNever : now.mono_ms;
+    // The last call moves the checkpoint: it may not even be under way while an earlier one can
+    // still be refused, or it would speak for rows that the view does not have.
+    const bool is_early = state.is_last_call_next() && !state.calls_out.empty();
+    return is_whole || is_full || is_early ? kNever : now.mono_ms;
   }
   const std::int64_t sweep_ms = state.known_queues.empty() ? kNever : state.sweep_due_ms;
   if (!state.has_gathered()) return std::max(now.mono_ms, sweep_ms);

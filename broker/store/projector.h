@@ -3,7 +3,8 @@
 // never hold up the log.
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed
-// three times only the newest record is written. The last call of a round moves the checkpoint.
+// three times only the newest record is written. The last call of a round moves the checkpoint; it
+// goes out when all others have been applied.
 // Idle: a round begins at once; under load every `interval_ms`, stretched while rounds take more
 // than half of it, as far as `lag_max_ms` allows; what is then still behind slows the producers
 // down (Engine::wants_producers). Any call may be repeated: a failed round is begun again.

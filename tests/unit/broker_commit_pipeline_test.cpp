@@ -163,6 +163,24 @@ TEST(CommitPipeline, a_loss_older_than_the_ring_is_told_with_its_size) {
   EXPECT_EQ(plan.request.epoch, 1'700'000'000U);
 }
 
+TEST(CommitPipeline, what_redis_lost_between_the_plan_and_the_take_over_is_planned_again) {
+  Fixture f;
+  f.append(2);
+  (void)f.sent();
+  (void)f.reply(11);
+  (void)f.reply(12);
+  const auto plan = f.pipeline.plan_take_over(f.meta(11), 5);
+  EXPECT_EQ(plan.missing, 0U);
+  const auto emptied = f.meta(0, plan.request.epoch);
+  ASSERT_EQ(f.pipeline.on_took_over({true, emptied}, plan), Verdict::resync);
+  const auto again = f.pipeline.plan_take_over(emptied, 5);
+  EXPECT_EQ(again.missing, 10U);
+  EXPECT_EQ(again.request.base, 10U);
+  EXPECT_GT(again.request.epoch, plan.request.epoch);
+  ASSERT_EQ(f.pipeline.on_took_over({true, f.meta(10, again.request.epoch)}, again), Verdict::fine);
+  EXPECT_EQ(f.sent(), (Numbers{11, 12}));
+}
+
 TEST(CommitPipeline, the_ring_forgets_what_is_older_than_ten_seconds_once_the_projector_has_it) {
   Fixture f;
   f.append(1);
