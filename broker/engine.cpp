@@ -57,6 +57,27 @@ std::string_view word(NodeFactKind kind) {
   return "joined";
 }
 
+EventNote note_of(const OperatorFact& fact) {
+  using Kind = OperatorFact::Kind;
+  switch (fact.kind) {
+    case Kind::queue_paused:
+      return {.what = "queue_paused", .queue = fact.name};
+    case Kind::queue_resumed:
+      return {.what = "queue_resumed", .queue = fact.name};
+    case Kind::queue_purged:
+      return {.what = "queue_purged", .queue = fact.name, .count = fact.count};
+    case Kind::node_drain_asked:
+      return {.what = "node_drain_asked", .node = fact.name};
+    case Kind::node_concurrency_asked:
+      return {.what = "node_concurrency_asked", .node = fact.name, .count = fact.count};
+    case Kind::jobs_retried:
+      return {.what = "jobs_retried", .count = fact.count};
+    case Kind::jobs_deleted:
+      return {.what = "jobs_deleted", .count = fact.count};
+  }
+  return {};
+}
+
 }  // namespace
 
 Engine::Engine(EngineConfig config, Opened opened, Now now)
@@ -130,6 +151,7 @@ void Engine::turn(Now now) {
   core_.settle(now, output_);
   say(now);
   write_batches(now);
+  notes_.release(pipeline_.confirmed(), projector_);
   project(now);
   ask_lists(now);
   outbox_.release(pipeline_.confirmed(), frames_);
@@ -183,42 +205,67 @@ void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
 void Engine::say_facts(std::uint64_t after_batch, Now now) {
   for (const Fact& each : output_.facts) {
     if (const auto* job = std::get_if<JobFact>(&each)) {
-      const bool is_failure = job->kind == JobFactKind::failed;
-      if (!wants_job_events_ && !is_failure) continue;
-      // A job may have been given to a node since in the same turn.
-      const bool has_node = job->kind != JobFactKind::queued;
-      JobEvent event{.what = std::string(word(job->kind)),
-                     .id = job->job->id(),
-                     .queue = job->job->spec.queue,
-                     .task = job->job->spec.task,
-                     .node = has_node ? job->job->node : std::string(),
-                     .attempt = job->attempt,
-                     .retry_count = job->retry_count,
-                     .percent = job->job->progress_percent,
-                     .error_code = job->job->error_code,
-                     .at_ms = now.wall_ms};
-      facts_.push_back({EngineFact::Kind::job,
-                        event.what,
-                        event.id.str(),
-                        event.queue,
-                        event.error_code,
-                        event.attempt,
-                        0});
-      const EventBody body = std::move(event);
-      outbox_.hold({Channel::watchers,
-                    Peer{event_topic(body), false},
-                    encode_event(body, ++event_sequence_)},
-                   after_batch);
-      continue;
+      say_job(*job, after_batch, now);
+    } else if (const auto* node = std::get_if<NodeFact>(&each)) {
+      say_node(*node, after_batch, now);
+    } else if (const auto* seen = std::get_if<NodeSeen>(&each)) {
+      if (const auto index = core_.nodes().find(seen->node))
+        notes_.note_node(core_.node_info(*index, now), after_batch, now);
+    } else {
+      notes_.note_event(note_of(std::get<OperatorFact>(each)), after_batch, now);
     }
-    const auto& node = std::get<NodeFact>(each);
-    facts_.push_back(
-        {EngineFact::Kind::node, std::string(word(node.kind)), node.node, {}, node.detail, 0, 0});
-    const EventBody body = NodeEvent{std::string(word(node.kind)), node.node, now.wall_ms};
-    outbox_.hold(
-        {Channel::watchers, Peer{event_topic(body), false}, encode_event(body, ++event_sequence_)},
-        after_batch);
   }
+}
+
+void Engine::say_job(const JobFact& fact, std::uint64_t after_batch, Now now) {
+  const bool is_failure = fact.kind == JobFactKind::failed;
+  if (!wants_job_events_ && !is_failure) return;
+  // A job may have been given to a node since in the same turn.
+  const bool has_node = fact.kind != JobFactKind::queued;
+  JobEvent event{.what = std::string(word(fact.kind)),
+                 .id = fact.job->id(),
+                 .queue = fact.job->spec.queue,
+                 .task = fact.job->spec.task,
+                 .node = has_node ? fact.job->node : std::string(),
+                 .attempt = fact.attempt,
+                 .retry_count = fact.retry_count,
+                 .percent = fact.job->progress_percent,
+                 .error_code = fact.job->error_code,
+                 .at_ms = now.wall_ms};
+  if (is_failure)
+    notes_.note_event({.what = "job_failed",
+                       .node = event.node,
+                       .queue = event.queue,
+                       .job = event.id.view(),
+                       .task = event.task,
+                       .error_code = event.error_code,
+                       .attempt = event.attempt,
+                       .retry_count = event.retry_count},
+                      after_batch,
+                      now);
+  facts_.push_back({EngineFact::Kind::job,
+                    event.what,
+                    event.id.str(),
+                    event.queue,
+                    event.error_code,
+                    event.attempt,
+                    0});
+  publish(std::move(event), after_batch);
+}
+
+void Engine::say_node(const NodeFact& fact, std::uint64_t after_batch, Now now) {
+  const std::string what(word(fact.kind)), event = "node_" + what;
+  facts_.push_back({EngineFact::Kind::node, what, fact.node, {}, fact.detail, 0, 0});
+  notes_.note_event({.what = event, .node = fact.node}, after_batch, now);
+  if (fact.kind == NodeFactKind::left || fact.kind == NodeFactKind::dead)
+    notes_.note_gone(fact.node, after_batch);
+  publish(NodeEvent{what, fact.node, now.wall_ms}, after_batch);
+}
+
+void Engine::publish(const EventBody& body, std::uint64_t after_batch) {
+  outbox_.hold(
+      {Channel::watchers, Peer{event_topic(body), false}, encode_event(body, ++event_sequence_)},
+      after_batch);
 }
 
 // Group commit: while the pipeline is full, what changes gathers in the core.

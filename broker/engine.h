@@ -22,6 +22,7 @@
 #include "broker/store/commit_pipeline.h"
 #include "broker/store/projector.h"
 #include "broker/store/store.h"
+#include "broker/store/view_notes.h"
 
 namespace sluice {
 
@@ -108,6 +109,9 @@ class Engine {
   void say(Now now);
   void say_reply(ReplySend& send, std::uint64_t after_batch);
   void say_facts(std::uint64_t after_batch, Now now);
+  void say_job(const JobFact& fact, std::uint64_t after_batch, Now now);
+  void say_node(const NodeFact& fact, std::uint64_t after_batch, Now now);
+  void publish(const EventBody& body, std::uint64_t after_batch);
   void write_batches(Now now);
   void watch_store(Now now);
   void project(Now now);
@@ -131,6 +135,7 @@ class Engine {
   Projector projector_;
   BrokerCore core_;
   Outbox outbox_;
+  ViewNotes notes_;
   Output output_;
   EngineCounters counters_;
 
@@ -160,7 +165,7 @@ class Engine {
   // A resync that was begun goes on until it is finished, over as many connections as it takes.
   bool is_resync_open_ = false;
   bool needs_rewrite_ = false;  // in it more was found missing than the ring has
-  bool is_core_down_ = false;  // the core was told StoreDown
+  bool is_core_down_ = false;   // the core was told StoreDown
   std::size_t projects_out_ = 0;
   bool is_round_failed_ = false;  // the answers to its other calls mean nothing
   bool is_fenced_ = false;

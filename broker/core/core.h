@@ -72,6 +72,9 @@ class BrokerCore {
 
   [[nodiscard]] const Nodes& nodes() const { return nodes_; }
 
+  // A node as people are shown it.
+  [[nodiscard]] NodeInfo node_info(NodeIndex index, Now now) const;
+
   [[nodiscard]] const QueueTable& queues() const { return queues_; }
 
   [[nodiscard]] const EndedMemory& ended() const { return ended_; }
@@ -130,6 +133,7 @@ class BrokerCore {
   template <typename Operation>
   void on_targets(
       RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out);
+  static void tell_operation(const TargetsDone& answer, Output& out);
   [[nodiscard]] TargetResult apply(const Cancel& cancel, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Retry& retry, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Delete& operation, const JobId& id, Now now, Output& out);

@@ -334,8 +334,21 @@ void BrokerCore::on_targets(
                                                  : "deleted";
   for (const JobId& id : operation.targets.ids)
     answer.results.push_back(apply(operation, id, now, out));
+  tell_operation(answer, out);
   answer.cursor = context.cursor;
   reply(context.peer, context.req, std::move(answer), out);
+}
+
+// Ended jobs that a person started anew or took away. (A cancel is what any producer does.)
+void BrokerCore::tell_operation(const TargetsDone& answer, Output& out) {
+  if (answer.op == "cancelled") return;
+  std::uint64_t count = 0;
+  for (const TargetResult& result : answer.results)
+    if (result.status == answer.op) ++count;
+  using Kind = OperatorFact::Kind;
+  if (count > 0)
+    out.facts.push_back(
+        OperatorFact{answer.op == "retried" ? Kind::jobs_retried : Kind::jobs_deleted, {}, count});
 }
 
 template void BrokerCore::on_targets(RequestReceived&, Cancel&, const Context&, Now, Output&);
@@ -427,6 +440,9 @@ void BrokerCore::on_pause(const std::string& queue,
       entry.is_dirty = true;
       dirty_queues_.push_back(index);
     }
+    using Kind = OperatorFact::Kind;
+    out.facts.push_back(
+        OperatorFact{is_paused ? Kind::queue_paused : Kind::queue_resumed, queue, 0});
   }
   reply(context.peer, context.req, Done{is_paused ? "paused" : "resumed", 0}, out);
 }
@@ -449,7 +465,14 @@ void BrokerCore::on_wish(const std::string& name,
         context.req,
         {ErrorCode::conflict, "node", "more than one node has this name; give the whole id"},
         out);
-  nodes_.at(named.front()).wishes.push_back(std::move(wish));
+  Node& node = nodes_.at(named.front());
+  if (const auto* concurrency = std::get_if<ConcurrencyWish>(&wish))
+    out.facts.push_back(OperatorFact{OperatorFact::Kind::node_concurrency_asked,
+                                     node.id,
+                                     concurrency->concurrency});
+  else
+    out.facts.push_back(OperatorFact{OperatorFact::Kind::node_drain_asked, node.id, 0});
+  node.wishes.push_back(std::move(wish));
   nodes_.touch(named.front());
   reply(context.peer, context.req, Done{"asked", 1}, out);
 }
@@ -489,23 +512,27 @@ QueuesInfo BrokerCore::queues_info(Now now) {
 WorkersInfo BrokerCore::workers_info(Now now) const {
   WorkersInfo info;
   for (const NodeIndex index : nodes_.used()) {
-    const Node& node = nodes_.at(index);
-    NodeInfo row;
-    row.node = node.id;
-    row.concurrency = node.concurrency;
-    row.running = node.busy();
-    row.free = node.free();
-    row.tasks = node.tasks;
-    row.queues = node.queues;
-    row.labels = node.labels;
-    row.draining = node.is_draining;
-    row.version = node.version;
-    row.last_seen_ms = std::max<std::int64_t>(0, core_ms(now) - node.last_seen_ms);
-    row.completed = node.completed;
-    row.failed = node.failed;
-    info.workers.push_back(std::move(row));
+    info.workers.push_back(node_info(index, now));
   }
   return info;
+}
+
+NodeInfo BrokerCore::node_info(NodeIndex index, Now now) const {
+  const Node& node = nodes_.at(index);
+  NodeInfo row;
+  row.node = node.id;
+  row.concurrency = node.concurrency;
+  row.running = node.busy();
+  row.free = node.free();
+  row.tasks = node.tasks;
+  row.queues = node.queues;
+  row.labels = node.labels;
+  row.draining = node.is_draining;
+  row.version = node.version;
+  row.last_seen_ms = std::max<std::int64_t>(0, core_ms(now) - node.last_seen_ms);
+  row.completed = node.completed;
+  row.failed = node.failed;
+  return row;
 }
 
 StatsInfo BrokerCore::stats_info(Now now) const {

@@ -81,6 +81,7 @@ void BrokerCore::purge_some(Now now, Output& out) {
   }
   purge.count += cancelled;
   if (purge.next < jobs_.slot_count()) return;
+  out.facts.push_back(OperatorFact{OperatorFact::Kind::queue_purged, purge.queue, purge.count});
   reply(purge.peer, purge.req, Done{"purged", purge.count}, out);
   purges_.pop_front();
 }

@@ -72,6 +72,7 @@ void BrokerCore::on_status(const Peer& peer, Status& status, Now now, Output& ou
   if (status.draining && !node.is_draining)
     out.facts.push_back(NodeFact{NodeFactKind::draining, node.id, {}});
   update_node(node, status);
+  out.facts.push_back(NodeSeen{node.id});
   node.wants_welcome = true;
   nodes_.touch(index);
   if (!is_store_down_) reconcile(index, status, now, out);

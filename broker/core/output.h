@@ -61,7 +61,27 @@ struct NodeFact {
   std::string detail;
 };
 
-using Fact = std::variant<JobFact, NodeFact>;
+// A node said how it is: what `nodes` shows is worth writing again.
+struct NodeSeen {
+  std::string node;
+};
+
+// What a person told a queue, a node or some jobs to do.
+struct OperatorFact {
+  enum class Kind : std::uint8_t {
+    queue_paused,
+    queue_resumed,
+    queue_purged,
+    node_drain_asked,
+    node_concurrency_asked,
+    jobs_retried,
+    jobs_deleted
+  } kind = Kind::queue_paused;
+  std::string name;         // queue or node; empty for jobs
+  std::uint64_t count = 0;  // jobs; the new concurrency
+};
+
+using Fact = std::variant<JobFact, NodeFact, NodeSeen, OperatorFact>;
 using Fetch = std::variant<FetchJobs, FetchList>;
 
 struct Output {

@@ -73,6 +73,7 @@ TookOver MemoryRedis::take_over(const TakeOver& request, const std::string& owne
   meta.epoch = request.epoch;
   meta.owner = owner;
   meta.last = std::max(meta.last, request.base);
+  nodes.clear();
   return {true, meta};
 }
 

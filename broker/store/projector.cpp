@@ -261,6 +261,7 @@ void Projector::State::give_back() {
   gathered.events.insert(gathered.events.begin(),
                          round_gathered.events.begin(),
                          round_gathered.events.end());
+  gathered.events.resize(std::min(gathered.events.size(), kEventsHeldMax));
   gathered.ended += round_gathered.ended;
   gathered.oldest_ms = std::min(gathered.oldest_ms, round_gathered.oldest_ms);
   round_gathered = {};

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "broker/store/keys.h"
 #include "broker/store/log_entry.h"
 #include "broker/store/memory_store.h"
 #include "broker/store/redis_store.h"
@@ -128,6 +129,27 @@ class Conformance : public testing::TestWithParam<bool> {
     request.wall_ms = 10'000;
     if (change) change(request);
     return ask<ProjectReply>(std::move(request));
+  }
+
+  // The hash `nodes` and the stream `events`, as people find them.
+  std::string nodes() const {
+    if (server_ != nullptr) return server_->ask({"HGETALL", std::string(keys::kNodes)});
+    std::string text;
+    for (const auto& [node, json] : memory_->nodes)
+      text += (text.empty() ? "" : "\n") + node + "\n" + json;
+    return text;
+  }
+
+  std::size_t event_count() const {
+    if (server_ == nullptr) return memory_->events.size();
+    return std::stoul(server_->ask({"XLEN", std::string(keys::kEvents)}));
+  }
+
+  std::string oldest_event() const {
+    if (server_ == nullptr) return memory_->events.front();
+    const std::string entry =
+        server_->ask({"XRANGE", std::string(keys::kEvents), "-", "+", "COUNT", "1"});
+    return entry.substr(entry.rfind('\n') + 1);
   }
 
   std::unique_ptr<test::RedisServer> server_;
@@ -269,6 +291,30 @@ TEST_P(Conformance, list_goes_on_behind_its_cursor) {
   EXPECT_EQ(second.cursor, "");
   filter.cursor = "nonsense";
   EXPECT_TRUE(ask<FetchedList>(FetchList{3, filter}).error.has_value());
+}
+
+TEST_P(Conformance, nodes_come_and_go_and_a_new_owner_begins_without_any) {
+  open();
+  (void)project({}, 0, [](ProjectRequest& request) {
+    request.nodes = {{"a@1", R"({"free":1})"}, {"b@1", "{}"}};
+  });
+  EXPECT_EQ(nodes(), "a@1\n{\"free\":1}\nb@1\n{}");
+  (void)project({}, 0, [](ProjectRequest& request) { request.nodes = {{"b@1", ""}}; });
+  EXPECT_EQ(nodes(), "a@1\n{\"free\":1}");
+  new_store();
+  open(0);
+  EXPECT_EQ(nodes(), "");
+}
+
+TEST_P(Conformance, of_the_events_the_newest_ten_thousand_are_kept) {
+  open();
+  for (int call = 0; call < 11; ++call)
+    (void)project({}, 0, [&](ProjectRequest& request) {
+      for (int i = 0; i < 1000; ++i)
+        request.events.push_back("{\"n\":" + std::to_string(call * 1000 + i) + "}");
+    });
+  EXPECT_EQ(event_count(), 10'000U);
+  EXPECT_EQ(oldest_event(), R"({"n":1000})");
 }
 
 INSTANTIATE_TEST_SUITE_P(Store, Conformance, testing::Values(false, true), [](const auto& each) {

@@ -97,6 +97,8 @@ local function take_over(keys, args)
     redis.call('HSET', prefix .. 'meta', 'layout', LAYOUT, 'epoch', whole(epoch), 'owner', owner,
                'last', whole(last))
     redis.call('HSETNX', prefix .. 'meta', 'checkpoint', '0')
+    -- Those of the owner before; who is alive is heard again within a heartbeat.
+    if redis.call('TYPE', prefix .. 'nodes').ok == 'hash' then redis.call('DEL', prefix .. 'nodes') end
   end
   local now = redis.call('HMGET', prefix .. 'meta', 'layout', 'epoch', 'owner', 'last', 'checkpoint')
   return {taken and '1' or '0', now[1] or '0', now[2] or '0', now[3] or '', now[4] or '0',
@@ -381,8 +383,9 @@ local function project(keys, args)
     end
   end
   for _, event in ipairs(call.events) do
-    write(prefix, foreign, 'XADD', 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'event', event)
+    write(prefix, foreign, 'XADD', 'events', '*', 'event', event)
   end
+  if #call.events > 0 then redis.call('XTRIM', prefix .. 'events', 'MAXLEN', EVENTS_MAX) end
   if call.ended_blob ~= '' then
     local chunk = whole(call.ended_chunk)
     write(prefix, foreign, 'APPEND', 'ended:' .. chunk, call.ended_blob)
