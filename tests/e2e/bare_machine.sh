@@ -52,7 +52,7 @@ switch_on() { # NAME: a copy of the fresh one; what one downloads the next need 
 given=()
 for name in http_proxy https_proxy no_proxy; do [[ -z ${!name:-} ]] || given+=("$name=${!name}"); done
 [[ -z ${SLUICE_BARE_CCACHE:-} ]] ||
-  given+=(CCACHE_DIR=/srv/ccache CCACHE_READONLY=1 CCACHE_BASEDIR=/home/ann CCACHE_NOHASHDIR=1)
+  given+=(CCACHE_DIR=/srv/ccache CCACHE_READONLY=1 CCACHE_TEMPDIR=/tmp/ccache CCACHE_BASEDIR=/home/ann CCACHE_NOHASHDIR=1)
 
 inside() { # USER COMMAND...
   local home=/home/$1
@@ -96,6 +96,8 @@ check_packages() { # USER CLONE
 say "a Debian 12 from $mirror"
 debootstrap --variant=minbase --include=git bookworm "$scratch/fresh" "$mirror" >"$scratch/log" 2>&1 ||
   { tail -n 5 "$scratch/log"; fail 'debootstrap'; }
+# The machine lives for an hour: dpkg need not wait for the disk after every file.
+echo force-unsafe-io >"$scratch/fresh/etc/dpkg/dpkg.cfg.d/unsafe-io"
 cp -L /etc/resolv.conf "$scratch/fresh/etc/resolv.conf"
 echo "127.0.0.1 localhost $(hostname)" >"$scratch/fresh/etc/hosts"
 git -c safe.directory='*' clone -q --no-hardlinks "$source_root" "$scratch/fresh/srv/sluice"
