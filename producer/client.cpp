@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/analysis.h"
 #include "common/protocol/msgpack.h"
 #include "producer/connection.h"
 
@@ -306,6 +307,8 @@ Answer<Pong> Client::ping() {
 Answer<SubmitResult> Client::queue_analysis(std::string_view ticker,
                                             std::string_view trade_date,
                                             Priority priority) {
+  if (auto checked = check_analysis(ticker, trade_date); !checked)
+    return tl::unexpected(ClientError{ClientFailure::refused, std::move(checked.error()), false});
   JobSpec job;
   job.task = "analysis";
   job.queue = "analysis";

@@ -110,7 +110,8 @@ class Client {
   Answer<Pong> ping();
 
   // The first workload: an `analysis` job for one ticker and trade date (YYYY-MM-DD), tagged with
-  // both, in the queue `analysis`.
+  // both, in the queue `analysis`. Wrong ones are refused here: bad_field, `ticker` or
+  // `trade_date`.
   Answer<SubmitResult> queue_analysis(std::string_view ticker,
                                       std::string_view trade_date,
                                       Priority priority = Priority::normal);

@@ -88,7 +88,7 @@ void add_change(CLI::App& app,
   command->add_option("--error-code", arguments->filter.error_code, "with this error code");
   if (std::string_view(name) == "cancel")
     command->add_option("--reason", arguments->reason, "kept with the job");
-  command->footer(footer);
+  set_footer(*command, footer);
   command->callback([&cli, arguments, act] { cli.exit_code = change(cli, *arguments, act); });
 }
 
@@ -99,10 +99,10 @@ void add_changes(CLI::App& app, Cli& cli) {
              cli,
              "cancel",
              "Cancel jobs that wait or run",
-             "\nExamples:\n  sluice cancel ID --reason 'typed the wrong date'\n"
+             "Examples:\n  sluice cancel ID --reason 'typed the wrong date'\n"
              "  sluice cancel --state queued --tag AAPL\n\n"
              "A running job is asked to stop (`cancelling`) and can no longer become completed.\n"
-             "Exit status: 1 too late, 4 not found.",
+             "Exit status: 0 done, 1 too late, 4 not found.",
              [](Client& client, Targets targets, const std::string& reason) {
                return client.cancel(std::move(targets), reason);
              });
@@ -110,8 +110,9 @@ void add_changes(CLI::App& app, Cli& cli) {
              cli,
              "retry",
              "Queue failed or cancelled jobs anew",
-             "\nExamples:\n  sluice retry ID\n  sluice retry --state failed --queue mail\n\n"
-             "A new life: retries count from 0 again. Exit status: 1 not ended or completed, 4 not "
+             "Examples:\n  sluice retry ID\n  sluice retry --state failed --queue mail\n\n"
+             "A new life: retries count from 0 again.\nExit status: 0 done, 1 not ended or "
+             "completed, 4 not "
              "found.",
              [](Client& client, Targets targets, const std::string&) {
                return client.retry(std::move(targets));
@@ -120,8 +121,8 @@ void add_changes(CLI::App& app, Cli& cli) {
              cli,
              "delete",
              "Remove ended jobs",
-             "\nExamples:\n  sluice delete ID\n  sluice delete --state failed --error-code "
-             "expired\n\nExit status: 1 not ended, 4 not found.",
+             "Examples:\n  sluice delete ID\n  sluice delete --state failed --error-code "
+             "expired\n\nExit status: 0 done, 1 not ended, 4 not found.",
              [](Client& client, Targets targets, const std::string&) {
                return client.remove(std::move(targets));
              });

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -17,16 +18,23 @@ Examples:
   sluice submit resize @cat.jpg --priority high
   sluice submit --jsonl jobs.jsonl            many jobs: {"task": "echo", "payload": {...}} per line
   sluice get ID                               what became of it
-  sluice list --state failed --tag AAPL
+  sluice list --tag AAPL
 
 Exit status: 0 done; 1 a job failed or a request was refused; 2 wrong usage; 4 not found;
 69 no broker reachable; 70 a bug of sluice; 124 timed out waiting.
-Durations are written 300ms, 3s, 5m, 24h, 7d. `sluice COMMAND --help` says more.)";
+A TIME is written 300ms, 3s, 5m, 24h, 7d. `sluice COMMAND --help` says more.)";
+
+constexpr const char* kEverywhere = R"(
+
+With every command: --broker ADDRESS, --timeout TIME (for an answer of the broker), --json.
+Exit status of every command: 2 wrong usage, 69 no broker reachable.)";
 
 void add_global_options(CLI::App& app, Cli& cli) {
   app.add_option("--broker", cli.broker, "address of the broker (default tcp://127.0.0.1:7711)")
+      ->type_name("ADDRESS")
       ->envname("SLUICE_BROKER");
   app.add_option("--timeout", cli.timeout, "how long to wait for an answer of the broker")
+      ->type_name("TIME")
       ->capture_default_str();
   app.add_flag("--json", cli.is_json, "machine-readable output; errors too, on stderr");
   app.set_version_flag("--version", "sluice " SLUICE_VERSION);
@@ -109,6 +117,10 @@ void print_json(const Json& document) {
   fmt::print("{}\n", document.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
+void set_footer(CLI::App& command, std::string_view text) {
+  command.footer("\n" + std::string(text) + kEverywhere);
+}
+
 int run(int argc, const char* const* argv) {
   CLI::App app{"Hand jobs to a Sluice broker and see what becomes of them.", "sluice"};
   Cli cli;
@@ -125,7 +137,10 @@ int run(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    // A line that could not be read to its end has set nothing yet.
+    cli.is_json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+    return cli.fail(kExitUsage, usage_message(app, error));
   } catch (const std::exception& error) {
     return cli.fail(kExitInternal, fmt::format("a bug: {}", error.what()));
   }

@@ -41,6 +41,10 @@ struct Cli {
 // Job ids; throws CLI::ValidationError for one outside the grammar.
 [[nodiscard]] std::vector<JobId> id_arguments(const std::vector<std::string>& texts);
 void print_json(const Json& document);
+// Examples and exit status under a command's --help; what holds for every command is added.
+void set_footer(CLI::App& command, std::string_view text);
+// What is wrong with the command line, with the nearest name that is right, and where to read on.
+[[nodiscard]] std::string usage_message(const CLI::App& app, const CLI::ParseError& error);
 
 // One command (or a group of them) each; declared together because main() adds them all.
 void add_submit(CLI::App& app, Cli& cli);

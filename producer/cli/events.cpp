@@ -109,10 +109,12 @@ void add_events(CLI::App& app, Cli& cli) {
       ->envname("SLUICE_EVENTS")
       ->capture_default_str();
   command->add_option("--count,-n", arguments->count, "leave after so many events");
-  command->footer(
-      "\nExamples:\n  sluice events\n  sluice events job.failed --json\n"
-      "  sluice events job.completed.mail node\n\n"
-      "For watching, never for correctness: a slow watcher loses events and is told.");
+  set_footer(*command,
+             "Examples:\n  sluice events\n  sluice events job.failed --json\n"
+             "  sluice events job.completed.mail node\n\n"
+             "For watching, never for correctness: a slow watcher loses events and is told.\n"
+             "Times are local; in JSON at_ms is in milliseconds since 1970-01-01T00:00:00Z.\n"
+             "Exit status: 0 left after --count events or by Ctrl-C.");
   command->callback([&cli, arguments] { cli.exit_code = watch(cli, *arguments); });
 }
 

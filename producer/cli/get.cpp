@@ -75,9 +75,10 @@ void add_get(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("get", "Show jobs: state, attempts, payload, result");
   auto ids = std::make_shared<std::vector<std::string>>();
   command->add_option("ID", *ids, "ids of jobs")->required();
-  command->footer(
-      "\nExamples:\n  sluice get 0192f1c4-...\n  sluice get ID --json | jq .result\n"
-      "\nExit status 4 when one of them is not known.");
+  set_footer(*command,
+             "Examples:\n  sluice get 0192f1c4-...\n  sluice get ID --json | jq .result\n"
+             "\nTimes are local; in JSON they are milliseconds since 1970-01-01T00:00:00Z.\n"
+             "Exit status: 0 shown, 4 one of them is not known.");
   command->callback([&cli, ids] { cli.exit_code = get(cli, *ids); });
 }
 
@@ -85,11 +86,14 @@ void add_wait(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("wait", "Wait until jobs have ended, then show them");
   auto arguments = std::make_shared<WaitArguments>();
   command->add_option("ID", arguments->ids, "ids of jobs")->required();
-  command->add_option("--for", arguments->for_text, "longest time to wait")->capture_default_str();
-  command->footer(
-      "\nExamples:\n  sluice wait $ID --for 5m && echo completed\n"
-      "\nExit status 0 when all completed, 1 when one failed or was cancelled, 4 when "
-      "one is not known,\n124 when the time was over.");
+  command->add_option("--for", arguments->for_text, "longest time to wait")
+      ->type_name("TIME")
+      ->capture_default_str();
+  set_footer(*command,
+             "Examples:\n  sluice wait $ID --for 5m && echo completed\n"
+             "  sluice wait a b c --json | jq -r '.[] | .id + \" \" + .state'\n\n"
+             "Exit status: 0 all completed, 1 one failed or was cancelled, 4 one is not known,\n"
+             "124 they had not ended within --for.");
   command->callback([&cli, arguments] {
     cli.exit_code =
         wait_for(cli, id_arguments(arguments->ids), duration_option("--for", arguments->for_text));

@@ -2,6 +2,8 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 
 #include "producer/cli/cli.h"
@@ -13,7 +15,9 @@ namespace sluice::cli {
 namespace {
 
 struct ListArguments {
-  std::string state;
+  std::string state;  // empty: every state, one after the other
+  std::string cursor;
+  std::uint32_t limit = Filter{}.limit;
   Filter filter;
   bool is_all = false;
 };
@@ -39,68 +43,153 @@ std::vector<std::string> row(const JobView& view, std::int64_t now_ms, bool with
                                 job.error_code))};
 }
 
-void print_page(const Cli& cli, const Listed& page, bool is_all) {
-  if (cli.is_json) {
-    if (is_all) {
-      for (const JobView& job : page.jobs)
-        print_json(job_to_json(job));
-      return;
+// The place in a list over one or all states. The broker's cursors are of one state; over all of
+// them the word of the state stands in front: `running:CURSOR`.
+class Place {
+ public:
+  Place(const std::string& state, const std::string& cursor) : names_state_(state.empty()) {
+    const std::size_t colon = names_state_ ? cursor.find(':') : std::string::npos;
+    std::string first = state;
+    if (names_state_ && !cursor.empty()) {
+      first = cursor.substr(0, colon);
+      if (colon == std::string::npos || !parse_job_state(first))
+        throw CLI::ValidationError("--cursor",
+                                   "belongs to a list of one state: name it with --state");
     }
-    Json jobs = Json::array();
-    for (const JobView& job : page.jobs)
-      jobs.push_back(job_to_json(job));
-    return print_json({{"jobs", std::move(jobs)}, {"cursor", page.cursor}});
+    cursor_ = names_state_ && !cursor.empty() ? cursor.substr(colon + 1) : cursor;
+    const auto named = parse_job_state(first);
+    if (!first.empty() && !named)
+      throw CLI::ValidationError("--state",
+                                 fmt::format("'{}' is none of pending, queued, running, "
+                                             "completed, failed, cancelled",
+                                             first));
+    state_ = named.value_or(kFirst);
   }
-  const bool with_colour = use_colours();
-  Table table({"id", "state", "task", "queue", "priority", ">retries", ">when", "tags, error"});
-  for (const JobView& job : page.jobs)
-    table.add(row(job, wall_now_ms(), with_colour));
-  if (!table.empty()) fmt::print("{}", table.str(with_colour));
-  if (!page.cursor.empty() && !is_all) fmt::print("more: --cursor {}   or --all\n", page.cursor);
+
+  [[nodiscard]] bool is_end() const { return is_end_; }
+
+  // As --cursor takes it; empty at the end.
+  [[nodiscard]] std::string cursor() const {
+    if (is_end_) return "";
+    return names_state_ ? fmt::format("{}:{}", to_string(state_), cursor_) : cursor_;
+  }
+
+  void set(Filter& filter) const {
+    filter.state = state_;
+    filter.cursor = cursor_;
+  }
+
+  void go_on(const Listed& page) {
+    cursor_ = page.cursor;
+    if (!cursor_.empty()) return;
+    is_end_ = !names_state_ || state_ == kLast;
+    if (!is_end_) state_ = static_cast<JobState>(static_cast<int>(state_) + 1);
+  }
+
+ private:
+  static constexpr JobState kFirst = JobState::pending;
+  static constexpr JobState kLast = JobState::cancelled;
+
+  bool names_state_;
+  JobState state_ = kFirst;
+  std::string cursor_;
+  bool is_end_ = false;
+};
+
+// A page of the broker holds what meets the filter among so many jobs, perhaps none; pages are
+// asked for until `limit` are found. One that would bring more is asked for again, shorter, so that
+// its cursor is right.
+Answer<std::vector<JobView>> read_some(Client& client,
+                                       const ListArguments& arguments,
+                                       Place& place) {
+  std::vector<JobView> jobs;
+  Filter filter = arguments.filter;
+  const bool is_picking = !filter.task.empty() || !filter.tag.empty() || !filter.error_code.empty();
+  const auto page_limit = [&] {
+    return is_picking ? static_cast<std::uint32_t>(kListLimitMax)
+                      : arguments.limit - static_cast<std::uint32_t>(jobs.size());
+  };
+  filter.limit = page_limit();
+  while (!place.is_end() && jobs.size() < arguments.limit) {
+    const std::size_t room = arguments.limit - jobs.size();
+    place.set(filter);
+    auto page = client.list(filter);
+    if (!page) return tl::unexpected(std::move(page.error()));
+    if (page->jobs.size() > room) {
+      filter.limit = std::max<std::uint32_t>(1, filter.limit / 2);
+      continue;
+    }
+    place.go_on(*page);
+    std::move(page->jobs.begin(), page->jobs.end(), std::back_inserter(jobs));
+    filter.limit = page_limit();
+  }
+  return jobs;
 }
 
-int list(Cli& cli, ListArguments& arguments) {
-  arguments.filter.state = parse_job_state(arguments.state);
-  if (!arguments.filter.state)
-    throw CLI::ValidationError("--state",
-                               fmt::format("'{}' is none of pending, queued, running, "
-                                           "completed, failed, cancelled",
-                                           arguments.state));
+void print_documents(const std::vector<JobView>& page, const std::string& cursor, bool is_all) {
+  Json jobs = Json::array();
+  for (const JobView& job : page)
+    if (is_all)
+      print_json(job_to_json(job));
+    else
+      jobs.push_back(job_to_json(job));
+  if (!is_all) print_json({{"jobs", std::move(jobs)}, {"cursor", cursor}});
+}
+
+void print_table(const std::vector<JobView>& page) {
+  const bool with_colour = use_colours();
+  Table table({"id", "state", "task", "queue", "priority", ">retries", ">when", "tags, error"});
+  for (const JobView& job : page)
+    table.add(row(job, wall_now_ms(), with_colour));
+  if (!table.empty()) fmt::print("{}", table.str(with_colour));
+}
+
+int list(Cli& cli, const ListArguments& arguments) {
+  Place place(arguments.state, arguments.cursor);
+  std::size_t count = 0;
   do {
-    auto page = cli.client().list(arguments.filter);
+    auto page = read_some(cli.client(), arguments, place);
     if (!page) return cli.fail(page.error());
-    print_page(cli, *page, arguments.is_all);
-    arguments.filter.cursor = page->cursor;
-  } while (arguments.is_all && !arguments.filter.cursor.empty());
+    count += page->size();
+    if (cli.is_json)
+      print_documents(*page, place.cursor(), arguments.is_all);
+    else
+      print_table(*page);
+  } while (arguments.is_all && !place.is_end());
+  if (cli.is_json) return kExitOk;
+  if (count == 0) fmt::print("no such job\n");
+  if (!place.is_end()) fmt::print("more: --cursor {}   or --all\n", place.cursor());
   return kExitOk;
 }
 
 }  // namespace
 
 void add_list(CLI::App& app, Cli& cli) {
-  auto* command = app.add_subcommand("list", "List the jobs of one state, newest view, by pages");
+  auto* command = app.add_subcommand("list", "List jobs by state, queue, task, tag or error");
   auto arguments = std::make_shared<ListArguments>();
   Filter& filter = arguments->filter;
   command
       ->add_option("--state,-s",
                    arguments->state,
-                   "pending, queued, running, completed, failed, "
-                   "cancelled")
-      ->required();
+                   "pending, queued, running, completed, failed or cancelled; without it all, in "
+                   "this order")
+      ->type_name("STATE");
   command->add_option("--queue,-q", filter.queue, "only of this queue");
   command->add_option("--task", filter.task, "only of this task");
   command->add_option("--tag", filter.tag, "only with this tag");
   command->add_option("--error-code", filter.error_code, "only with this error code");
-  command->add_option("--limit", filter.limit, "jobs of a page")
+  command->add_option("--limit", arguments->limit, "at most so many jobs")
       ->check(CLI::Range(1, static_cast<int>(kListLimitMax)))
       ->capture_default_str();
-  command->add_option("--cursor", filter.cursor, "where the last page ended");
-  command->add_flag("--all",
-                    arguments->is_all,
-                    "page through to the end (--json: one job per line)");
-  command->footer(
-      "\nExamples:\n  sluice list --state failed --queue mail\n"
-      "  sluice list -s completed --tag AAPL --all --json | jq -r .id");
+  command->add_option("--cursor", arguments->cursor, "go on where the last list ended");
+  command->add_flag("--all", arguments->is_all, "to the end (--json: one job per line)");
+  set_footer(
+      *command,
+      "Examples:\n  sluice list --tag AAPL\n  sluice list --state failed --queue mail\n"
+      "  sluice list -s completed --tag AAPL --all --json | jq -r .id\n\n"
+      "retries: decided so far / allowed. when: of its last move; of a pending job when it is "
+      "due.\nA job that moves meanwhile may show twice or not at all.\n"
+      "Exit status: 0 done, also when there is no such job.");
   command->callback([&cli, arguments] { cli.exit_code = list(cli, *arguments); });
 }
 

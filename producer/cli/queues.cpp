@@ -70,8 +70,10 @@ int queues(Cli& cli) {
 
 using Act = Answer<Done> (*)(Client&, std::string queue);
 
-void add_act(CLI::App& app, Cli& cli, const char* name, const char* purpose, Act act) {
+void add_act(
+    CLI::App& app, Cli& cli, const char* name, const char* purpose, const char* footer, Act act) {
   auto* command = app.add_subcommand(name, purpose);
+  set_footer(*command, footer);
   auto queue = std::make_shared<std::string>();
   command->add_option("QUEUE", *queue, "name of the queue")->required();
   command->callback([&cli, queue, act] {
@@ -92,20 +94,38 @@ void add_act(CLI::App& app, Cli& cli, const char* name, const char* purpose, Act
 
 void add_queues(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("queues", "Depth, totals and rate of every queue");
+  set_footer(*command,
+             "Examples:\n  sluice queues\n"
+             "  sluice queues --json | jq '.queues[] | select(.queued > 1000) | .queue'\n\n"
+             "pending, queued and running are the jobs of now; completed, failed, cancelled, "
+             "retried and lost\nare totals since the data directory began; done/s is over the last "
+             "10 s.\nIn JSON oldest_queued_ms is how long the job waits that waits longest, in "
+             "milliseconds.\n"
+             "Exit status: 0 done.");
   command->callback([&cli] { cli.exit_code = queues(cli); });
   add_act(app,
           cli,
           "pause",
           "Start no more jobs of a queue; running ones go on",
+          "Examples:\n  sluice pause mail\n  sluice pause mail && sluice queues\n\n"
+          "Jobs may still be submitted; they wait. Survives a restart of the broker.\n"
+          "Exit status: 0 paused.",
           [](Client& client, std::string queue) { return client.pause(std::move(queue)); });
-  add_act(app, cli, "resume", "Take a pause back", [](Client& client, std::string queue) {
-    return client.resume(std::move(queue));
-  });
   add_act(app,
           cli,
-          "purge",
-          "Cancel every waiting job of a queue",
-          [](Client& client, std::string queue) { return client.purge(std::move(queue)); });
+          "resume",
+          "Take a pause back",
+          "Example:\n  sluice resume mail\n\nExit status: 0 resumed, or it was not paused.",
+          [](Client& client, std::string queue) { return client.resume(std::move(queue)); });
+  add_act(
+      app,
+      cli,
+      "purge",
+      "Cancel every waiting job of a queue",
+      "Examples:\n  sluice purge mail\n  sluice purge mail --json | jq .count\n\n"
+      "Pending and queued jobs become cancelled (`sluice retry` brings them back); running ones "
+      "go on.\nExit status: 0 done, also when nothing waited.",
+      [](Client& client, std::string queue) { return client.purge(std::move(queue)); });
 }
 
 }  // namespace sluice::cli

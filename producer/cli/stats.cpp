@@ -59,9 +59,16 @@ int ping(Cli& cli) {
 
 void add_stats(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("stats", "Totals of the broker");
+  set_footer(
+      *command,
+      "Examples:\n  sluice stats\n  sluice stats --json | jq .failed\n\n"
+      "Totals count from the beginning of the data directory; PROTOCOL.md says what each figure "
+      "means.\nA name in _ms is in milliseconds, in _bytes in bytes.\nExit status: 0 done.");
   command->callback([&cli] { cli.exit_code = stats(cli); });
   auto* ping_command = app.add_subcommand("ping", "Is the broker there, and its store?");
-  ping_command->footer("\nExit status: 0 there; 1 there, but its Redis is away; 69 not there.");
+  set_footer(*ping_command,
+             "Examples:\n  sluice ping\n  until sluice ping --timeout 1s; do sleep 1; done\n\n"
+             "Exit status: 0 there; 1 there, but its Redis is away; 69 not there.");
   ping_command->callback([&cli] { cli.exit_code = ping(cli); });
 }
 

@@ -13,8 +13,8 @@ namespace sluice::cli {
 
 namespace {
 
-constexpr const char* kFooter = R"(
-The payload is one JSON document, key=value pairs (a JSON object; values that read as JSON are taken
+constexpr const char* kFooter =
+    R"(The payload is one JSON document, key=value pairs (a JSON object; values that read as JSON are taken
 as such), @FILE or - for stdin (bytes as they are). Prints the id of the job.
 
 Examples:
@@ -27,8 +27,10 @@ Examples:
   sluice submit --jsonl jobs.jsonl
       each line {"task": "echo", "payload": {...}, "id", "queue", "priority", "tags": [...], ...}
 
-Exit status: 0 accepted (with --wait: completed), 1 refused, failed or a bad line, 2 usage,
-69 no broker, 124 not ended within --for.)";
+A TIME is written 300ms, 3s, 5m, 24h, 7d, at most ten years; a WHEN 2026-12-01T06:00:00Z (without the Z
+in local time) or in milliseconds since 1970. A payload has at most 1 MiB.
+Exit status: 0 accepted (with --wait: completed), 1 refused, failed or a bad line,
+124 not ended within --for.)";
 
 struct SubmitArguments {
   JobArguments job;
@@ -62,9 +64,11 @@ void add_job_options(CLI::App& command, JobArguments& job) {
   command.add_option("--id", job.id, "your own id; submitting it again is safe");
   command.add_option("--queue,-q", job.queue, "default: default");
   command.add_option("--priority,-p", job.priority, "low, normal, high or critical");
-  command.add_option("--delay", job.delay, "start no earlier than this long from now");
-  command.add_option("--run-at", job.run_at, "start no earlier than this time");
-  command.add_option("--expires", job.expires, "not started by then (duration or time): failed");
+  command.add_option("--delay", job.delay, "start no earlier than this long from now")
+      ->type_name("TIME");
+  command.add_option("--run-at", job.run_at, "start no earlier than this time")->type_name("WHEN");
+  command.add_option("--expires", job.expires, "not started by then, or within this time: failed")
+      ->type_name("WHEN|TIME");
   command.add_option("--attempt-timeout", job.timeout, "of one attempt (default 30m; 0 = none)");
   command.add_option("--max-retries", job.max_retries, "after the first attempt (default 3)")
       ->check(CLI::Range(0, static_cast<int>(kMaxRetriesMax)));
@@ -75,7 +79,8 @@ void add_job_options(CLI::App& command, JobArguments& job) {
       ->allow_extra_args(false);
   command.add_option("--header", job.headers, "name=value for the handler; may be repeated")
       ->allow_extra_args(false);
-  command.add_option("--keep-result", job.keep_result, "keep it at least so long after its end");
+  command.add_option("--keep-result", job.keep_result, "keep it at least so long after its end")
+      ->type_name("TIME");
   command.add_flag("--keep-payload", job.keep_payload, "keep the payload of the completed job");
   command.add_option("--content-type", job.content_type, "of the payload");
 }
@@ -87,12 +92,15 @@ void add_submit(CLI::App& app, Cli& cli) {
   auto arguments = std::make_shared<SubmitArguments>();
   add_job_options(*command, arguments->job);
   command->add_flag("--wait,-w", arguments->waits, "wait for its end and show it");
-  command->add_option("--for", arguments->for_text, "longest time to wait")->capture_default_str();
-  command->add_option("--jsonl", arguments->bulk.path, "one job per line of this file (- = stdin)");
+  command->add_option("--for", arguments->for_text, "longest time to wait")
+      ->type_name("TIME")
+      ->capture_default_str();
+  command->add_option("--jsonl", arguments->bulk.path, "one job per line of this file (- = stdin)")
+      ->type_name("FILE");
   command->add_flag("--stop-at-error",
                     arguments->bulk.stops_at_error,
                     "of --jsonl: stop at the first bad line or refused job");
-  command->footer(kFooter);
+  set_footer(*command, kFooter);
   command->callback([&cli, arguments] {
     const bool is_bulk = !arguments->bulk.path.empty();
     if (is_bulk == !arguments->job.task.empty())

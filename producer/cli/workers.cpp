@@ -61,11 +61,22 @@ int workers(Cli& cli) {
 
 void add_workers(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("workers", "Nodes, their slots and what they offer");
+  set_footer(*command,
+             "Examples:\n  sluice workers\n"
+             "  sluice workers --json | jq '[.workers[].free] | add'\n\n"
+             "slots: attempts at once; running: slots taken; heard: since its last sign of life; "
+             "completed and\nfailed: attempts since the broker started. In JSON last_seen_ms is in "
+             "milliseconds.\nExit status: 0 done, also when no node is connected.");
   command->callback([&cli] { cli.exit_code = workers(cli); });
 
   auto* drain = app.add_subcommand("drain", "Ask a node to take no more jobs and leave");
   auto node = std::make_shared<std::string>();
   drain->add_option("NODE", *node, "node id, or a name that only one node has")->required();
+  set_footer(*drain,
+             "Examples:\n  sluice drain files-1\n  sluice drain files-1@4f2a9c1e\n\n"
+             "It finishes what runs, within its --drain-grace (25s), hands the rest back, and its "
+             "process ends.\nExit status: 0 asked, 1 more than one node has this name, 4 no such "
+             "node.");
   drain->callback([&cli, node] {
     auto done = cli.client().drain(*node);
     if (!done)

@@ -45,6 +45,7 @@ class CommandLine(Story):
 
         listed = until(lambda: self.ask("list", "--state", "completed", "--tag", "AAPL")["jobs"])
         self.assertEqual([job["id"] for job in listed], [done["id"]])
+        self.assertEqual(self.ask("list", "--tag", "AAPL")["jobs"], listed)  # of every state
 
     def test_a_failed_job_is_1_and_can_be_queued_anew(self):
         self.start_worker("--builtin", "fail")
@@ -148,7 +149,7 @@ class CommandLine(Story):
         self.sluice("events", "--events", nobody, "--timeout", "200ms", status=UNAVAILABLE)
 
     def test_wrong_usage_is_2(self):
-        for arguments in ([], ["submit"], ["get"], ["list"], ["list", "-s", "sleeping"],
+        for arguments in ([], ["submit"], ["get"], ["frobnicate"], ["list", "-s", "sleeping"],
                           ["submit", "echo", "word"], ["submit", "no good"],
                           ["submit", "echo", "--priority", "urgent"],
                           ["submit", "echo", "@/no/such/file"], ["cancel"],

@@ -206,6 +206,19 @@ def test_ids_and_a_filter_exclude_each_other(client):
             call()
 
 
+@pytest.mark.parametrize(
+    "field, ticker, trade_date",
+    [("ticker", "a/b", "2024-01-15"), ("ticker", "", "2024-01-15"),
+     ("trade_date", "AAPL", "2023-02-29"), ("trade_date", "AAPL", "15.1.2024"),
+     ("trade_date", "AAPL", "20240115")],
+)  # fmt: skip
+def test_a_wrong_analysis_is_refused_before_it_is_sent(client, field, ticker, trade_date):
+    with pytest.raises(sluice.SubmitFailed) as caught:
+        client.queue_analysis(ticker, trade_date)
+    assert (caught.value.code, caught.value.field) == ("bad_field", field)
+    assert field in str(caught.value)
+
+
 def test_an_analysis_is_a_tagged_job_of_its_own_queue(broker, client, in_background):
     call = in_background(client.queue_analysis, "AAPL", "2024-01-15", "high")
     request = broker.take()

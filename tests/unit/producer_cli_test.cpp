@@ -1,4 +1,6 @@
 // The command in this process, against a scripted broker.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <fstream>
 
@@ -68,6 +70,104 @@ TEST(Cli, help_and_version_are_0) {
   const Ended help = sluice({"submit", "--help"});
   EXPECT_EQ(help.code, kExitOk);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
+}
+
+TEST(Cli, an_unknown_command_is_named_with_the_nearest_or_all) {
+  const Ended typo = sluice({"lst", "--tag", "AAPL"});
+  EXPECT_EQ(typo.code, kExitUsage);
+  EXPECT_THAT(typo.err, HasSubstr("'lst' is no command; did you mean list?"));
+  const Ended odd = sluice({"frobnicate"});
+  EXPECT_EQ(odd.code, kExitUsage);
+  EXPECT_THAT(odd.err, HasSubstr("'frobnicate' is no command; the commands are submit, get"));
+  EXPECT_THAT(odd.err, HasSubstr("Try 'sluice --help'"));
+}
+
+TEST(Cli, an_unknown_flag_is_named_with_the_nearest) {
+  const Ended typo = sluice({"submit", "echo", "--prioritty", "high"});
+  EXPECT_EQ(typo.code, kExitUsage);
+  EXPECT_THAT(typo.err,
+              HasSubstr("--prioritty is no flag of this command; did you mean --priority?"));
+  EXPECT_THAT(typo.err, HasSubstr("Try 'sluice submit --help'"));
+  EXPECT_THAT(sluice({"ping", "now"}).err, HasSubstr("'now' is one argument too many"));
+  const Ended json = sluice({"get", "--frob", "a", "--json"});
+  EXPECT_THAT(Json::parse(json.err)["error"]["message"].get<std::string>(), HasSubstr("--frob"));
+}
+
+TEST(Cli, the_help_of_every_command_has_examples_of_it_and_its_exit_status) {
+  const std::string all = sluice({"--help"}).out;
+  for (const char* command : {"submit",
+                              "get",
+                              "wait",
+                              "list",
+                              "cancel",
+                              "retry",
+                              "delete",
+                              "queues",
+                              "pause",
+                              "resume",
+                              "purge",
+                              "workers",
+                              "drain",
+                              "stats",
+                              "ping",
+                              "events"}) {
+    EXPECT_THAT(all, HasSubstr(std::string("  ") + command + " "));
+    const std::string help = sluice({command, "--help"}).out;
+    EXPECT_THAT(help, HasSubstr("Example")) << command;
+    EXPECT_THAT(help, HasSubstr(std::string("  sluice ") + command)) << command;
+    EXPECT_THAT(help, HasSubstr("Exit status: 0")) << command;
+  }
+}
+
+// As the broker does: a page looks at `limit` jobs of the state and brings those with the tag.
+// There are 3 pending and 300 failed jobs; every hundredth of a state has the tag.
+Bodies list_page(const RequestBody& body) {
+  const Filter& filter = std::get<List>(body).filter;
+  const int count = filter.state == JobState::pending  ? 3
+                    : filter.state == JobState::failed ? 300
+                                                       : 0;
+  int next = filter.cursor.empty() ? 0 : std::stoi(filter.cursor);
+  Listed listed;
+  for (std::uint32_t i = 0; i < filter.limit && next < count; ++i, ++next)
+    if (filter.tag.empty() || next % 100 == 0)
+      listed.jobs.push_back(
+          ended_view(fmt::format("{}{}", to_string(*filter.state), next), *filter.state));
+  if (next < count) listed.cursor = std::to_string(next);
+  return {std::move(listed)};
+}
+
+TEST(Cli, list_without_a_state_is_of_all_states) {
+  ScriptedBroker broker(list_page);
+  const Ended tagged = sluice({"list", "--tag", "AAPL", "--json", "--broker", broker.address()});
+  ASSERT_EQ(tagged.code, kExitOk) << tagged.err;
+  const Json page = Json::parse(tagged.out);
+  std::vector<std::string> ids;
+  for (const Json& job : page["jobs"])
+    ids.push_back(job["id"]);
+  EXPECT_THAT(ids, testing::ElementsAre("pending0", "failed0", "failed100", "failed200"));
+  EXPECT_EQ(page["cursor"], "");
+}
+
+TEST(Cli, list_goes_on_at_its_cursor_and_brings_every_job_once) {
+  ScriptedBroker broker(list_page);
+  std::vector<std::string> ids;
+  std::string cursor;
+  do {
+    std::vector<std::string> arguments =
+        {"list", "--limit", "2", "--tag", "x", "--json", "--broker", broker.address()};
+    if (!cursor.empty()) arguments.insert(arguments.end(), {"--cursor", cursor});
+    const Json page = Json::parse(sluice(arguments).out);
+    EXPECT_LE(page["jobs"].size(), 2U);
+    for (const Json& job : page["jobs"])
+      ids.push_back(job["id"]);
+    cursor = page["cursor"];
+  } while (!cursor.empty());
+  EXPECT_THAT(ids, testing::ElementsAre("pending0", "failed0", "failed100", "failed200"));
+
+  const Ended lines = sluice({"list", "--all", "--json", "--broker", broker.address()});
+  EXPECT_EQ(std::count(lines.out.begin(), lines.out.end(), '\n'), 303);
+  EXPECT_EQ(sluice({"list", "--cursor", "7", "--broker", broker.address()}).code, kExitUsage);
+  EXPECT_EQ(sluice({"list", "-s", "running", "--broker", broker.address()}).out, "no such job\n");
 }
 
 TEST(Cli, submit_sends_what_was_typed_and_prints_the_id) {

@@ -170,6 +170,21 @@ TEST(Client, queue_analysis_is_a_tagged_job_of_that_task) {
   EXPECT_THAT(seen.tags, testing::ElementsAre("AAPL", "2026-11-20"));
 }
 
+TEST(Client, queue_analysis_refuses_a_wrong_date_or_ticker_and_names_the_field) {
+  ScriptedBroker broker([](const RequestBody&) { return Bodies{}; });
+  Client client(patient(broker));
+  const auto field_of = [&](std::string_view ticker, std::string_view date) {
+    const auto result = client.queue_analysis(ticker, date);
+    return result ? "" : result.error().error.where;
+  };
+  EXPECT_EQ(field_of("AAPL", "2023-02-29"), "trade_date");
+  EXPECT_EQ(field_of("AAPL", "20.11.2026"), "trade_date");
+  EXPECT_EQ(field_of("AAPL", ""), "trade_date");
+  EXPECT_EQ(field_of("a/b", "2026-11-20"), "ticker");
+  EXPECT_THAT(client.queue_analysis("AAPL", "2023-02-29").error().message(),
+              testing::HasSubstr("trade_date: must be a date such as 2024-01-15"));
+}
+
 TEST(BulkSubmit, brings_every_job_in_messages_of_a_thousand_and_repeats_what_must_wait) {
   std::size_t largest = 0;
   bool has_refused = false;

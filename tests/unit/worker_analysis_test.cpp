@@ -132,7 +132,10 @@ TEST(AnalysisRuntime, a_429_is_tried_again_when_the_server_says) {
 TEST(AnalysisRuntime, a_wrong_ticker_or_date_is_refused_before_anything_is_sent) {
   using nlohmann::json;
   EXPECT_FALSE(parse_analysis_input(json{{"ticker", "a/b"}, {"trade_date", "2024-01-15"}}));
-  EXPECT_FALSE(parse_analysis_input(json{{"ticker", "AAPL"}, {"trade_date", "2023-02-29"}}));
+  for (const char* date :
+       {"2023-02-29", "1900-02-29", "2024-04-31", "2024-13-01", "2024-00-10", "2024-01-00"})
+    EXPECT_FALSE(parse_analysis_input(json{{"ticker", "AAPL"}, {"trade_date", date}})) << date;
+  EXPECT_TRUE(parse_analysis_input(json{{"ticker", "AAPL"}, {"trade_date", "2000-02-29"}}));
   EXPECT_TRUE(parse_analysis_input(json{{"ticker", "BRK.B"}, {"trade_date", "2024-02-29"}}));
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
@@ -253,7 +254,9 @@ class Client:
             connection.close()
 
     def queue_analysis(self, ticker: str, trade_date: str, priority: str = "normal") -> Handle:
-        """An `analysis` job: one run of the stock analysis for a ticker and a day (YYYY-MM-DD)."""
+        """An `analysis` job: one run of the stock analysis for a ticker and a day (YYYY-MM-DD).
+        Raises SubmitFailed, `field` being `ticker` or `trade_date`, before anything is sent."""
+        _check_analysis(ticker, trade_date)
         return self.submit(
             "analysis",
             {"ticker": ticker, "trade_date": trade_date},
@@ -575,6 +578,21 @@ def _filter(
 ) -> dict[str, Any]:
     fields = {"queue": queue, "task": task, "tag": tag, "error_code": error_code}
     return {"state": state, "limit": limit, **{k: v for k, v in fields.items() if v is not None}}
+
+
+def _check_analysis(ticker: str, trade_date: str) -> None:
+    """As common/analysis.h, so that a wrong one is said here and not by a failed job."""
+    if not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
+        text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
+        raise SubmitFailed("bad_field", text, "ticker")
+    try:
+        is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", trade_date, re.ASCII) is not None
+        date.fromisoformat(trade_date)
+    except ValueError:
+        is_date = False
+    if not is_date:
+        text = f"must be a date such as 2024-01-15, not {trade_date!r}"
+        raise SubmitFailed("bad_field", text, "trade_date")
 
 
 def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
