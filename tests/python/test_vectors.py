@@ -9,8 +9,9 @@ import pytest
 
 import sluice
 from sluice import wire
-from sluice.client import JobView, _filter, _submit_result
+from sluice.client import _filter
 from sluice.core import Ended, Key, WorkerCore
+from sluice.jobs import STATES, JobView, SubmitResult
 
 VECTORS = conftest.ROOT / "tests" / "vectors"
 JOB = Key("01936d2e-7c00-7a3b-8f10-2b5e6c7d8e9f", 1764025200, 1)
@@ -97,7 +98,7 @@ def test_jobs_of_answers_have_a_state(name):
     jobs = meaning("broker_to_producer", name)["jobs"]
     assert jobs
     for job in map(JobView, jobs):
-        assert job.state in (*sluice.client.STATES, "not_found")
+        assert job.state in (*STATES, "not_found")
         if job.state == "completed" and not job.get("result_gone"):
             assert job.result_or_raise() == job.result
         else:
@@ -107,7 +108,7 @@ def test_jobs_of_answers_have_a_state(name):
 
 def test_answers_to_a_submit_and_errors():
     answers = meaning("broker_to_producer", "submitted_every_status")["results"]
-    results = {r.status: r for r in map(_submit_result, answers)}
+    results = {r.status: r for r in map(SubmitResult.from_wire, answers)}
     assert set(results) == {"accepted", "duplicate", "conflict", "rejected"}
     assert [s for s, r in results.items() if r.is_taken] == ["accepted", "duplicate"]
     assert results["rejected"].error().field == results["rejected"].field != ""

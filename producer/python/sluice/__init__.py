@@ -1,6 +1,6 @@
 """Sluice for Python: submit jobs (`connect`) and work on them (`Worker`)."""
 
-from .client import Client, Handle, JobView, SubmitResult, connect, make_job
+from .client import Client, Handle, connect
 from .errors import (
     CannotStart,
     Error,
@@ -13,6 +13,7 @@ from .errors import (
     TimedOut,
 )
 from .handlers import Task
+from .jobs import JobView, SubmitResult, make_job
 from .node import Worker
 
 __version__ = "0.1.0"

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-import re
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 import zmq
 
 from . import wire
-from .errors import JobFailed, NoBroker, RequestFailed, SubmitFailed, TimedOut
+from .connection import RESEND_MS, TRY_AGAIN, Connection
+from .errors import RequestFailed, TimedOut
+from .jobs import STATES, JobView, SubmitResult, check_analysis, make_job
 
-Seconds = Union[int, float, timedelta]
-Moment = Union[int, float, datetime]  # seconds since the epoch, or a datetime (naive = local time)
 Ids = Union[str, Sequence[str]]
 list_type = list  # Client has a method of that name
 
-STATES = ("pending", "queued", "running", "completed", "failed", "cancelled")
-_ENDED = ("completed", "failed", "cancelled")
-_TRY_AGAIN = ("retry_later", "store_unavailable", "draining")
-_RESEND_MS = 5_000
 _WAIT_SLICE_MS = 30_000
 _SUBMIT_BYTES = 1 << 20
-_WINDOW = 4
 
 
 def connect(address: Optional[str] = None, *, timeout: float = 10.0) -> "Client":
@@ -39,66 +30,6 @@ def connect(address: Optional[str] = None, *, timeout: float = 10.0) -> "Client"
     Nothing is sent yet. `timeout` is how many seconds a request may take, repeats included.
     """
     return Client(address, timeout=timeout)
-
-
-class JobView(dict[str, Any]):
-    """A job as the broker shows it: the keys of PROTOCOL.md, and the usual ones as attributes."""
-
-    @property
-    def id(self) -> str:
-        return str(self["id"])
-
-    @property
-    def state(self) -> str:
-        """One of the six states, or `not_found`."""
-        return "not_found" if self.get("not_found") else str(self["state"])
-
-    @property
-    def is_ended(self) -> bool:
-        return self.state in _ENDED
-
-    @property
-    def payload(self) -> Any:
-        return wire.decode_value(self.get("payload", b""), self._content_type)
-
-    @property
-    def result(self) -> Any:
-        return wire.decode_value(self.get("result", b""), self._content_type)
-
-    @property
-    def _content_type(self) -> str:
-        return str(self.get("content_type", wire.MSGPACK))
-
-    def result_or_raise(self) -> Any:
-        """The result of a completed job; JobFailed for every other end."""
-        if self.state == "completed" and not self.get("result_gone"):
-            return self.result
-        if self.get("result_gone"):
-            raise JobFailed(self.id, self.state, "result_gone", "it ended, its result is not kept")
-        reason = str(self.get("error") or self.get("cancel_reason") or "")
-        raise JobFailed(self.id, self.state, str(self.get("error_code", "")), reason)
-
-
-@dataclass(frozen=True)
-class SubmitResult:
-    """What became of one job of a submit: accepted, duplicate, conflict or rejected."""
-
-    id: str
-    status: str
-    state: Optional[str] = None
-    code: Optional[str] = None
-    field: Optional[str] = None
-    message: Optional[str] = None
-
-    @property
-    def is_taken(self) -> bool:
-        """The broker has the job, from now on or already."""
-        return self.status in ("accepted", "duplicate")
-
-    def error(self) -> SubmitFailed:
-        failed = SubmitFailed(self.code or self.status, self.message or "", self.field)
-        failed.id = self.id
-        return failed
 
 
 @dataclass(frozen=True)
@@ -122,47 +53,6 @@ class Handle:
         return self.client.cancel(self.id, reason=reason)[self.id]
 
 
-def make_job(
-    task: str,
-    payload: Any = None,
-    *,
-    id: Optional[str] = None,
-    queue: Optional[str] = None,
-    priority: Optional[str] = None,
-    delay: Optional[Seconds] = None,
-    run_at: Optional[Moment] = None,
-    expires_at: Optional[Moment] = None,
-    timeout: Optional[Seconds] = None,
-    max_retries: Optional[int] = None,
-    retry: Union[str, Mapping[str, Any], None] = None,
-    tags: Sequence[str] = (),
-    headers: Optional[Mapping[str, str]] = None,
-    keep_result: Optional[Seconds] = None,
-    keep_payload: Optional[bool] = None,
-    content_type: str = wire.MSGPACK,
-) -> dict[str, Any]:
-    """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
-    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}."""
-    optional = {
-        "queue": queue,
-        "priority": priority,
-        "delay_ms": _duration_ms(delay),
-        "run_at_ms": _moment_ms(run_at),
-        "expires_at_ms": _moment_ms(expires_at),
-        "timeout_ms": _duration_ms(timeout),
-        "max_retries": max_retries,
-        "retry": dict(retry) if isinstance(retry, Mapping) else retry,
-        "keep_result_ms": _duration_ms(keep_result),
-        "keep_payload": keep_payload,
-        "tags": list(tags) or None,
-        "headers": dict(headers) if headers else None,
-        "content_type": content_type if content_type != wire.MSGPACK else None,
-    }
-    job: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
-    job.update(id=id or wire.new_id(), task=task, payload=wire.encode_value(payload, content_type))
-    return job
-
-
 class Client:
     """Talks to one broker.
 
@@ -178,7 +68,7 @@ class Client:
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list_type[_Connection] = []
+        self._connections: list_type[Connection] = []
 
     def __enter__(self) -> "Client":
         return self
@@ -232,7 +122,7 @@ class Client:
     def submit_stream(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[SubmitResult]:
         """Like submit_many for more jobs than fit into memory: yields each result as it comes, in
         no promised order. Nothing is sent beyond what is asked for: exhaust the iterator."""
-        connection = _Connection(self._context, self.address)
+        connection = Connection(self._context, self.address)
         try:
             deadline = time.monotonic() + self.timeout
             todo: Iterable[Mapping[str, Any]] = jobs
@@ -242,11 +132,11 @@ class Client:
                     _raise_error(reply)
                     sent = {job["id"]: job for job in body["jobs"]}
                     for item in reply["results"]:
-                        if item.get("code") in _TRY_AGAIN and time.monotonic() < deadline:
+                        if item.get("code") in TRY_AGAIN and time.monotonic() < deadline:
                             refused[item["id"]] = sent[item["id"]]
                             continue
                         deadline = time.monotonic() + self.timeout
-                        yield _submit_result(item)
+                        yield SubmitResult.from_wire(item)
                 todo = list(refused.values())
                 if todo:
                     connection.idle(0.5)
@@ -256,7 +146,7 @@ class Client:
     def queue_analysis(self, ticker: str, trade_date: str, priority: str = "normal") -> Handle:
         """An `analysis` job: one run of the stock analysis for a ticker and a day (YYYY-MM-DD).
         Raises SubmitFailed, `field` being `ticker` or `trade_date`, before anything is sent."""
-        _check_analysis(ticker, trade_date)
+        check_analysis(ticker, trade_date)
         return self.submit(
             "analysis",
             {"ticker": ticker, "trade_date": trade_date},
@@ -372,10 +262,10 @@ class Client:
 
     # ------------------------------------------------------------ inside
 
-    def _connection(self) -> "_Connection":
-        connection: Optional[_Connection] = getattr(self._local, "connection", None)
+    def _connection(self) -> "Connection":
+        connection: Optional[Connection] = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = _Connection(self._context, self.address)
+            connection = self._local.connection = Connection(self._context, self.address)
             with self._lock:
                 self._connections.append(connection)
         return connection
@@ -384,7 +274,7 @@ class Client:
         self,
         body: dict[str, Any],
         timeout: Optional[float] = None,
-        resend_ms: int = _RESEND_MS,
+        resend_ms: int = RESEND_MS,
         on_open: Optional[Callable[[dict[str, Any]], None]] = None,
     ) -> dict[str, Any]:
         seconds = self.timeout if timeout is None else timeout
@@ -403,7 +293,7 @@ class Client:
 
         body = {"op": "wait", "ids": list_type(ids), "timeout_ms": slice_ms}
         seconds = slice_ms / 1000 + self.timeout
-        take(self._call(body, seconds, slice_ms + _RESEND_MS, take))
+        take(self._call(body, seconds, slice_ms + RESEND_MS, take))
         yield from views.values()
         if more:  # their results did not fit into one message
             yield from (view for view in self.get(more) if view.id not in views)
@@ -429,122 +319,6 @@ class Client:
             filter = {**filter, "cursor": reply["cursor"]}
 
 
-@dataclass
-class _Pending:
-    body: dict[str, Any]
-    frame: bytes
-    due: float = 0.0  # when to send (again)
-
-
-class _Connection:
-    """One DEALER of one thread."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, context: "zmq.Context[Any]", address: str) -> None:
-        self._dealer = wire.Dealer(context, address, 64)
-        self._reopen_at: Optional[float] = None
-        self._was_lost = False
-
-    def close(self) -> None:
-        self._dealer.close()
-
-    def idle(self, seconds: float) -> None:
-        """The pause before what the broker could not take is sent again."""
-        self._dealer.monitor.poll(round(seconds * 1000))
-
-    def talk(
-        self,
-        bodies: Iterator[dict[str, Any]],
-        timeout: float,
-        resend_ms: int = _RESEND_MS,
-        on_open: Optional[Callable[[dict[str, Any]], None]] = None,
-    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Requests with their closing answers, as those come; up to four are under way. `timeout`
-        is how long nothing may be answered."""
-        pending: dict[int, _Pending] = {}
-        deadline = time.monotonic() + timeout
-        refusal: Optional[RequestFailed] = None
-        more = True
-        while True:
-            while more and len(pending) < _WINDOW:
-                body = next(bodies, None)
-                if body is None:
-                    more = False
-                    break
-                number = next(self._numbers)
-                frame = wire.pack({**body, "req": number, "protocol": wire.PROTOCOL_VERSION})
-                pending[number] = _Pending(body, frame)
-            if not pending:
-                return
-            now = time.monotonic()
-            if now >= deadline:
-                raise self._no_answer(timeout, refusal)
-            is_blocked = self._send_due(pending, now, resend_ms)
-            due = [] if is_blocked else [waiting.due for waiting in pending.values()]
-            self._wait(min([deadline, *due]), is_blocked)
-            if self._look_at_connection():
-                for waiting in pending.values():
-                    waiting.due = 0.0
-            for reply in list_type(self._dealer.messages()):
-                number = reply.get("req", 0)
-                waiting_for = pending.get(number) if isinstance(number, int) else None
-                if waiting_for is None:
-                    continue
-                if reply.get("open"):
-                    if on_open:
-                        on_open(reply)
-                    continue
-                if reply.get("op") == "error" and reply.get("code") in _TRY_AGAIN:
-                    refusal = RequestFailed.from_reply(reply)
-                    after = 0.5 if refusal.retry_after is None else refusal.retry_after
-                    waiting_for.due = time.monotonic() + max(0.01, after)
-                    continue
-                del pending[number]
-                yield waiting_for.body, reply
-                deadline = time.monotonic() + timeout
-
-    def _send_due(self, pending: dict[int, _Pending], now: float, resend_ms: int) -> bool:
-        """True when something wants to go and cannot."""
-        for waiting in pending.values():
-            if waiting.due <= now:
-                if not self._dealer.send(waiting.frame):
-                    return True
-                waiting.due = now + resend_ms / 1000
-        return False
-
-    def _wait(self, until: float, is_blocked: bool) -> None:
-        poller = zmq.Poller()
-        poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
-        poller.register(self._dealer.monitor, zmq.POLLIN)
-        until = min(until, self._reopen_at or until, self._dealer.reopen_at)
-        poller.poll(max(0, round((until - time.monotonic()) * 1000) + 1))
-
-    def _look_at_connection(self) -> bool:
-        """True when it came up again: nothing sent before counts as delivered."""
-        is_new = False
-        for change in self._dealer.changes():
-            if change == wire.Dealer.UP:
-                is_new = is_new or self._was_lost
-                self._was_lost = False
-            else:
-                self._was_lost = True
-            if change == wire.Dealer.REFUSED and self._reopen_at is None:
-                self._reopen_at = time.monotonic() + 0.5
-        if time.monotonic() >= min(self._reopen_at or math.inf, self._dealer.reopen_at):
-            self._reopen_at = None
-            self._dealer.reopen()
-            return True
-        return is_new
-
-    def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Exception:
-        if refusal is not None:
-            return refusal
-        if not self._dealer.is_up:
-            return NoBroker(self._dealer.address)
-        return TimedOut(f"the broker at {self._dealer.address} did not answer in {timeout:g} s")
-
-
 # ---------------------------------------------------------------- small things
 
 def list_of_maps(items: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -553,19 +327,6 @@ def list_of_maps(items: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]
 
 def _as_list(ids: Ids) -> list_type[str]:
     return [ids] if isinstance(ids, str) else list(ids)
-
-
-def _duration_ms(duration: Optional[Seconds]) -> Optional[int]:
-    if duration is None:
-        return None
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    return round(seconds * 1000)
-
-
-def _moment_ms(moment: Optional[Moment]) -> Optional[int]:
-    if moment is None:
-        return None
-    return round((moment.timestamp() if isinstance(moment, datetime) else moment) * 1000)
 
 
 def _filter(
@@ -578,21 +339,6 @@ def _filter(
 ) -> dict[str, Any]:
     fields = {"queue": queue, "task": task, "tag": tag, "error_code": error_code}
     return {"state": state, "limit": limit, **{k: v for k, v in fields.items() if v is not None}}
-
-
-def _check_analysis(ticker: str, trade_date: str) -> None:
-    """As common/analysis.h, so that a wrong one is said here and not by a failed job."""
-    if not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
-        text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
-        raise SubmitFailed("bad_field", text, "ticker")
-    try:
-        is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", trade_date, re.ASCII) is not None
-        date.fromisoformat(trade_date)
-    except ValueError:
-        is_date = False
-    if not is_date:
-        text = f"must be a date such as 2024-01-15, not {trade_date!r}"
-        raise SubmitFailed("bad_field", text, "trade_date")
 
 
 def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -608,11 +354,6 @@ def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         size += job_size
     if batch:
         yield {"op": "submit", "jobs": list(batch.values())}
-
-
-def _submit_result(item: Mapping[str, Any]) -> SubmitResult:
-    keys = ("state", "code", "field", "message")
-    return SubmitResult(item["id"], item["status"], *(item.get(key) for key in keys))
 
 
 def _raise_error(reply: Mapping[str, Any]) -> None:

@@ -1,0 +1,134 @@
+"""Requests and their answers over one socket, sent again whenever that may be needed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, Optional
+
+import zmq
+
+from . import wire
+from .errors import NoBroker, RequestFailed, TimedOut
+
+RESEND_MS = 5_000
+TRY_AGAIN = ("retry_later", "store_unavailable", "draining")
+_WINDOW = 4
+
+
+@dataclass
+class _Pending:
+    body: dict[str, Any]
+    frame: bytes
+    due: float = 0.0  # when to send (again)
+
+
+class Connection:
+    """One DEALER of one thread."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, context: "zmq.Context[Any]", address: str) -> None:
+        self._dealer = wire.Dealer(context, address, 64)
+        self._reopen_at: Optional[float] = None
+        self._was_lost = False
+
+    def close(self) -> None:
+        self._dealer.close()
+
+    def idle(self, seconds: float) -> None:
+        """The pause before what the broker could not take is sent again."""
+        self._dealer.monitor.poll(round(seconds * 1000))
+
+    def talk(
+        self,
+        bodies: Iterator[dict[str, Any]],
+        timeout: float,
+        resend_ms: int = RESEND_MS,
+        on_open: Optional[Callable[[dict[str, Any]], None]] = None,
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Requests with their closing answers, as those come; up to four are under way. `timeout`
+        is how long nothing may be answered."""
+        pending: dict[int, _Pending] = {}
+        deadline = time.monotonic() + timeout
+        refusal: Optional[RequestFailed] = None
+        more = True
+        while True:
+            while more and len(pending) < _WINDOW:
+                body = next(bodies, None)
+                if body is None:
+                    more = False
+                    break
+                number = next(self._numbers)
+                frame = wire.pack({**body, "req": number, "protocol": wire.PROTOCOL_VERSION})
+                pending[number] = _Pending(body, frame)
+            if not pending:
+                return
+            now = time.monotonic()
+            if now >= deadline:
+                raise self._no_answer(timeout, refusal)
+            is_blocked = self._send_due(pending, now, resend_ms)
+            due = [] if is_blocked else [waiting.due for waiting in pending.values()]
+            self._wait(min([deadline, *due]), is_blocked)
+            if self._look_at_connection():
+                for waiting in pending.values():
+                    waiting.due = 0.0
+            for reply in list(self._dealer.messages()):
+                number = reply.get("req", 0)
+                waiting_for = pending.get(number) if isinstance(number, int) else None
+                if waiting_for is None:
+                    continue
+                if reply.get("open"):
+                    if on_open:
+                        on_open(reply)
+                    continue
+                if reply.get("op") == "error" and reply.get("code") in TRY_AGAIN:
+                    refusal = RequestFailed.from_reply(reply)
+                    after = 0.5 if refusal.retry_after is None else refusal.retry_after
+                    waiting_for.due = time.monotonic() + max(0.01, after)
+                    continue
+                del pending[number]
+                yield waiting_for.body, reply
+                deadline = time.monotonic() + timeout
+
+    def _send_due(self, pending: dict[int, _Pending], now: float, resend_ms: int) -> bool:
+        """True when something wants to go and cannot."""
+        for waiting in pending.values():
+            if waiting.due <= now:
+                if not self._dealer.send(waiting.frame):
+                    return True
+                waiting.due = now + resend_ms / 1000
+        return False
+
+    def _wait(self, until: float, is_blocked: bool) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer.socket, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
+        poller.register(self._dealer.monitor, zmq.POLLIN)
+        until = min(until, self._reopen_at or until, self._dealer.reopen_at)
+        poller.poll(max(0, round((until - time.monotonic()) * 1000) + 1))
+
+    def _look_at_connection(self) -> bool:
+        """True when it came up again: nothing sent before counts as delivered."""
+        is_new = False
+        for change in self._dealer.changes():
+            if change == wire.Dealer.UP:
+                is_new = is_new or self._was_lost
+                self._was_lost = False
+            else:
+                self._was_lost = True
+            if change == wire.Dealer.REFUSED and self._reopen_at is None:
+                self._reopen_at = time.monotonic() + 0.5
+        if time.monotonic() >= min(self._reopen_at or math.inf, self._dealer.reopen_at):
+            self._reopen_at = None
+            self._dealer.reopen()
+            return True
+        return is_new
+
+    def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Exception:
+        if refusal is not None:
+            return refusal
+        if not self._dealer.is_up:
+            return NoBroker(self._dealer.address)
+        return TimedOut(f"the broker at {self._dealer.address} did not answer in {timeout:g} s")

@@ -1,0 +1,151 @@
+"""Jobs: as they are made, as the broker takes them, and as it shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Mapping, Optional, Sequence, Union
+
+from . import wire
+from .errors import JobFailed, SubmitFailed
+
+Seconds = Union[int, float, timedelta]
+Moment = Union[int, float, datetime]  # seconds since the epoch, or a datetime (naive = local time)
+
+STATES = ("pending", "queued", "running", "completed", "failed", "cancelled")
+_ENDED = ("completed", "failed", "cancelled")
+
+
+def make_job(
+    task: str,
+    payload: Any = None,
+    *,
+    id: Optional[str] = None,
+    queue: Optional[str] = None,
+    priority: Optional[str] = None,
+    delay: Optional[Seconds] = None,
+    run_at: Optional[Moment] = None,
+    expires_at: Optional[Moment] = None,
+    timeout: Optional[Seconds] = None,
+    max_retries: Optional[int] = None,
+    retry: Union[str, Mapping[str, Any], None] = None,
+    tags: Sequence[str] = (),
+    headers: Optional[Mapping[str, str]] = None,
+    keep_result: Optional[Seconds] = None,
+    keep_payload: Optional[bool] = None,
+    content_type: str = wire.MSGPACK,
+) -> dict[str, Any]:
+    """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
+    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}."""
+    optional = {
+        "queue": queue,
+        "priority": priority,
+        "delay_ms": _duration_ms(delay),
+        "run_at_ms": _moment_ms(run_at),
+        "expires_at_ms": _moment_ms(expires_at),
+        "timeout_ms": _duration_ms(timeout),
+        "max_retries": max_retries,
+        "retry": dict(retry) if isinstance(retry, Mapping) else retry,
+        "keep_result_ms": _duration_ms(keep_result),
+        "keep_payload": keep_payload,
+        "tags": list(tags) or None,
+        "headers": dict(headers) if headers else None,
+        "content_type": content_type if content_type != wire.MSGPACK else None,
+    }
+    job: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
+    job.update(id=id or wire.new_id(), task=task, payload=wire.encode_value(payload, content_type))
+    return job
+
+
+class JobView(dict[str, Any]):
+    """A job as the broker shows it: the keys of PROTOCOL.md, and the usual ones as attributes."""
+
+    @property
+    def id(self) -> str:
+        return str(self["id"])
+
+    @property
+    def state(self) -> str:
+        """One of the six states, or `not_found`."""
+        return "not_found" if self.get("not_found") else str(self["state"])
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in _ENDED
+
+    @property
+    def payload(self) -> Any:
+        return wire.decode_value(self.get("payload", b""), self._content_type)
+
+    @property
+    def result(self) -> Any:
+        return wire.decode_value(self.get("result", b""), self._content_type)
+
+    @property
+    def _content_type(self) -> str:
+        return str(self.get("content_type", wire.MSGPACK))
+
+    def result_or_raise(self) -> Any:
+        """The result of a completed job; JobFailed for every other end."""
+        if self.state == "completed" and not self.get("result_gone"):
+            return self.result
+        if self.get("result_gone"):
+            raise JobFailed(self.id, self.state, "result_gone", "it ended, its result is not kept")
+        reason = str(self.get("error") or self.get("cancel_reason") or "")
+        raise JobFailed(self.id, self.state, str(self.get("error_code", "")), reason)
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """What became of one job of a submit: accepted, duplicate, conflict or rejected."""
+
+    id: str
+    status: str
+    state: Optional[str] = None
+    code: Optional[str] = None
+    field: Optional[str] = None
+    message: Optional[str] = None
+
+    @property
+    def is_taken(self) -> bool:
+        """The broker has the job, from now on or already."""
+        return self.status in ("accepted", "duplicate")
+
+    @classmethod
+    def from_wire(cls, item: Mapping[str, Any]) -> "SubmitResult":
+        keys = ("state", "code", "field", "message")
+        return cls(item["id"], item["status"], *(item.get(key) for key in keys))
+
+    def error(self) -> SubmitFailed:
+        failed = SubmitFailed(self.code or self.status, self.message or "", self.field)
+        failed.id = self.id
+        return failed
+
+
+def check_analysis(ticker: str, trade_date: str) -> None:
+    """As common/analysis.h, so that a wrong one is said here and not by a failed job."""
+    if not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
+        text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
+        raise SubmitFailed("bad_field", text, "ticker")
+    try:
+        is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", trade_date, re.ASCII) is not None
+        date.fromisoformat(trade_date)
+    except ValueError:
+        is_date = False
+    if not is_date:
+        text = f"must be a date such as 2024-01-15, not {trade_date!r}"
+        raise SubmitFailed("bad_field", text, "trade_date")
+
+
+def _duration_ms(duration: Optional[Seconds]) -> Optional[int]:
+    if duration is None:
+        return None
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    return round(seconds * 1000)
+
+
+def _moment_ms(moment: Optional[Moment]) -> Optional[int]:
+    if moment is None:
+        return None
+    return round((moment.timestamp() if isinstance(moment, datetime) else moment) * 1000)
