@@ -155,12 +155,19 @@ TEST_F(ExecTest, death_by_signal_is_named) {
   EXPECT_TRUE(got.retryable);
 }
 
-TEST_F(ExecTest, a_flood_on_stdout_is_drained_and_refused) {
-  shell("head -c 5000000 /dev/zero");
+// It would write for ever, and ignores SIGTERM: only a kill at the bound ends it.
+TEST_F(ExecTest, a_flood_on_stdout_is_killed_at_the_bound_and_refused) {
+  shell("trap '' TERM; yes & wait; yes");
   const AttemptResult got = run();
+  EXPECT_EQ(got.outcome, Outcome::failed);
   EXPECT_EQ(got.error_code, "result_too_large");
-  EXPECT_THAT(got.error, HasSubstr("5000000"));
+  EXPECT_THAT(got.error, HasSubstr("1048576 bytes"));
   EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ExecTest, one_byte_over_the_bound_is_refused_whatever_the_exit_code) {
+  shell("head -c 1048577 /dev/zero; exit 75");
+  EXPECT_EQ(run().error_code, "result_too_large");
 }
 
 TEST_F(ExecTest, a_result_of_just_the_bound_is_taken) {
@@ -267,12 +274,30 @@ TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {
   for (const auto& [values, where] :
        {std::pair<Values, std::string>{{}, "task.t.program"},
         {{{"program", std::string("cat")}, {"stdin", std::string("file")}}, "task.t.stdin"},
-        {{{"program", std::string("cat")}, {"timeout", std::string("soon")}}, "task.t.timeout"}}) {
+        {{{"program", std::string("cat")}, {"timeout", std::string("soon")}}, "task.t.timeout"},
+        {{{"program", std::string("cat")}, {"grace", std::string("4000d")}}, "task.t.grace"}}) {
     TaskSettings settings("t", values);
     const auto added = builder_.add(settings);
     ASSERT_FALSE(added);
     EXPECT_EQ(added.error().where, where);
   }
+}
+
+TEST(TaskTable, a_key_that_is_no_setting_is_named_with_the_nearest) {
+  TaskTable table;
+  table.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
+  const auto refusal = [&](Values values) {
+    const auto added = table.add(TaskSettings("t", std::move(values)));
+    return added ? "" : added.error().where + ": " + added.error().detail;
+  };
+  const std::string cat = "cat";
+  const std::string value = "3s";
+  EXPECT_EQ(refusal({{"program", cat}, {"timout", value}}),
+            "task.t.timout: is no setting of this task; did you mean timeout?");
+  EXPECT_THAT(
+      refusal({{"program", cat}, {"colour", value}}),
+      HasSubstr("task.t.colour: is no setting of this task; there are run, program, stdin"));
+  EXPECT_THAT(refusal({{"programm", cat}}), HasSubstr("; programm is no setting"));
 }
 
 // A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a

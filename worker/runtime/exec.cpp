@@ -66,8 +66,8 @@ struct Running {
   std::optional<StopReason> reason;
   UniqueFd out;
   UniqueFd err;
-  std::string output;  // up to the cap
-  std::uint64_t output_bytes = 0;
+  std::string output;
+  bool is_flooding = false;  // stdout passed the bound; it is being killed
   std::string error_tail;
   std::optional<SpawnReport> report;
 };
@@ -108,6 +108,12 @@ std::string words(std::string text, const std::string& tail) {
 }
 
 AttemptResult judge_exit(Running& running, const SpawnReport& report) {
+  if (running.is_flooding)
+    return failed(running.job,
+                  "result_too_large",
+                  "killed: stdout passed " + std::to_string(kResultBytesMax) +
+                      " bytes, all that a result may have",
+                  false);
   if (report.is_keeper_lost != 0)
     return failed(running.job, "keeper_lost", "its keeper process was killed from outside", true);
   if (report.exec_errno != 0) return never_ran(running, report.exec_errno);
@@ -124,12 +130,6 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
                   "exit_" + std::to_string(code),
                   words("exited with code " + std::to_string(code), running.error_tail),
                   code != kExitForGood);
-  if (running.output_bytes > kResultBytesMax)
-    return failed(running.job,
-                  "result_too_large",
-                  "stdout had " + std::to_string(running.output_bytes) + " bytes, allowed are " +
-                      std::to_string(kResultBytesMax),
-                  false);
   AttemptResult result;
   result.id = running.job.id;
   result.fence = running.job.fence;
@@ -285,6 +285,7 @@ class ExecRuntime : public Runtime {
   }
 
   void stop(std::uint64_t number, Running& running, StopReason reason) {
+    if (running.is_flooding && reason == StopReason::timed_out) return;
     if (running.reason) {
       if (reason == StopReason::dropped) running.reason = reason;
       return;
@@ -325,20 +326,23 @@ class ExecRuntime : public Runtime {
     if (it == running_.end()) return;
     Running& running = it->second;
     if (tag % 2 == 0)
-      read_output(running);
+      read_output(tag / 2, running);
     else
       read_errors(running);
     end_if_over(tag / 2);
   }
 
-  // Reads on past the cap and throws it away, so that the program never blocks on us.
-  void read_output(Running& running) {
+  // What passes the bound can be no result any more, so the program need not go on; until it is
+  // gone its output is read and thrown away.
+  void read_output(std::uint64_t number, Running& running) {
     drain(running.out, [&](std::string_view bytes) {
-      running.output_bytes += bytes.size();
-      if (running.output_bytes <= kResultBytesMax)
-        running.output += bytes;
-      else
-        running.output.clear();
+      if (running.is_flooding) return;
+      running.output += bytes;
+      if (running.output.size() <= kResultBytesMax) return;
+      running.is_flooding = true;
+      running.output = {};
+      running.due_ms = kNever;
+      spawner_->kill(number);
     });
   }
 
@@ -462,7 +466,7 @@ Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
   auto program = settings.take_texts("program");
   if (!program) return tl::unexpected(program.error());
   if (!*program || (*program)->empty() || (*program)->front().empty())
-    return tl::unexpected(settings.error("program", "must name a program, e.g. [\"sha256sum\"]"));
+    return tl::unexpected(settings.missing("program", "must name a program, e.g. [\"sha256sum\"]"));
   task.program = std::move(**program);
   const auto in = settings.take_text("stdin");
   if (!in) return tl::unexpected(in.error());

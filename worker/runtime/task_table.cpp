@@ -1,38 +1,12 @@
 #include "worker/runtime/task_table.h"
 
-#include <charconv>
-#include <stdexcept>
+#include <utility>
 
+#include "common/config_value.h"
+#include "common/ids.h"
 #include "common/limits.h"
 
 namespace sluice {
-
-namespace {
-
-// "1500ms", "30s", "5m", "1h".
-std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || number < 0) return std::nullopt;
-  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
-  const std::int64_t factor = unit == "ms"  ? 1
-                              : unit == "s" ? 1000
-                              : unit == "m" ? 60'000
-                              : unit == "h" ? 3'600'000
-                                            : 0;
-  if (factor == 0 || number > kTenYearsMs / factor) return std::nullopt;
-  return number * factor;
-}
-
-// As is_name() of common/ids.h.
-bool is_task_name(std::string_view text) {
-  return !text.empty() && text.size() <= kNameBytesMax &&
-         text.find_first_not_of(
-             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-             "0123456789_.-") == std::string_view::npos;
-}
-
-}  // namespace
 
 Error TaskSettings::error(const std::string& key, std::string detail) const {
   return Error{ErrorCode::bad_field, "task." + task_ + "." + key, std::move(detail)};
@@ -40,11 +14,30 @@ Error TaskSettings::error(const std::string& key, std::string detail) const {
 
 std::optional<Error> TaskSettings::untaken() const {
   if (values_.empty()) return std::nullopt;
-  return error(values_.begin()->first, "this setting is not known here");
+  const std::string& key = values_.begin()->first;
+  std::string near = nearest_name(key, asked_);
+  if (!near.empty()) return error(key, "is no setting of this task; did you mean " + near + "?");
+  std::string known;
+  for (const std::string& name : asked_)
+    known += (known.empty() ? "" : ", ") + name;
+  return error(key, "is no setting of this task; there are " + known);
+}
+
+Error TaskSettings::missing(const std::string& key, std::string detail) const {
+  std::vector<std::string> others;
+  for (const auto& [name, value] : values_)
+    others.push_back(name);
+  const std::string near = nearest_name(key, others);
+  return error(key, near.empty() ? std::move(detail) : detail + "; " + near + " is no setting");
+}
+
+std::map<std::string, TaskSettings::Value>::node_type TaskSettings::take(const std::string& key) {
+  asked_.push_back(key);
+  return values_.extract(key);
 }
 
 Result<std::optional<bool>> TaskSettings::take_bool(const std::string& key) {
-  const auto node = values_.extract(key);
+  const auto node = take(key);
   if (!node) return std::nullopt;
   if (const auto* value = std::get_if<bool>(&node.mapped())) return *value;
   return tl::unexpected(error(key, "must be true or false"));
@@ -53,7 +46,7 @@ Result<std::optional<bool>> TaskSettings::take_bool(const std::string& key) {
 Result<std::optional<std::int64_t>> TaskSettings::take_integer(const std::string& key,
                                                                std::int64_t min,
                                                                std::int64_t max) {
-  const auto node = values_.extract(key);
+  const auto node = take(key);
   if (!node) return std::nullopt;
   const auto* value = std::get_if<std::int64_t>(&node.mapped());
   if (value != nullptr && *value >= min && *value <= max) return *value;
@@ -62,14 +55,14 @@ Result<std::optional<std::int64_t>> TaskSettings::take_integer(const std::string
 }
 
 Result<std::optional<std::string>> TaskSettings::take_text(const std::string& key) {
-  auto node = values_.extract(key);
+  auto node = take(key);
   if (!node) return std::nullopt;
   if (auto* value = std::get_if<std::string>(&node.mapped())) return std::move(*value);
   return tl::unexpected(error(key, "must be a text"));
 }
 
 Result<std::optional<TaskSettings::Texts>> TaskSettings::take_texts(const std::string& key) {
-  auto node = values_.extract(key);
+  auto node = take(key);
   if (!node) return std::nullopt;
   if (auto* value = std::get_if<Texts>(&node.mapped())) return std::move(*value);
   if (auto* value = std::get_if<std::string>(&node.mapped())) return Texts{std::move(*value)};
@@ -77,20 +70,22 @@ Result<std::optional<TaskSettings::Texts>> TaskSettings::take_texts(const std::s
 }
 
 Result<std::optional<TaskSettings::TextMap>> TaskSettings::take_map(const std::string& key) {
-  auto node = values_.extract(key);
+  auto node = take(key);
   if (!node) return std::nullopt;
   if (auto* value = std::get_if<TextMap>(&node.mapped())) return std::move(*value);
   return tl::unexpected(error(key, "must be a table of texts"));
 }
 
 Result<std::optional<std::int64_t>> TaskSettings::take_duration_ms(const std::string& key) {
-  const auto node = values_.extract(key);
+  const auto node = take(key);
   if (!node) return std::nullopt;
   if (const auto* number = std::get_if<std::int64_t>(&node.mapped()))
     if (*number >= 0 && *number <= kTenYearsMs) return *number;
   if (const auto* text = std::get_if<std::string>(&node.mapped()))
-    if (const auto duration = parse_duration_ms(*text)) return *duration;
-  return tl::unexpected(error(key, "must be a duration such as \"30s\", or milliseconds"));
+    if (const auto duration = read_duration_ms(*text))
+      if (*duration >= 0 && *duration <= kTenYearsMs) return *duration;
+  return tl::unexpected(
+      error(key, "must be a duration such as \"30s\", or milliseconds, at most ten years"));
 }
 
 void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
@@ -99,7 +94,7 @@ void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builde
 
 Result<void> TaskTable::add(TaskSettings settings) {
   const std::string& task = settings.task();
-  if (!is_task_name(task))
+  if (!is_name(task))
     return tl::unexpected(settings.error("", "a task name is [A-Za-z0-9_.-], at most 64"));
   if (kind_of_.contains(task))
     return tl::unexpected(settings.error("run", "this task is defined twice"));

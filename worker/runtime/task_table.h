@@ -43,16 +43,21 @@ class TaskSettings {
   // A single text is taken as a list of one.
   [[nodiscard]] Result<std::optional<Texts>> take_texts(const std::string& key);
   [[nodiscard]] Result<std::optional<TextMap>> take_map(const std::string& key);
-  // "1500ms", "30s", "5m", "1h", or an integer of milliseconds.
+  // "1500ms", "30s", "5m", "1h", "7d", or an integer of milliseconds; at most ten years.
   [[nodiscard]] Result<std::optional<std::int64_t>> take_duration_ms(const std::string& key);
 
-  // The first key that nobody took, or nothing.
+  // The first key that nobody took, with the nearest that was asked for, or nothing.
   [[nodiscard]] std::optional<Error> untaken() const;
+  // That `key` must be given; names the key that stands there and may have been meant for it.
+  [[nodiscard]] Error missing(const std::string& key, std::string detail) const;
   [[nodiscard]] Error error(const std::string& key, std::string detail) const;
 
  private:
+  [[nodiscard]] std::map<std::string, Value>::node_type take(const std::string& key);
+
   std::string task_;
   std::map<std::string, Value> values_;
+  std::vector<std::string> asked_;  // every key that is known here
 };
 
 class RuntimeBuilder {

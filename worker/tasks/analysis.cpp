@@ -421,10 +421,10 @@ Result<void> AnalysisRuntimeBuilder::add(TaskSettings& settings) {
   for (const auto* duration : {&poll, &cancel, &call})
     if (!*duration) return tl::unexpected(duration->error());
   if (task.http.base_url.empty())
-    return tl::unexpected(settings.error("base_url", "an analysis task needs one"));
+    return tl::unexpected(settings.missing("base_url", "an analysis task needs one"));
   if (task.http.base_url.ends_with('/')) task.http.base_url.pop_back();
   if (!*assistant)
-    return tl::unexpected(settings.error("assistant_id", "an analysis task needs one"));
+    return tl::unexpected(settings.missing("assistant_id", "an analysis task needs one"));
   task.assistant_id = **assistant;
   task.api_key = key->value_or("");
   task.poll_ms = std::max<std::int64_t>(poll->value_or(task.poll_ms), 10);
