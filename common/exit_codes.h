@@ -13,6 +13,7 @@ enum ExitCode : int {
   kExitUnacknowledged = 5,  // a worker left with results that no broker has recorded
   kExitUnavailable = 69,    // the broker or Redis cannot be reached (EX_UNAVAILABLE); try again
   kExitInternal = 70,       // a bug of ours (EX_SOFTWARE)
+  kExitTryAgain = 75,       // refused for now, nothing was done (EX_TEMPFAIL); send the same again
   kExitTimeout = 124,       // the time allowed by --timeout passed, as timeout(1) has it
 };
 

@@ -32,7 +32,8 @@ std::int64_t pause_ms(const ErrorReply& reply) {
 
 // Whether asking the same again soon is likely to help. A full queue or store is not such a case.
 bool is_passing(ErrorCode code) {
-  return code == ErrorCode::retry_later || code == ErrorCode::store_unavailable;
+  return code == ErrorCode::retry_later || code == ErrorCode::store_unavailable ||
+         code == ErrorCode::draining;
 }
 
 ClientError refusal(const ErrorReply& reply) {
@@ -55,7 +56,8 @@ void give_id(JobSpec& job) {
 }  // namespace
 
 std::string ClientError::message() const {
-  if (failure == ClientFailure::unreachable || error.where.empty()) return error.detail;
+  const bool has_answer = failure != ClientFailure::unreachable && failure != ClientFailure::silent;
+  if (!has_answer || error.where.empty()) return error.detail;
   return error.where + ": " + error.detail;
 }
 
@@ -100,7 +102,7 @@ ClientError Client::no_answer() const {
              options_.broker + (connection_->was_up() ? " went away" : "") +
              "; start one with `sluice-broker`, or name another with --broker or SLUICE_BROKER";
   }
-  return {ClientFailure::unreachable,
+  return {connection_->is_up() ? ClientFailure::silent : ClientFailure::unreachable,
           {ErrorCode::store_unavailable, options_.broker, std::move(detail)},
           true};
 }
@@ -109,10 +111,13 @@ ClientError Client::no_answer() const {
 Answer<ReplyBody> Client::call_any(const RequestBody& body) {
   const std::int64_t deadline_ms = steady_ms() + options_.timeout_ms;
   std::uint64_t number = connection_->post(body);
+  std::optional<ErrorReply> refused;
   for (;;) {
     auto answer = connection_->receive(deadline_ms, options_.timeout_ms);
     if (!answer) {
       connection_->forget(number);
+      // Asked again too late to be answered: what it said before is the reason.
+      if (refused && connection_->is_up()) return tl::unexpected(refusal(*refused));
       return tl::unexpected(no_answer());
     }
     if (answer->number != number || !answer->is_closing) continue;
@@ -121,6 +126,7 @@ Answer<ReplyBody> Client::call_any(const RequestBody& body) {
     const std::int64_t pause = pause_ms(*error);
     if (!is_passing(error->error.code) || steady_ms() + pause >= deadline_ms)
       return tl::unexpected(refusal(*error));
+    refused = *error;
     std::this_thread::sleep_for(std::chrono::milliseconds(pause));
     number = connection_->post(body);
   }

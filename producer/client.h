@@ -45,6 +45,7 @@ inline constexpr std::string_view kDefaultBroker = "tcp://127.0.0.1:7711";
 // Why a call brought no answer, or a refusal.
 enum class ClientFailure : std::uint8_t {
   unreachable,  // no broker there, or it went away, for the whole time-out
+  silent,       // it is there and did not answer within the time-out
   refused,      // the broker answered with an error: error.code says which
   unexpected,   // an answer of another kind: a broker of another version
 };
@@ -78,7 +79,7 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   // Every function waits for its answer at most `timeout_ms`. What the broker cannot take at this
-  // moment (retry_later, store_unavailable) is asked again within that time.
+  // moment (retry_later, store_unavailable, draining) is asked again within that time.
 
   // One job; an id is made when the spec has none. Refusals of the job (conflict, queue_full, ...)
   // are in the result's `status` and `error`, not a ClientError.

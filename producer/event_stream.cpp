@@ -2,7 +2,9 @@
 
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include <zmq.hpp>
 
@@ -14,6 +16,24 @@ struct EventStream::Impl {
   zmq::context_t context{1};
   zmq::socket_t socket{context, zmq::socket_type::sub};
   zmq::socket_t monitor{context, zmq::socket_type::pair};
+
+  bool is_up = false;
+  std::uint64_t lost_count = 0;
+
+  void read_monitor() {
+    zmq::message_t head;
+    zmq::message_t peer;
+    while (monitor.recv(head, zmq::recv_flags::dontwait)) {
+      if (head.more() && !monitor.recv(peer, zmq::recv_flags::none)) return;
+      std::uint16_t event = 0;
+      if (head.size() < sizeof event) continue;
+      std::memcpy(&event, head.data(), sizeof event);
+      if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+        is_up = true;
+      else if (std::exchange(is_up, false))
+        ++lost_count;
+    }
+  }
 
   ~Impl() {
     if (socket.handle() != nullptr) zmq_socket_monitor(socket.handle(), nullptr, 0);
@@ -35,7 +55,8 @@ EventStream::EventStream(const std::string& address, const std::vector<std::stri
     if (topics.empty()) socket.set(zmq::sockopt::subscribe, "");
     for (const std::string& topic : topics)
       socket.set(zmq::sockopt::subscribe, topic);
-    if (zmq_socket_monitor(socket.handle(), "inproc://events", ZMQ_EVENT_HANDSHAKE_SUCCEEDED) != 0)
+    constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    if (zmq_socket_monitor(socket.handle(), "inproc://events", kMonitored) != 0)
       throw zmq::error_t();
     impl_->monitor.set(zmq::sockopt::linger, 0);
     impl_->monitor.connect("inproc://events");
@@ -50,17 +71,33 @@ EventStream::~EventStream() = default;
 bool EventStream::wait_until_up(std::int64_t wait_ms) {
   std::array<zmq::pollitem_t, 1> item{{{impl_->monitor.handle(), 0, ZMQ_POLLIN, 0}}};
   try {
-    return zmq::poll(item.data(), item.size(), std::chrono::milliseconds(wait_ms)) > 0;
+    zmq::poll(item.data(), item.size(), std::chrono::milliseconds(wait_ms));
+    impl_->read_monitor();
   } catch (const zmq::error_t&) {
     return false;
   }
+  return impl_->is_up;
+}
+
+bool EventStream::is_up() const {
+  return impl_->is_up;
+}
+
+std::uint64_t EventStream::lost_count() const {
+  return impl_->lost_count;
 }
 
 std::optional<SequencedEvent> EventStream::next(std::int64_t wait_ms) {
-  std::array<zmq::pollitem_t, 1> item{{{impl_->socket.handle(), 0, ZMQ_POLLIN, 0}}};
+  std::array<zmq::pollitem_t, 2> items{
+      {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0}, {impl_->monitor.handle(), 0, ZMQ_POLLIN, 0}}};
   try {
-    if (zmq::poll(item.data(), item.size(), std::chrono::milliseconds(wait_ms)) == 0)
+    if (zmq::poll(items.data(), items.size(), std::chrono::milliseconds(wait_ms)) == 0)
       return std::nullopt;
+    // What was published before it went away comes first.
+    if (items[0].revents == 0) {
+      impl_->read_monitor();
+      return std::nullopt;
+    }
     zmq::message_t topic;
     zmq::message_t body;
     if (!impl_->socket.recv(topic, zmq::recv_flags::dontwait) || !topic.more()) return std::nullopt;

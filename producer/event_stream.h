@@ -24,8 +24,13 @@ class EventStream {
 
   // Waits until the subscription stands, at most `wait_ms`. Events from then on are seen.
   bool wait_until_up(std::int64_t wait_ms);
-  // The next event; nothing after `wait_ms`, or when a signal came.
+  // The next event; nothing after `wait_ms`, when a signal came, or when the connection changed.
   std::optional<SequencedEvent> next(std::int64_t wait_ms);
+
+  [[nodiscard]] bool is_up() const;
+  // How often the publisher went away. It is sought again without end; what it says in between is
+  // not seen, and a new one counts its events anew.
+  [[nodiscard]] std::uint64_t lost_count() const;
 
  private:
   struct Impl;

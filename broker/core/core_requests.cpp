@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/mutant.h"
 #include "common/protocol/codec.h"
+#include "common/refusal.h"
 
 namespace sluice {
 
@@ -14,10 +15,18 @@ namespace {
 constexpr std::int64_t kRetryAfterMs = 1000;
 constexpr std::size_t kAnswerBytesMax = kMessageBytesMax - kIdsPerRequestMax * (kIdBytesMax + 128);
 
-bool is_retryable(ErrorCode code) {
-  return code == ErrorCode::store_unavailable || code == ErrorCode::store_full ||
-         code == ErrorCode::retry_later || code == ErrorCode::queue_full ||
-         code == ErrorCode::draining;
+// Most likely a typing error, which "done" would hide. A pause makes its queue: it may be meant for
+// jobs that are still to come.
+Error no_such_queue(const std::string& name, const QueueTable& queues) {
+  constexpr QueueIndex kNamed = 10;
+  std::string known;
+  for (QueueIndex index = 0; index < std::min<std::size_t>(kNamed, queues.queue_count()); ++index)
+    known += (index == 0 ? "" : ", ") + queues.entry(index).record.name;
+  if (queues.queue_count() > kNamed)
+    known += " and " + std::to_string(queues.queue_count() - kNamed) + " more";
+  return {ErrorCode::not_found,
+          "queue",
+          "no job was ever in '" + name + "'; the queues are: " + (known.empty() ? "none" : known)};
 }
 
 JobView view_of(const Job& job) {
@@ -83,8 +92,12 @@ void BrokerCore::on_request(
         } else if constexpr (std::is_same_v<Body, Pause>) {
           on_pause(body.queue, true, context, out);
         } else if constexpr (std::is_same_v<Body, Resume>) {
+          if (queues_.find(body.queue) == nullptr)
+            return refuse(peer, req, no_such_queue(body.queue, queues_), out);
           on_pause(body.queue, false, context, out);
         } else if constexpr (std::is_same_v<Body, Purge>) {
+          if (queues_.find(body.queue) == nullptr)
+            return refuse(peer, req, no_such_queue(body.queue, queues_), out);
           purges_.push_back({peer, req, body.queue, now.wall_ms, 0, 0});
         } else if constexpr (std::is_same_v<Body, Drain>) {
           on_wish(body.node, DrainWish{}, context, out);

@@ -3,10 +3,13 @@
 #include <fmt/core.h>
 
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <optional>
+#include <utility>
 
+#include "common/refusal.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/text.h"
 
@@ -19,19 +22,20 @@ constexpr std::size_t kLineBytesMax = 6 * kPayloadBytesMax + 65'536;
 
 struct Tally {
   std::uint64_t lines = 0, accepted = 0, duplicate = 0, refused = 0, bad = 0;
+  std::uint64_t refused_for_now = 0;  // of the refused
+
+  [[nodiscard]] std::uint64_t answered() const { return accepted + duplicate + refused; }
 
   [[nodiscard]] bool is_clean() const { return refused == 0 && bad == 0; }
+
+  [[nodiscard]] int exit_code() const {
+    if (is_clean()) return kExitOk;
+    return bad == 0 && refused == refused_for_now ? kExitTryAgain : kExitFailed;
+  }
 };
 
-// The broker names a field by its place in the message, `jobs[3].priority`; the line is known.
-std::string field_of(const Error& error) {
-  const auto dot = error.where.find('.');
-  return error.where.starts_with("jobs[") && dot != std::string::npos ? error.where.substr(dot + 1)
-                                                                      : error.where;
-}
-
 void report(const Cli& cli, std::uint64_t line, std::string_view id, const Error& error) {
-  const std::string field = field_of(error);
+  const std::string field = field_of_job(error);
   if (cli.is_json) {
     const Json body = {{"line", line},
                        {"id", id},
@@ -48,51 +52,91 @@ void report(const Cli& cli, std::uint64_t line, std::string_view id, const Error
   }
 }
 
-// getline() with a bound; longer lines are passed over and `is_too_long` is set.
-bool read_line(std::istream& in, std::string& line, bool& is_too_long) {
-  line.clear();
-  is_too_long = false;
+struct Line {
+  std::string text;
+  bool is_too_long = false;  // more than kLineBytesMax; the rest was passed over
+  std::uint64_t bytes = 0;
+};
+
+// getline() with a bound.
+bool read_line(std::istream& in, Line& line) {
+  line.text.clear();
+  line.is_too_long = false;
+  line.bytes = 0;
   std::streambuf& buffer = *in.rdbuf();
-  bool has_any = false;
   for (int c = buffer.sbumpc(); c != EOF; c = buffer.sbumpc()) {
-    has_any = true;
+    ++line.bytes;
     if (c == '\n') return true;
-    if (line.size() < kLineBytesMax)
-      line.push_back(static_cast<char>(c));
+    if (line.text.size() < kLineBytesMax)
+      line.text.push_back(static_cast<char>(c));
     else
-      is_too_long = true;
+      line.is_too_long = true;
   }
-  return has_any;
+  return line.bytes != 0;
 }
 
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\r") == std::string_view::npos;
 }
 
+// How far a file was read, and what became of its lines.
+class Display {
+ public:
+  // `bytes_total` 0: not known, as of a pipe.
+  explicit Display(std::uint64_t bytes_total) : bytes_total_(bytes_total) {}
+
+  void count(const Line& line) { bytes_ += line.bytes; }
+
+  void show(const Tally& tally, bool is_last = false) {
+    if (!is_last && !line_.is_due()) return;
+    const std::int64_t ms = std::max<std::int64_t>(1, wall_now_ms() - began_ms_);
+    const std::uint64_t rate = tally.answered() * 1000 / static_cast<std::uint64_t>(ms);
+    std::string text = bytes_total_ == 0 ? "" : progress_bar(bytes_, bytes_total_) + "  ";
+    text += fmt::format("{} submitted, {} jobs/s", tally.answered(), rate);
+    if (!tally.is_clean()) text += fmt::format(", {} not taken", tally.refused + tally.bad);
+    if (bytes_total_ > bytes_ && bytes_ != 0 && ms > 1000)
+      text += fmt::format(", {} left",
+                          span_text(static_cast<std::int64_t>(
+                              static_cast<double>(ms) * static_cast<double>(bytes_total_ - bytes_) /
+                              static_cast<double>(bytes_))));
+    line_.show(text);
+  }
+
+  void clear() { line_.clear(); }
+
+ private:
+  std::uint64_t bytes_total_;
+  std::uint64_t bytes_ = 0;
+  std::int64_t began_ms_ = wall_now_ms();
+  ProgressLine line_;
+};
+
 class Importer {
  public:
-  Importer(Cli& cli, const BulkArguments& arguments)
+  Importer(Cli& cli, const BulkArguments& arguments, std::uint64_t bytes_total)
       : cli_(cli),
         arguments_(arguments),
+        display_(std::in_place, bytes_total),
         bulk_(cli.client(), [this](std::uint64_t index, const SubmitResult& result) {
           on_result(index, result);
         }) {}
 
   int run(std::istream& in) {
-    std::string line;
-    bool is_too_long = false;
+    Line line;
     Answer<void> done;
-    while (done && !must_stop() && read_line(in, line, is_too_long)) {
+    while (done && !must_stop() && read_line(in, line)) {
       ++tally_.lines;
-      if (is_blank(line)) continue;
-      auto job = is_too_long ? Result<JobSpec>(fail(ErrorCode::too_large, "", "is too long"))
-                             : job_from_json_line(line);
+      display_->count(line);
+      if (is_blank(line.text)) continue;
+      auto job = line.is_too_long ? Result<JobSpec>(fail(ErrorCode::too_large, "", "is too long"))
+                                  : job_from_json_line(line.text);
       if (!job) {
         ++tally_.bad;
+        display_->clear();
         report(cli_, tally_.lines, "", job.error());
         continue;
       }
-      lines_.push_back(tally_.lines);
+      open_.push_back({tally_.lines, job->id.empty()});
       done = bulk_.add(std::move(*job));
     }
     if (done) done = bulk_.finish();
@@ -100,79 +144,90 @@ class Importer {
   }
 
  private:
+  // A job that has no answer yet; answers come nearly in order.
+  struct Open {
+    std::uint64_t line = 0;  // 0: it is answered
+    bool is_id_made = false;
+  };
+
   [[nodiscard]] bool must_stop() const { return arguments_.stops_at_error && !tally_.is_clean(); }
 
-  // Line numbers are kept for the jobs that have no answer yet; answers come nearly in order.
-  std::uint64_t line_of(std::uint64_t index) {
-    const std::uint64_t line = lines_[index - first_index_];
-    lines_[index - first_index_] = 0;
-    while (!lines_.empty() && lines_.front() == 0) {
-      lines_.pop_front();
+  Open take_open(std::uint64_t index) {
+    const Open open = std::exchange(open_[index - first_index_], {});
+    while (!open_.empty() && open_.front().line == 0) {
+      open_.pop_front();
       ++first_index_;
     }
-    return line;
+    return open;
   }
 
   void on_result(std::uint64_t index, const SubmitResult& result) {
-    const std::uint64_t line = line_of(index);
-    if (result.status == SubmitStatus::accepted) ++tally_.accepted;
-    if (result.status == SubmitStatus::duplicate) ++tally_.duplicate;
-    if (result.status == SubmitStatus::conflict || result.status == SubmitStatus::rejected) {
+    const Open open = take_open(index);
+    // An id made here can be known to the broker only from a message that we had to send again.
+    const bool is_ours = result.status == SubmitStatus::duplicate && open.is_id_made;
+    if (result.status == SubmitStatus::accepted || is_ours) {
+      ++tally_.accepted;
+    } else if (result.status == SubmitStatus::duplicate) {
+      ++tally_.duplicate;
+    } else {
+      const Error error = result.error.value_or(Error{ErrorCode::conflict, "id", "refused"});
       ++tally_.refused;
-      report(cli_,
-             line,
-             result.id,
-             result.error.value_or(Error{ErrorCode::conflict, "id", "refused"}));
+      if (is_retryable(error.code)) ++tally_.refused_for_now;
+      display_->clear();
+      report(cli_, open.line, result.id, error);
     }
-    const std::uint64_t sum = tally_.accepted + tally_.duplicate + tally_.refused;
-    const std::int64_t ms = std::max<std::int64_t>(1, wall_now_ms() - began_ms_);
-    progress_->show(
-        sum,
-        0,
-        fmt::format("submitted, {} jobs/s", sum * 1000 / static_cast<std::uint64_t>(ms)));
+    display_->show(tally_);
   }
 
   int finish(const Answer<void>& done) {
-    progress_.reset();
+    display_->show(tally_, true);
+    display_.reset();
     if (cli_.is_json)
       print_json({{"lines", tally_.lines},
                   {"accepted", tally_.accepted},
                   {"duplicate", tally_.duplicate},
                   {"refused", tally_.refused},
                   {"bad_lines", tally_.bad},
-                  {"unanswered", lines_.size()}});
+                  {"unanswered", open_.size()}});
     else
       fmt::print("{} accepted, {} already known, {} refused, {} bad lines, {} without an answer\n",
                  tally_.accepted,
                  tally_.duplicate,
                  tally_.refused,
                  tally_.bad,
-                 lines_.size());
+                 open_.size());
     if (!done) return cli_.fail(done.error());
-    return tally_.is_clean() ? kExitOk : kExitFailed;
+    return tally_.exit_code();
   }
 
   Cli& cli_;
   const BulkArguments& arguments_;
   Tally tally_;
-  std::int64_t began_ms_ = wall_now_ms();
-  std::deque<std::uint64_t> lines_;
+  std::deque<Open> open_;
   std::uint64_t first_index_ = 0;
-  std::optional<ProgressLine> progress_{std::in_place};
+  std::optional<Display> display_;
   BulkSubmit bulk_;
 };
+
+// 0 for what is no regular file.
+std::uint64_t size_of(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? 0 : size;
+}
 
 }  // namespace
 
 int submit_lines(Cli& cli, const BulkArguments& arguments) {
   std::ios::sync_with_stdio(false);
+  const bool is_stdin = arguments.path == "-";
   std::ifstream file;
-  if (arguments.path != "-") {
+  if (!is_stdin) {
     file.open(arguments.path);
     if (!file) return cli.fail(kExitUsage, fmt::format("{}: cannot be read", arguments.path));
   }
-  std::istream& in = arguments.path == "-" ? std::cin : file;
-  return Importer(cli, arguments).run(in);
+  std::istream& in = is_stdin ? std::cin : file;
+  return Importer(cli, arguments, is_stdin ? 0 : size_of(arguments.path)).run(in);
 }
 
 }  // namespace sluice::cli

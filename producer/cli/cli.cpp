@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <exception>
 
-#include "common/config_value.h"
+#include "producer/cli/job_arguments.h"
 
 namespace sluice::cli {
 
@@ -21,26 +21,35 @@ Examples:
   sluice list --tag AAPL
 
 Exit status: 0 done; 1 a job failed or a request was refused; 2 wrong usage; 4 not found;
-69 no broker reachable; 70 a bug of sluice; 124 timed out waiting.
+69 no broker reachable; 70 a bug of sluice; 75 refused for now, send the same again later;
+124 the time allowed is over.
 A TIME is written 300ms, 3s, 5m, 24h, 7d. `sluice COMMAND --help` says more.)";
 
 constexpr const char* kEverywhere = R"(
 
 With every command: --broker ADDRESS, --timeout TIME (for an answer of the broker), --json.
-Exit status of every command: 2 wrong usage, 69 no broker reachable.)";
+Exit status of every command: 2 wrong usage, 69 no broker reachable, 75 refused for now (send the same
+again later), 124 no answer within --timeout.)";
 
 void add_global_options(CLI::App& app, Cli& cli) {
   app.add_option("--broker", cli.broker, "address of the broker (default tcp://127.0.0.1:7711)")
       ->type_name("ADDRESS")
       ->envname("SLUICE_BROKER");
-  app.add_option("--timeout", cli.timeout, "how long to wait for an answer of the broker")
-      ->type_name("TIME")
-      ->capture_default_str();
+  cli.timeout_option =
+      app.add_option("--timeout", cli.timeout, "how long to wait for an answer of the broker")
+          ->type_name("TIME")
+          ->capture_default_str();
   app.add_flag("--json", cli.is_json, "machine-readable output; errors too, on stderr");
   app.set_version_flag("--version", "sluice " SLUICE_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
   app.footer(kFooter);
+}
+
+std::string_view code_of(const ClientError& error) {
+  if (error.failure == ClientFailure::unreachable) return "unreachable";
+  if (error.failure == ClientFailure::silent) return "no_answer";
+  return to_string(error.error.code);
 }
 
 }  // namespace
@@ -69,15 +78,19 @@ int Cli::fail(int code, std::string_view message) const {
   return code;
 }
 
+void Cli::warn(std::string_view message) const {
+  if (is_json)
+    fmt::print(stderr, "{}\n", Json{{"warning", {{"message", message}}}}.dump());
+  else
+    fmt::print(stderr, "sluice: {}\n", message);
+}
+
 int Cli::fail(const ClientError& error) const {
   if (is_json) {
-    const Json body = {
-        {"code",
-         error.failure == ClientFailure::unreachable ? std::string_view("unreachable")
-                                                     : to_string(error.error.code)},
-        {"field", error.error.where},
-        {"message", error.error.detail},
-        {"retryable", error.is_retryable}};
+    const Json body = {{"code", code_of(error)},
+                       {"field", error.error.where},
+                       {"message", error.error.detail},
+                       {"retryable", error.is_retryable}};
     fmt::print(stderr, "{}\n", Json{{"error", body}}.dump());
   } else {
     fmt::print(stderr, "sluice: {}\n", error.message());
@@ -87,16 +100,15 @@ int Cli::fail(const ClientError& error) const {
 
 int exit_code_of(const ClientError& error) {
   if (error.failure == ClientFailure::unreachable) return kExitUnavailable;
+  if (error.failure == ClientFailure::silent) return kExitTimeout;
   if (error.error.code == ErrorCode::not_found) return kExitNotFound;
+  if (error.is_retryable) return kExitTryAgain;
   return kExitFailed;
 }
 
 std::int64_t duration_option(std::string_view option, const std::string& text) {
-  const auto value_ms = read_duration_ms(text);
-  if (!value_ms || *value_ms < 0 || *value_ms > kTenYearsMs)
-    throw CLI::ValidationError(
-        std::string(option),
-        fmt::format("'{}' is no duration; write 300ms, 3s, 5m, 24h or 7d", text));
+  const auto value_ms = read_span(option, text);
+  if (!value_ms) throw CLI::ValidationError(value_ms.error().where, value_ms.error().detail);
   return *value_ms;
 }
 

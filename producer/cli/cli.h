@@ -29,6 +29,13 @@ struct Cli {
   // `message` to stderr as `sluice: message` (with --json as {"error": ...}); ends with `code`.
   int fail(int code, std::string_view message) const;
   int fail(const ClientError& error) const;
+  // The same for what does not end the command.
+  void warn(std::string_view message) const;
+
+  // Whether --timeout stands on the command line.
+  [[nodiscard]] bool has_timeout() const { return timeout_option->count() != 0; }
+
+  CLI::Option* timeout_option = nullptr;
 
  private:
   std::unique_ptr<Client> client_;

@@ -1,12 +1,14 @@
 // `sluice events`.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <stdexcept>
 
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
+#include "producer/connection.h"
 #include "producer/event_stream.h"
 
 namespace sluice::cli {
@@ -58,6 +60,79 @@ std::string to_text(const SequencedEvent& event) {
   return printable(line);
 }
 
+void leave_on_signals() {
+  struct sigaction action {};
+
+  action.sa_handler = [](int) {
+    is_interrupted = 1;
+  };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+class Watcher {
+ public:
+  Watcher(Cli& cli, const EventArguments& arguments, EventStream& stream)
+      : cli_(cli), arguments_(arguments), stream_(stream) {
+    if (cli.has_timeout()) silence_ms_max_ = duration_option("--timeout", cli.timeout);
+  }
+
+  int run() {
+    std::uint64_t seen = 0;
+    while (is_interrupted == 0 && (arguments_.count == 0 || seen < arguments_.count)) {
+      const std::int64_t left_ms = heard_ms_ + silence_ms_max_ - steady_ms();
+      if (left_ms <= 0)
+        return cli_.fail(kExitTimeout,
+                         fmt::format("no event within {}; the broker at {} is {}",
+                                     cli_.timeout,
+                                     arguments_.address,
+                                     stream_.is_up() ? "there" : "away"));
+      const auto event = stream_.next(std::min<std::int64_t>(left_ms, 1000));
+      tell_of_connection();
+      if (!event) continue;
+      heard_ms_ = steady_ms();
+      ++seen;
+      if (!print(*event)) break;  // the reader is gone
+    }
+    return kExitOk;
+  }
+
+ private:
+  void tell_of_connection() {
+    if (stream_.lost_count() != lost_count_) {
+      lost_count_ = stream_.lost_count();
+      last_ = 0;
+      is_away_ = true;
+      cli_.warn(fmt::format("the broker at {} went away; waiting for it to come back",
+                            arguments_.address));
+    }
+    if (is_away_ && stream_.is_up()) {
+      is_away_ = false;
+      cli_.warn("the broker is back; what happened in between is not shown");
+    }
+  }
+
+  bool print(const SequencedEvent& event) {
+    if (arguments_.topics.empty() && last_ != 0 && event.sequence > last_ + 1)
+      cli_.warn(fmt::format("{} events were missed", event.sequence - last_ - 1));
+    last_ = event.sequence;
+    if (cli_.is_json)
+      print_json(to_json(event));
+    else
+      fmt::print("{}\n", to_text(event));
+    return std::fflush(stdout) == 0;
+  }
+
+  Cli& cli_;
+  const EventArguments& arguments_;
+  EventStream& stream_;
+  std::int64_t silence_ms_max_ = kTenYearsMs;
+  std::int64_t heard_ms_ = steady_ms();
+  std::uint64_t last_ = 0;
+  std::uint64_t lost_count_ = 0;
+  bool is_away_ = false;
+};
+
 int watch(Cli& cli, const EventArguments& arguments) {
   std::unique_ptr<EventStream> stream;
   try {
@@ -71,30 +146,8 @@ int watch(Cli& cli, const EventArguments& arguments) {
                                 "with `sluice-broker`, or name its events port "
                                 "with --events",
                                 arguments.address));
-
-  struct sigaction action {};
-
-  action.sa_handler = [](int) {
-    is_interrupted = 1;
-  };
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  std::uint64_t seen = 0;
-  std::uint64_t last = 0;
-  while (is_interrupted == 0 && (arguments.count == 0 || seen < arguments.count)) {
-    const auto event = stream->next(1000);
-    if (!event) continue;
-    if (arguments.topics.empty() && last != 0 && event->sequence > last + 1)
-      fmt::print(stderr, "sluice: {} events were missed\n", event->sequence - last - 1);
-    last = event->sequence;
-    ++seen;
-    if (cli.is_json)
-      print_json(to_json(*event));
-    else
-      fmt::print("{}\n", to_text(*event));
-    if (std::fflush(stdout) != 0) break;  // the reader is gone
-  }
-  return kExitOk;
+  leave_on_signals();
+  return Watcher(cli, arguments, *stream).run();
 }
 
 }  // namespace
@@ -109,12 +162,16 @@ void add_events(CLI::App& app, Cli& cli) {
       ->envname("SLUICE_EVENTS")
       ->capture_default_str();
   command->add_option("--count,-n", arguments->count, "leave after so many events");
-  set_footer(*command,
-             "Examples:\n  sluice events\n  sluice events job.failed --json\n"
-             "  sluice events job.completed.mail node\n\n"
-             "For watching, never for correctness: a slow watcher loses events and is told.\n"
-             "Times are local; in JSON at_ms is in milliseconds since 1970-01-01T00:00:00Z.\n"
-             "Exit status: 0 left after --count events or by Ctrl-C.");
+  set_footer(
+      *command,
+      "Examples:\n  sluice events\n  sluice events job.failed --json\n"
+      "  sluice events job.completed.mail node\n"
+      "  sluice events job.failed --count 1 --timeout 1h\n\n"
+      "For watching, never for correctness: a slow watcher loses events and is told, and so it is "
+      "when the\nbroker goes away and comes back. --timeout, when given, is also the longest time "
+      "without an event.\n"
+      "Times are local; in JSON at_ms is in milliseconds since 1970-01-01T00:00:00Z.\n"
+      "Exit status: 0 left after --count events or by Ctrl-C, 124 no event within --timeout.");
   command->callback([&cli, arguments] { cli.exit_code = watch(cli, *arguments); });
 }
 

@@ -48,11 +48,18 @@ int wait_for(Cli& cli, const std::vector<JobId>& ids, std::int64_t wait_ms) {
   std::optional<Answer<WaitResult>> answer;
   {
     ProgressLine progress;
-    progress.show(0, ids.size(), "");
+    const auto show = [&] {
+      progress.show(fmt::format("{}  {} / {}{}",
+                                progress_bar(ended, ids.size()),
+                                ended,
+                                ids.size(),
+                                failed == 0 ? "" : fmt::format("  {} not completed", failed)));
+    };
+    show();
     answer = cli.client().wait(ids, wait_ms, [&](const JobView& job) {
       ++ended;
       if (exit_code_of_end(job) != kExitOk) ++failed;
-      progress.show(ended, ids.size(), failed == 0 ? "" : fmt::format("{} not completed", failed));
+      if (progress.is_due() || ended == ids.size()) show();
     });
   }
   if (!*answer) return cli.fail(answer->error());

@@ -21,13 +21,6 @@ tl::unexpected<Error> wrong(std::string_view where, std::string detail) {
   return fail(ErrorCode::bad_field, std::string(where), std::move(detail));
 }
 
-Result<std::int64_t> read_span(std::string_view where, const std::string& text) {
-  const auto value_ms = read_duration_ms(text);
-  if (!value_ms || *value_ms < 0 || *value_ms > kTenYearsMs)
-    return wrong(where, fmt::format("'{}' is no duration; write 300ms, 3s, 5m or 24h", text));
-  return *value_ms;
-}
-
 // What is longer than the broker takes is not read to its end.
 Result<std::string> read_bytes_of(std::istream& in, std::string_view where) {
   std::string bytes(kPayloadBytesMax + 1, '\0');
@@ -121,8 +114,13 @@ Result<void> set_times(JobSpec& job, const JobArguments& arguments, std::int64_t
     job.run_at_ms = *at;
   }
   if (arguments.expires.empty()) return {};
-  if (const auto after_ms = read_span("--expires", arguments.expires);
-      after_ms && *after_ms < kTenYearsMs / 10) {
+  // A plain number under a year is a duration in milliseconds, a larger one a time.
+  const auto number = read_integer(arguments.expires);
+  const bool is_span = number ? *number < kTenYearsMs / 10
+                              : arguments.expires.find_first_of("T-") == std::string::npos;
+  if (is_span) {
+    const auto after_ms = read_span("--expires", arguments.expires);
+    if (!after_ms) return tl::unexpected(after_ms.error());
     job.expires_at_ms = now_ms + *after_ms;
     return {};
   }
@@ -217,6 +215,24 @@ Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
 }
 
 }  // namespace
+
+Result<std::int64_t> read_span(std::string_view where, const std::string& text) {
+  const auto value_ms = read_duration_ms(text);
+  if (!value_ms || *value_ms < 0)
+    return wrong(where, fmt::format("'{}' is no duration; write 300ms, 3s, 5m, 24h or 7d", text));
+  if (*value_ms > kTenYearsMs)
+    return wrong(where,
+                 fmt::format("{} is too long; at most ten years ({}) are allowed",
+                             text,
+                             show_duration_ms(kTenYearsMs)));
+  return *value_ms;
+}
+
+std::string field_of_job(const Error& error) {
+  const auto dot = error.where.find('.');
+  return error.where.starts_with("jobs[") && dot != std::string::npos ? error.where.substr(dot + 1)
+                                                                      : error.where;
+}
 
 Result<std::string> json_payload(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return std::string();

@@ -34,6 +34,12 @@ struct JobArguments {
 // are JSON where they read as such and strings otherwise. The text of the JSON.
 [[nodiscard]] Result<std::string> json_payload(const std::vector<std::string>& arguments);
 
+// `300ms`, `3s`, `5m`, `24h`, `7d`, or milliseconds; at most ten years.
+[[nodiscard]] Result<std::int64_t> read_span(std::string_view where, const std::string& text);
+
+// The broker names a field by its place in the message, `jobs[3].priority`; `priority` of it.
+[[nodiscard]] std::string field_of_job(const Error& error);
+
 // Milliseconds since the epoch, `2026-11-24T22:00:00Z`, or without the Z in local time.
 [[nodiscard]] Result<std::int64_t> read_time(std::string_view where, const std::string& text);
 

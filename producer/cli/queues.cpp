@@ -1,6 +1,8 @@
 // `sluice queues`, `pause`, `resume` and `purge`.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "producer/cli/cli.h"
@@ -68,7 +70,30 @@ int queues(Cli& cli) {
   return kExitOk;
 }
 
-using Act = Answer<Done> (*)(Client&, std::string queue);
+// A pause makes its queue, which may be meant for jobs to come, or a typing error.
+Answer<Done> pause(Cli& cli, const std::string& queue) {
+  const auto before = cli.client().queues();
+  if (!before) return tl::unexpected(before.error());
+  auto done = cli.client().pause(queue);
+  std::vector<std::string> names;
+  for (const QueueInfo& info : before->queues)
+    names.push_back(info.queue);
+  if (done && std::find(names.begin(), names.end(), queue) == names.end())
+    cli.warn(fmt::format("no job was ever in '{}'; it is paused for those to come. Queues: {}",
+                         queue,
+                         names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
+  return done;
+}
+
+Answer<Done> resume(Cli& cli, const std::string& queue) {
+  return cli.client().resume(queue);
+}
+
+Answer<Done> purge(Cli& cli, const std::string& queue) {
+  return cli.client().purge(queue);
+}
+
+using Act = Answer<Done> (*)(Cli& cli, const std::string& queue);
 
 void add_act(
     CLI::App& app, Cli& cli, const char* name, const char* purpose, const char* footer, Act act) {
@@ -77,7 +102,7 @@ void add_act(
   auto queue = std::make_shared<std::string>();
   command->add_option("QUEUE", *queue, "name of the queue")->required();
   command->callback([&cli, queue, act] {
-    auto done = act(cli.client(), *queue);
+    auto done = act(cli, *queue);
     if (!done) {
       cli.exit_code = cli.fail(done.error());
     } else if (cli.is_json) {
@@ -109,14 +134,17 @@ void add_queues(CLI::App& app, Cli& cli) {
           "Start no more jobs of a queue; running ones go on",
           "Examples:\n  sluice pause mail\n  sluice pause mail && sluice queues\n\n"
           "Jobs may still be submitted; they wait. Survives a restart of the broker.\n"
+          "A queue that never had a job is paused for those to come, and a sentence on stderr says "
+          "so.\n"
           "Exit status: 0 paused.",
-          [](Client& client, std::string queue) { return client.pause(std::move(queue)); });
+          pause);
   add_act(app,
           cli,
           "resume",
           "Take a pause back",
-          "Example:\n  sluice resume mail\n\nExit status: 0 resumed, or it was not paused.",
-          [](Client& client, std::string queue) { return client.resume(std::move(queue)); });
+          "Example:\n  sluice resume mail\n\nExit status: 0 resumed, or it was not paused; 4 no "
+          "such queue.",
+          resume);
   add_act(
       app,
       cli,
@@ -124,8 +152,8 @@ void add_queues(CLI::App& app, Cli& cli) {
       "Cancel every waiting job of a queue",
       "Examples:\n  sluice purge mail\n  sluice purge mail --json | jq .count\n\n"
       "Pending and queued jobs become cancelled (`sluice retry` brings them back); running ones "
-      "go on.\nExit status: 0 done, also when nothing waited.",
-      [](Client& client, std::string queue) { return client.purge(std::move(queue)); });
+      "go on.\nExit status: 0 done, also when nothing waited; 4 no such queue.",
+      purge);
 }
 
 }  // namespace sluice::cli

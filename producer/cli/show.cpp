@@ -96,7 +96,7 @@ class Lines {
 };
 
 std::string attempts_table(const Job& job, bool with_colour) {
-  Table table({">attempt", "end", "node", "started", ">took", "error"});
+  Table table({">attempt", "outcome", "node", "started", ">took", "error"});
   for (const AttemptRecord& attempt : job.attempts)
     table.add({fmt::format("{}", attempt.attempt),
                std::string(to_string(attempt.end)),

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "common/refusal.h"
 #include "producer/cli/bulk.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/job_arguments.h"
@@ -46,8 +47,9 @@ int submit_one(Cli& cli, const SubmitArguments& arguments) {
   auto result = cli.client().submit(std::move(*job));
   if (!result) return cli.fail(result.error());
   if (result->status == SubmitStatus::rejected || result->status == SubmitStatus::conflict) {
-    const Error error = result->error.value_or(Error{ErrorCode::conflict, "id", "refused"});
-    return cli.fail({ClientFailure::refused, error, false});
+    Error error = result->error.value_or(Error{ErrorCode::conflict, "id", "refused"});
+    error.where = field_of_job(error);
+    return cli.fail({ClientFailure::refused, error, is_retryable(error.code)});
   }
   if (arguments.waits)
     return wait_for(cli, {JobId(result->id)}, duration_option("--for", arguments.for_text));

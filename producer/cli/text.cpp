@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
+#include <utility>
 
 namespace sluice::cli {
 
@@ -137,26 +138,32 @@ ProgressLine::~ProgressLine() {
   if (is_drawn_) fmt::print(stderr, "\n");
 }
 
-void ProgressLine::show(std::uint64_t done, std::uint64_t total, std::string_view note) {
-  const std::int64_t now_ms = wall_now_ms();
-  const bool is_last = total != 0 && done >= total;
-  if (!is_terminal_ || (!is_last && now_ms - drawn_ms_ < kDrawEveryMs)) return;
-  drawn_ms_ = now_ms;
+bool ProgressLine::is_due() const {
+  return is_terminal_ && wall_now_ms() - drawn_ms_ >= kDrawEveryMs;
+}
+
+void ProgressLine::show(std::string_view text) {
+  if (!is_terminal_) return;
+  drawn_ms_ = wall_now_ms();
   is_drawn_ = true;
-  fmt::print(stderr, "\r\x1b[K{}  {}", progress_bar(done, total), note);
+  fmt::print(stderr, "\r\x1b[K{}", text);
   std::fflush(stderr);
+}
+
+void ProgressLine::clear() {
+  if (!std::exchange(is_drawn_, false)) return;
+  drawn_ms_ = 0;
+  fmt::print(stderr, "\r\x1b[K");
 }
 
 std::string progress_bar(std::uint64_t done, std::uint64_t total) {
   constexpr std::uint64_t kWidth = 30;
-  if (total == 0) return fmt::format("{}", done);
-  const std::uint64_t filled = std::min(kWidth, done * kWidth / total);
-  return fmt::format("[{}{}] {:3} %  {} / {}",
+  done = std::min(done, total);
+  const std::uint64_t filled = done * kWidth / total;
+  return fmt::format("[{}{}] {:3} %",
                      std::string(filled, '#'),
                      std::string(kWidth - filled, '.'),
-                     std::min<std::uint64_t>(100, done * 100 / total),
-                     done,
-                     total);
+                     done * 100 / total);
 }
 
 }  // namespace sluice::cli

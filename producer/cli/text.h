@@ -51,8 +51,11 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
-  // `total` 0: not known, no bar. Draws at most 20 times a second, and the last one always.
-  void show(std::uint64_t done, std::uint64_t total, std::string_view note);
+  // At most 20 times a second: ask before making the text.
+  [[nodiscard]] bool is_due() const;
+  void show(std::string_view text);
+  // Takes the line away, so that another text may be written to stderr.
+  void clear();
 
  private:
   bool is_terminal_;
@@ -60,7 +63,7 @@ class ProgressLine {
   std::int64_t drawn_ms_ = 0;
 };
 
-// `[#####....]  50 %  5 / 10`; the bar without numbers of the terminal in it, for tests.
+// `[#####....]  50 %`, of a total that is not 0.
 [[nodiscard]] std::string progress_bar(std::uint64_t done, std::uint64_t total);
 
 }  // namespace sluice::cli

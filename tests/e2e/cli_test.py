@@ -7,7 +7,7 @@ import unittest
 
 from cluster import BIN, PATIENCE, Gate, Story, clean_environment, free_ports, until
 
-OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, TIMEOUT = 0, 1, 2, 4, 69, 124
+OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, TRY_AGAIN, TIMEOUT = 0, 1, 2, 4, 69, 75, 124
 
 
 class CommandLine(Story):
@@ -90,6 +90,27 @@ class CommandLine(Story):
         self.sluice("wait", "m3")
         self.assertEqual(self.ask("stats")["completed"], 1)
 
+    def test_a_queue_that_nobody_knows_is_named_with_those_there_are(self):
+        self.sluice("submit", "echo", "-q", "mail")
+        for command in ("resume", "purge"):
+            self.sluice(command, "maill", status=NOT_FOUND)
+            self.assertIn("no job was ever in 'maill'; the queues are: mail", self.error)
+        self.sluice("pause", "later")  # before its first job: may be meant
+        self.assertIn("no job was ever in 'later'", self.error)
+        self.sluice("pause", "later")
+        self.assertEqual(self.error, "")
+
+    def test_a_refusal_that_passes_is_75_and_says_to_send_it_again(self):
+        self.sluice("submit", "echo", "-q", "full")
+        self.cluster.broker.stop()
+        self.cluster.start_broker("--queue-max", "1")
+        self.sluice("submit", "echo", "-q", "full", status=TRY_AGAIN)
+        self.assertIn("sluice: queue: the queue holds as many waiting jobs as it may", self.error)
+        lines = "\n".join(json.dumps({"task": "echo", "queue": "full"}) for _ in range(3))
+        done = self.ask("submit", "--jsonl", "-", stdin=lines.encode(), status=TRY_AGAIN)
+        self.assertEqual(done["refused"], 3)
+        self.sluice("submit", "--jsonl", "-", stdin=f"{lines}\nno json".encode(), status=FAILED)
+
     def test_many_lines_with_bad_ones_between(self):
         self.start_worker("--builtin", "noop")
         lines = [json.dumps({"task": "noop", "id": f"n{n}", "payload": n}) for n in range(3000)]
@@ -137,6 +158,32 @@ class CommandLine(Story):
         until(lambda: self.sluice("submit", "echo", "a=1", "--wait") and not reader.is_alive())
         reader.join()
         self.assertEqual(json.loads(said[0])["event"], "job.completed")
+
+    def watch(self, *arguments):
+        """`sluice events`, what it says on either stream as lines."""
+        return self.cluster.start(
+            ["sh", "-c", 'exec "$@" >&2', "sh", BIN / "sluice", "events", "--events",
+             self.cluster.addresses[2], *arguments])
+
+    def until_seen(self, watcher, queue):
+        """It sees what comes after it has joined; so jobs go on until it says one."""
+        until(lambda: self.sluice("submit", "echo", "-q", queue) and
+              any(f" {queue}/echo" in line for line in watcher.lines))
+
+    def test_a_watcher_is_told_that_the_broker_went_away_and_came_back(self):
+        watcher = self.watch("job.queued")
+        self.until_seen(watcher, "before")
+        self.cluster.broker.kill()
+        watcher.line("went away; waiting for it to come back")
+        self.cluster.start_broker()
+        watcher.line("the broker is back")
+        self.until_seen(watcher, "after")
+        self.assertEqual(watcher.stop(), OK)
+
+    def test_a_watcher_leaves_after_a_silence_of_its_timeout(self):
+        watcher = self.watch("job.nothing", "--timeout", "2s")
+        self.assertEqual(watcher.exit_code(), TIMEOUT)
+        self.assertIn("no event within 2s", watcher.log())
 
     def test_no_broker_is_a_sentence_and_not_a_hang(self):
         nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/refusal.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/show.h"
@@ -214,6 +216,43 @@ TEST(Cli, submit_sends_what_was_typed_and_prints_the_id) {
   EXPECT_THAT(seen.tags, testing::ElementsAre("AAPL"));
 }
 
+TEST(Cli, the_exit_status_says_whether_to_send_it_again) {
+  ErrorReply refusal;
+  ScriptedBroker broker([&](const RequestBody&) { return Bodies{refusal}; });
+  const auto code_of = [&](ErrorCode code) {
+    refusal = {{code, "", "no"}, is_retryable(code), 5000};  // not within the time-out
+    return sluice({"purge", "mail", "--timeout", "5s", "--broker", broker.address()}).code;
+  };
+  for (const ErrorCode passing : {ErrorCode::retry_later,
+                                  ErrorCode::store_unavailable,
+                                  ErrorCode::store_full,
+                                  ErrorCode::queue_full,
+                                  ErrorCode::draining})
+    EXPECT_EQ(code_of(passing), kExitTryAgain) << to_string(passing);
+  EXPECT_EQ(code_of(ErrorCode::not_found), kExitNotFound);
+  EXPECT_EQ(code_of(ErrorCode::bad_field), kExitFailed);
+}
+
+TEST(Cli, a_job_refused_for_now_is_75_and_one_refused_for_good_1) {
+  ErrorCode code = ErrorCode::queue_full;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    Submitted submitted = accept_all(std::get<Submit>(body));
+    submitted.results[0].status = SubmitStatus::rejected;
+    submitted.results[0].error = Error{code, "jobs[0]", "no"};
+    return Bodies{std::move(submitted)};
+  });
+  EXPECT_EQ(sluice({"submit", "echo", "--broker", broker.address()}).code, kExitTryAgain);
+  code = ErrorCode::bad_field;
+  EXPECT_EQ(sluice({"submit", "echo", "--broker", broker.address()}).code, kExitFailed);
+}
+
+TEST(Cli, a_broker_that_does_not_answer_is_124) {
+  ScriptedBroker broker([](const RequestBody&) { return Bodies{}; });
+  const Ended ping = sluice({"ping", "--timeout", "300ms", "--broker", broker.address()});
+  EXPECT_EQ(ping.code, kExitTimeout);
+  EXPECT_THAT(ping.err, HasSubstr("did not answer"));
+}
+
 TEST(Cli, get_shows_the_result_and_not_found_is_4) {
   ScriptedBroker broker([](const RequestBody& body) -> Bodies {
     Jobs jobs;
@@ -264,6 +303,39 @@ TEST(Cli, jsonl_reports_bad_lines_by_number_and_goes_on) {
   EXPECT_THAT(bulk.err, HasSubstr("colour"));
 }
 
+// Its answer was lost with the connection, so the broker that comes back knows the jobs already.
+TEST(Cli, jsonl_counts_what_it_had_to_send_again_as_accepted) {
+  std::promise<void> first;
+  auto silent = std::make_unique<ScriptedBroker>([&](const RequestBody&) {
+    first.set_value();
+    return Bodies{};
+  });
+  const std::string address = silent->address();
+  const std::string path = testing::TempDir() + "producer_cli_again.jsonl";
+  std::ofstream(path) << R"({"task":"echo"})"
+                      << "\n"
+                      << R"({"task":"echo","id":"mine"})"
+                      << "\n";
+  auto call = std::async(std::launch::async, [&] {
+    return sluice({"submit", "--jsonl", path, "--json", "--timeout", "60s", "--broker", address});
+  });
+  first.get_future().get();
+  silent.reset();
+  const ScriptedBroker next(
+      [](const RequestBody& body) {
+        Submitted submitted = accept_all(std::get<Submit>(body));
+        for (SubmitResult& result : submitted.results)
+          result.status = SubmitStatus::duplicate;
+        return Bodies{std::move(submitted)};
+      },
+      address);
+  const Ended bulk = call.get();
+  std::remove(path.c_str());
+  EXPECT_EQ(bulk.code, kExitOk) << bulk.err;
+  EXPECT_EQ(Json::parse(bulk.out)["accepted"], 1);   // the id was made here: it was ours
+  EXPECT_EQ(Json::parse(bulk.out)["duplicate"], 1);  // it may have been there before
+}
+
 TEST(JobArguments, a_payload_is_json_or_pairs) {
   EXPECT_EQ(json_payload({R"([1, 2])"}).value(), "[1, 2]");
   EXPECT_EQ(json_payload({"a=1", "b=x", "c=\"1\"", "d={\"e\":null}"}).value(),
@@ -288,6 +360,27 @@ TEST(JobArguments, a_line_takes_the_keys_of_the_protocol_and_no_other) {
                           R"({"task":"t","priority":"x"})",
                           R"({"task":"t","tags":"x"})"})
     EXPECT_FALSE(job_from_json_line(bad)) << bad;
+}
+
+TEST(JobArguments, a_duration_out_of_bounds_is_named_with_the_bound) {
+  const auto refusal = [](const JobArguments& arguments) {
+    const auto job = job_from_arguments(arguments, 0);
+    return job ? "" : job.error().where + ": " + job.error().detail;
+  };
+  JobArguments delay;
+  delay.task = "echo";
+  delay.delay = "4000d";
+  EXPECT_EQ(refusal(delay), "--delay: 4000d is too long; at most ten years (3650d) are allowed");
+  delay.delay = "soon";
+  EXPECT_THAT(refusal(delay), HasSubstr("--delay: 'soon' is no duration; write 300ms"));
+  JobArguments expires;
+  expires.task = "echo";
+  expires.expires = "4000d";
+  EXPECT_THAT(refusal(expires), HasSubstr("--expires: 4000d is too long"));
+  expires.expires = "400d";
+  EXPECT_EQ(job_from_arguments(expires, 0)->expires_at_ms, 400LL * 24 * 3600 * 1000);
+  expires.expires = "2026-12-01T06:00:00Z";
+  EXPECT_EQ(job_from_arguments(expires, 0)->expires_at_ms, 1'796'104'800'000);
 }
 
 TEST(JobArguments, times_are_utc_with_a_z) {
@@ -337,8 +430,8 @@ TEST(Text, what_could_steer_a_terminal_is_made_visible) {
 }
 
 TEST(Text, a_progress_bar_fills) {
-  EXPECT_EQ(progress_bar(5, 10), "[###############...............]  50 %  5 / 10");
-  EXPECT_EQ(progress_bar(7, 0), "7");
+  EXPECT_EQ(progress_bar(5, 10), "[###############...............]  50 %");
+  EXPECT_EQ(progress_bar(12, 10), "[##############################] 100 %");
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ TEST(Client, says_so_when_the_broker_is_there_and_silent) {
   Client client({.broker = broker.address(), .timeout_ms = 300});
   const auto pong = client.ping();
   ASSERT_FALSE(pong);
-  EXPECT_EQ(pong.error().failure, ClientFailure::unreachable);
+  EXPECT_EQ(pong.error().failure, ClientFailure::silent);
 }
 
 TEST(Client, refuses_an_address_that_is_none) {
@@ -88,6 +88,19 @@ TEST(Client, asks_again_under_the_same_id_what_the_broker_could_not_take_yet) {
   ASSERT_TRUE(client.submit(echo()));
   ASSERT_EQ(seen.size(), 2U);
   EXPECT_EQ(seen[0], seen[1]);
+}
+
+TEST(Client, says_what_it_was_refused_for_when_the_repetition_has_no_answer) {
+  bool has_refused = false;
+  ScriptedBroker broker([&](const RequestBody&) {
+    if (std::exchange(has_refused, true)) return Bodies{};
+    return Bodies{ErrorReply{{ErrorCode::store_unavailable, "", "away"}, true, 1}};
+  });
+  Client client({.broker = broker.address(), .timeout_ms = 1000});
+  const auto done = client.purge("mail");
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().failure, ClientFailure::refused);
+  EXPECT_EQ(done.error().error.code, ErrorCode::store_unavailable);
 }
 
 TEST(Client, sends_an_unanswered_request_again_to_the_broker_that_comes_back) {
