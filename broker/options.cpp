@@ -6,9 +6,19 @@ namespace {
 
 constexpr std::int64_t kDayMs = 24LL * 3600 * 1000;
 
-}  // namespace
+constexpr const char* kEpilog =
+    "Without any option it listens on 127.0.0.1 and keeps its jobs in a Redis of its own.\n"
+    "\nExamples:\n"
+    "  sluice-broker --data /var/lib/sluice --memory-max 2GiB\n"
+    "  sluice-broker --redis unix:///run/redis/redis.sock --keep-ms 7d --keep-count 100000\n"
+    "  sluice-broker --config broker.toml --check-config\n"
+    "Then: `sluice ping`, and `sluice-worker` on this machine or another. SIGTERM stops it in "
+    "order.\n\n"
+    "Exit status: 0 stopped in order, 1 failed, 2 wrong configuration, 3 another broker owns the "
+    "state,\n"
+    "69 Redis cannot be used.\n";
 
-void describe(ConfigTable& table, BrokerOptions& options) {
+void describe_addresses(ConfigTable& table, BrokerOptions& options) {
   table.group("Where it listens");
   table.add_string("producers", &options.producers, "address for producers and the sluice command");
   table.add_string("workers", &options.workers, "address for worker nodes");
@@ -17,6 +27,9 @@ void describe(ConfigTable& table, BrokerOptions& options) {
       "insecure",
       &options.is_insecure,
       "listen off the loopback without keys: anybody who reaches the ports may do everything");
+}
+
+void describe_store(ConfigTable& table, BrokerOptions& options) {
   table.group("Where the jobs are kept");
   table.add_string(
       "redis",
@@ -33,6 +46,9 @@ void describe(ConfigTable& table, BrokerOptions& options) {
       "data",
       &options.data,
       "directory of the private Redis; empty = $XDG_STATE_HOME/sluice or ~/.local/state/sluice");
+}
+
+void describe_nodes(ConfigTable& table, BrokerOptions& options) {
   table.group("Nodes");
   table.add_duration("heartbeat_ms",
                      &options.heartbeat_ms,
@@ -46,6 +62,9 @@ void describe(ConfigTable& table, BrokerOptions& options) {
                      &options.grace_ms,
                      {0, 600'000},
                      "how long running jobs wait for their node after a start of the broker");
+}
+
+void describe_limits(ConfigTable& table, BrokerOptions& options) {
   table.group("Limits and retention");
   table.add_bytes("memory_max",
                   &options.memory_max,
@@ -71,23 +90,26 @@ void describe(ConfigTable& table, BrokerOptions& options) {
                     &options.keep_count,
                     {0, 100'000'000},
                     "ended jobs kept of each queue and state");
+}
+
+void describe_logs(ConfigTable& table, BrokerOptions& options) {
   table.group("Logs");
   table.add_choice("log_level",
                    &options.log_level,
                    {"debug", "info", "warn", "error", "off"},
                    "least level that is written");
   table.add_choice("log_format", &options.log_format, {"logfmt", "json"}, "form of a line");
-  table.set_epilog(
-      "Without any option it listens on 127.0.0.1 and keeps its jobs in a Redis of its own.\n"
-      "\nExamples:\n"
-      "  sluice-broker --data /var/lib/sluice --memory-max 2GiB\n"
-      "  sluice-broker --redis unix:///run/redis/redis.sock --keep-ms 7d --keep-count 100000\n"
-      "  sluice-broker --config broker.toml --check-config\n"
-      "Then: `sluice ping`, and `sluice-worker` on this machine or another. SIGTERM stops it in "
-      "order.\n\n"
-      "Exit status: 0 stopped in order, 1 failed, 2 wrong configuration, 3 another broker owns the "
-      "state,\n"
-      "69 Redis cannot be used.\n");
+}
+
+}  // namespace
+
+void describe(ConfigTable& table, BrokerOptions& options) {
+  describe_addresses(table, options);
+  describe_store(table, options);
+  describe_nodes(table, options);
+  describe_limits(table, options);
+  describe_logs(table, options);
+  table.set_epilog(kEpilog);
 }
 
 bool is_loopback(std::string_view address) {

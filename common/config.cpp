@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/config_entry.h"
 #include "common/config_value.h"
 #include "common/exit_codes.h"
 
@@ -21,115 +22,12 @@ namespace sluice {
 
 namespace {
 
-using Texts = std::vector<std::string>;
-using Commit = std::function<void()>;
-
-// What a reader of one kind of value makes of texts: how to set the target, or what is wrong.
-using Reading = tl::expected<Commit, std::string>;
-
-struct Entry {
-  std::string key;
-  std::string group;
-  std::string type;  // as --help names the value; empty for a bool
-  std::string help;
-  std::function<Reading(const Texts&)> read;
-  std::function<std::string()> show;
-  bool is_secret = false;
-  bool is_list = false;
-  bool has_commas = false;  // a comma separates two texts of a list
-  std::string environment;  // the variable's name; empty = none
-  std::string source = "default";
-  // Filled by the command line.
-  Texts flag_texts;
-  CLI::Option* option = nullptr;
-};
-
-std::string flag_of(const std::string& key) {
-  std::string flag = "--" + key;
-  std::ranges::replace(flag, '_', '-');
-  return flag;
-}
-
-std::string environment_of(const std::string& key) {
-  std::string name = "SLUICE_" + key;
-  std::ranges::transform(name, name.begin(), [](char c) {
-    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  });
-  return name;
-}
-
-tl::unexpected<std::string> refuse(const std::string& value, const std::string& allowed) {
-  return tl::unexpected("'" + without_password(value) + "' is not allowed; allowed: " + allowed);
-}
-
-std::string join(const Texts& texts, const char* between) {
-  std::string out;
-  for (const std::string& text : texts)
-    out += (out.empty() ? "" : between) + text;
-  return out;
-}
-
-using ReadNumber = std::optional<std::int64_t> (*)(std::string_view);
-using ShowNumber = std::string (*)(std::int64_t);
-
-std::string show_integer(std::int64_t value) {
-  return std::to_string(value);
-}
-
-struct NumberKind {
-  ReadNumber read;
-  ShowNumber show;
-  const char* type;
-  const char* example;  // appended to the allowed range
-};
-
-constexpr NumberKind kInteger = {read_integer, show_integer, "N", ""};
-constexpr NumberKind kDuration = {
-    read_duration_ms, show_duration_ms, "TIME", ", as 300ms, 3s, 30m, 24h, 7d"};
-constexpr NumberKind kBytes = {read_bytes, show_bytes, "SIZE", ", as 64KiB, 512MiB, 2GiB"};
-
-std::string show_range(const NumberKind& kind, IntegerRange range) {
-  if (range.max == IntegerRange{}.max) return "at least " + kind.show(range.min);
-  return kind.show(range.min) + " to " + kind.show(range.max);
-}
-
-template <typename T>
-Entry number_entry(std::string key,
-                   T* target,
-                   IntegerRange range,
-                   const NumberKind& kind,
-                   const std::string& help) {
-  Entry entry;
-  entry.key = std::move(key);
-  entry.type = kind.type;
-  entry.help = help + " (" + show_range(kind, range) + ")";
-  entry.read = [target, range, kind](const Texts& texts) -> Reading {
-    const std::string& text = texts.back();
-    const auto value = kind.read(text);
-    if (!value || *value < range.min || *value > range.max) {
-      return refuse(text, show_range(kind, range) + kind.example);
-    }
-    return Commit([target, number = static_cast<T>(*value)] { *target = number; });
-  };
-  entry.show = [target, kind] {
-    return kind.show(static_cast<std::int64_t>(*target));
-  };
-  return entry;
-}
-
-Entry text_entry(std::string key, std::string* target, std::string help) {
-  Entry entry;
-  entry.key = std::move(key);
-  entry.type = "TEXT";
-  entry.help = std::move(help);
-  entry.read = [target](const Texts& texts) -> Reading {
-    return Commit([target, text = texts.back()] { *target = text; });
-  };
-  entry.show = [target] {
-    return without_password(*target);
-  };
-  return entry;
-}
+using config::Commit;
+using config::Entry;
+using config::environment_of;
+using config::flag_of;
+using config::join;
+using config::Texts;
 
 // A value of the file in the words of a flag; nothing when its type can never be meant.
 std::optional<Texts> texts_of(const toml::node& node, bool is_list) {
@@ -336,108 +234,61 @@ void ConfigTable::group(std::string title) {
 }
 
 void ConfigTable::add_string(std::string key, std::string* target, std::string help) {
-  impl_->add(text_entry(std::move(key), target, std::move(help)));
+  impl_->add(config::text_entry(std::move(key), target, std::move(help)));
 }
 
 void ConfigTable::add_secret(std::string key, std::string* target, std::string help) {
-  Entry entry = text_entry(std::move(key), target, std::move(help));
-  entry.is_secret = true;
-  entry.show = [target] {
-    return target->empty() ? "(unset)" : "(set)";
-  };
-  impl_->add(std::move(entry));
+  impl_->add(config::secret_entry(std::move(key), target, std::move(help)));
 }
 
 void ConfigTable::add_bool(std::string key, bool* target, std::string help) {
-  Entry entry;
-  entry.key = std::move(key);
-  entry.help = std::move(help);
-  entry.read = [target](const Texts& texts) -> Reading {
-    const auto value = read_bool(texts.back());
-    if (!value) return refuse(texts.back(), "true or false");
-    return Commit([target, flag = *value] { *target = flag; });
-  };
-  entry.show = [target] {
-    return *target ? "true" : "false";
-  };
-  impl_->add(std::move(entry));
+  impl_->add(config::bool_entry(std::move(key), target, std::move(help)));
 }
 
 void ConfigTable::add_integer(std::string key,
                               std::int64_t* target,
                               IntegerRange range,
                               std::string help) {
-  impl_->add(number_entry(std::move(key), target, range, kInteger, help));
+  impl_->add(config::integer_entry(std::move(key), target, range, help));
 }
 
 void ConfigTable::add_integer(std::string key,
                               std::uint32_t* target,
                               IntegerRange range,
                               std::string help) {
-  range.min = std::max<std::int64_t>(range.min, 0);
-  range.max = std::min<std::int64_t>(range.max, std::numeric_limits<std::uint32_t>::max());
-  impl_->add(number_entry(std::move(key), target, range, kInteger, help));
+  impl_->add(config::integer_entry(std::move(key), target, range, help));
 }
 
 void ConfigTable::add_duration(std::string key,
                                std::int64_t* target,
                                IntegerRange range,
                                std::string help) {
-  impl_->add(number_entry(std::move(key), target, range, kDuration, help));
+  impl_->add(config::duration_entry(std::move(key), target, range, help));
 }
 
 void ConfigTable::add_bytes(std::string key,
                             std::int64_t* target,
                             IntegerRange range,
                             std::string help) {
-  impl_->add(number_entry(std::move(key), target, range, kBytes, help));
+  impl_->add(config::bytes_entry(std::move(key), target, range, help));
 }
 
 void ConfigTable::add_choice(std::string key,
                              std::string* target,
                              std::vector<std::string> choices,
                              std::string help) {
-  Entry entry = text_entry(std::move(key), target, std::move(help));
-  entry.type = join(choices, "|");
-  entry.read = [target, choices = std::move(choices)](const Texts& texts) -> Reading {
-    if (std::ranges::find(choices, texts.back()) == choices.end()) {
-      return refuse(texts.back(), join(choices, ", "));
-    }
-    return Commit([target, text = texts.back()] { *target = text; });
-  };
-  impl_->add(std::move(entry));
+  impl_->add(config::choice_entry(std::move(key), target, std::move(choices), std::move(help)));
 }
-
-namespace {
-
-Entry list_entry(std::string key, std::vector<std::string>* target, std::string help) {
-  Entry entry;
-  entry.key = std::move(key);
-  entry.help = std::move(help);
-  entry.is_list = true;
-  entry.read = [target](const Texts& texts) -> Reading {
-    return Commit([target, texts] { *target = texts; });
-  };
-  entry.show = [target] {
-    Texts shown;
-    for (const std::string& text : *target)
-      shown.push_back(without_password(text));
-    return join(shown, ",");
-  };
-  return entry;
-}
-
-}  // namespace
 
 void ConfigTable::add_list(std::string key, std::vector<std::string>* target, std::string help) {
-  Entry entry = list_entry(std::move(key), target, std::move(help));
+  config::Entry entry = config::list_entry(std::move(key), target, std::move(help));
   entry.type = "TEXT,...";
   entry.has_commas = true;
   impl_->add(std::move(entry));
 }
 
 void ConfigTable::add_texts(std::string key, std::vector<std::string>* target, std::string help) {
-  Entry entry = list_entry(std::move(key), target, std::move(help));
+  config::Entry entry = config::list_entry(std::move(key), target, std::move(help));
   entry.type = "TEXT";
   impl_->add(std::move(entry));
 }

@@ -1,7 +1,6 @@
 """What no broker should send, to a node and to the `sluice` command: neither dies, and both say in
 words what is wrong."""
 
-import random
 import subprocess
 import threading
 import unittest
@@ -10,19 +9,9 @@ import msgpack
 import zmq
 
 from cluster import BIN, PATIENCE, Story, clean_environment, until
+from spoiled import halves
 
 LATER = 2**62  # an epoch above any that a spoiled message may claim
-
-
-def halves(message):
-    """The message cut everywhere, and with single bytes spoiled."""
-    packed = msgpack.packb(message)
-    yield from (packed[:size] for size in range(len(packed)))
-    chance = random.Random(7)
-    for _ in range(200):
-        spoiled = bytearray(packed)
-        spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
-        yield bytes(spoiled)
 
 
 class BadBroker(Story):

@@ -10,23 +10,13 @@ import msgpack
 import zmq
 
 from cluster import Story, job, until
+from spoiled import halves
 
 
 def status(**more):
     return {"op": "status", "node": "odd@1", "seq": 1, "protocol": 1, "concurrency": 1,
             "tasks": ["odd"], "queues": [], "labels": {}, "draining": False, "version": "x",
             "held": [], "seen": {"epoch": 0, "n": 0}, **more}
-
-
-def halves(message):
-    """The message cut everywhere, and with single bytes spoiled."""
-    packed = msgpack.packb(message)
-    yield from (packed[:size] for size in range(len(packed)))
-    chance = random.Random(7)
-    for _ in range(200):
-        spoiled = bytearray(packed)
-        spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
-        yield bytes(spoiled)
 
 
 class BadInput(Story):
