@@ -84,7 +84,7 @@ void visit_attempt(Visit& visit, Records&... records) {
   visit(2, "node", true, records.node...);
   visit(3, "started_ms", true, records.started_ms...);
   visit(4, "ended_ms", true, records.ended_ms...);
-  visit(5, "end", true, records.end...);
+  visit(5, "outcome", true, records.end...);
   visit(6, "error_code", false, records.error_code...);
   visit(7, "error", false, records.error...);
   visit(8, "cpu_ms", false, records.cpu_ms...);

@@ -148,10 +148,12 @@ struct JsonReader {
 };
 
 bool read_text(std::string_view text, std::vector<AttemptRecord>& attempts) {
-  const Json json = Json::parse(text, nullptr, false);
+  Json json = Json::parse(text, nullptr, false);
   if (!json.is_array()) return false;
-  for (const Json& item : json) {
+  for (Json& item : json) {
     if (!item.is_object()) return false;
+    // An older data directory calls it `end`.
+    if (const auto old = item.find("end"); old != item.end()) item["outcome"] = Json(*old);
     JsonReader reader{item};
     visit_attempt(reader, attempts.emplace_back());
     if (!reader.is_good) return false;

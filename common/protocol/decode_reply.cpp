@@ -94,7 +94,7 @@ bool read_job_field(In& in, std::string_view key, Job& job) {
   if (key == "revision") return in.number(job.revision);
   if (key == "node") return in.text(job.node, kNodeIdBytesMax);
   if (key == "created_ms") return in.number(job.created_ms);
-  if (key == "run_at_ms") return in.number(job.due_ms);
+  if (key == "due_ms") return in.number(job.due_ms);
   if (key == "started_ms") return in.number(job.started_ms);
   if (key == "finished_ms") return in.number(job.finished_ms);
   if (key == "cancel_requested_ms") return in.number(job.cancel_requested_ms);

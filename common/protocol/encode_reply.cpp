@@ -48,7 +48,7 @@ void write_job(OutMap& map, const Job& job) {
   map.number("revision", job.revision);
   map.str_if("node", job.node);
   map.number("created_ms", job.created_ms);
-  map.number_if("run_at_ms", job.due_ms);
+  map.number_if("due_ms", job.due_ms);
   map.number_if("expires_at_ms", job.spec.expires_at_ms);
   map.number("timeout_ms", job.spec.timeout_ms);
   map.number_if("started_ms", job.started_ms);

@@ -51,6 +51,18 @@ TEST(Forms, a_job_comes_back_whole_from_the_log_and_from_the_view) {
   EXPECT_EQ(blob_of(*read, 1), blob_of(job, 1));
 }
 
+TEST(Forms, the_outcome_of_an_attempt_is_read_under_its_older_name_too) {
+  FieldPairs fields = to_fields({full_job(), true});
+  std::size_t renamed = 0;
+  for (auto& [name, text] : fields)
+    if (const auto at = text.find(R"("outcome")"); name == "attempts" && at != std::string::npos)
+      text.replace(at, 9, R"("end")"), ++renamed;
+  ASSERT_EQ(renamed, 1u);
+  const auto read = from_fields("full:1", fields);
+  ASSERT_TRUE(read.has_value()) << read.error().where;
+  EXPECT_EQ(read->attempts.at(0).end, AttemptEnd::timed_out);
+}
+
 TEST(Forms, a_removal_comes_with_what_is_remembered_of_the_job) {
   BatchWrites writes;
   const EndedRecord record{hash_id("gone"), 77, JobState::cancelled, 3000};
