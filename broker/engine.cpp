@@ -153,7 +153,7 @@ void Engine::turn(Now now) {
   write_batches(now);
   notes_.release(pipeline_.confirmed(), projector_);
   project(now);
-  ask_lists(now);
+  ask_waiting(now);
   outbox_.release(pipeline_.confirmed(), frames_);
 }
 
@@ -175,11 +175,8 @@ void Engine::say(Now now) {
   say_facts(after_batch, now);
   for (Fetch& fetch : output_.fetches) {
     std::visit([&](const auto& request) { fetching_.insert(request.token); }, fetch);
-    if (auto* jobs = std::get_if<FetchJobs>(&fetch)) {
-      requests_.emplace_back(std::move(*jobs));
-    } else {
-      waiting_lists_.push_back({after_batch, std::move(std::get<FetchList>(fetch))});
-    }
+    const bool is_page = std::holds_alternative<FetchList>(fetch);
+    waiting_fetches_.push_back({is_page ? after_batch : view_whole_from_, std::move(fetch)});
   }
   output_.clear();
 }
@@ -312,15 +309,19 @@ void Engine::project(Now now) {
   }
 }
 
-// `list` and filters first bring the view up to the batch of their arrival, then read it.
-void Engine::ask_lists(Now now) {
-  if (waiting_lists_.empty() || store_life_ != StoreLife::up) return;
-  while (!waiting_lists_.empty() && waiting_lists_.front().after_batch <= projector_.checkpoint()) {
-    requests_.emplace_back(std::move(waiting_lists_.front().fetch));
-    waiting_lists_.pop_front();
-  }
-  if (waiting_lists_.empty()) return;
-  projector_.hurry(waiting_lists_.back().after_batch);
+// `list` and filters first bring the view up to the batch of their arrival, then read it. Other
+// reads go at once, but for a view that a resync has not brought up yet.
+void Engine::ask_waiting(Now now) {
+  if (waiting_fetches_.empty() || store_life_ != StoreLife::up) return;
+  std::uint64_t newest = 0;
+  std::erase_if(waiting_fetches_, [&](WaitingFetch& waiting) {
+    newest = std::max(newest, waiting.after_batch);
+    if (waiting.after_batch > projector_.checkpoint()) return false;
+    std::visit([&](auto& fetch) { requests_.emplace_back(std::move(fetch)); }, waiting.fetch);
+    return true;
+  });
+  if (waiting_fetches_.empty()) return;
+  projector_.hurry(newest);
   project(now);
 }
 
@@ -338,6 +339,7 @@ void Engine::receive_store(StoreReply&& reply, Now now) {
     fetching_.erase(list->token);
     return handle(std::move(*list), now);
   }
+  if (auto* read = std::get_if<LogRead>(&reply)) return on_log_read(*read, now);
   if (auto* took = std::get_if<TookOver>(&reply)) return on_took_over(*took, now);
   if (auto* connected = std::get_if<StoreConnected>(&reply)) return on_connected(*connected, now);
   if (auto* gone = std::get_if<StoreDisconnected>(&reply)) return on_disconnected(*gone, now);
@@ -362,9 +364,10 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
       break;
   }
   if (store_life_ == StoreLife::replaying) {
-    if (!pipeline_.is_replaying()) finish_resync(now);
+    if (!pipeline_.is_replaying()) read_log(now);
     return;
   }
+  if (store_life_ == StoreLife::reading_log) return;  // finish_resync() takes it with the rest
   for (const LogEntryPtr& entry : pipeline_.take_confirmed())
     projector_.add(entry, now);
 }
@@ -398,7 +401,7 @@ void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
   for (const std::uint64_t token : fetching_)
     handle(FetchFailed{token}, now);
   fetching_.clear();
-  waiting_lists_.clear();
+  waiting_fetches_.clear();
 }
 
 void Engine::on_connected(const StoreConnected& connected, Now now) {
@@ -427,6 +430,7 @@ void Engine::on_refused(const StoreRefused& refused, Now now) {
     case StoreRefused::What::fetch:
       if (fetching_.erase(refused.n) > 0) handle(FetchFailed{refused.n}, now);
       break;
+    case StoreRefused::What::read_log:  // a take-over is cheap, and what follows it is the same
     case StoreRefused::What::take_over:
       take_over_again_ms_ = now.mono_ms + kProjectRestMs;
       break;
@@ -457,7 +461,7 @@ void Engine::begin_resync(const StoreMeta& meta, Now now) {
 
 void Engine::on_took_over(const TookOver& took, Now now) {
   if (store_life_ != StoreLife::taking_over) return;
-  switch (pipeline_.on_took_over(took, plan_)) {
+  switch (pipeline_.on_took_over(took, plan_, now)) {
     case CommitPipeline::Verdict::fenced:
       return fenced();
     case CommitPipeline::Verdict::resync:
@@ -468,20 +472,42 @@ void Engine::on_took_over(const TookOver& took, Now now) {
   resync_meta_ = took.meta;
   handle(EpochTaken{pipeline_.epoch()}, now);
   store_life_ = StoreLife::replaying;
-  if (!pipeline_.is_replaying()) finish_resync(now);
+  before_ring_.clear();
+  reading_.from = resync_meta_.checkpoint + 1;
+  if (!pipeline_.is_replaying()) read_log(now);
+}
+
+// The view is brought up from its checkpoint by every entry that the log has, or a start would find
+// jobs older than the log says. The ring may begin later than that: what stands before it is read.
+void Engine::read_log(Now now) {
+  reading_.to = pipeline_.ring_first() - 1;
+  if (reading_.from > reading_.to) return finish_resync(now);
+  store_life_ = StoreLife::reading_log;
+  requests_.emplace_back(reading_);
+}
+
+void Engine::on_log_read(LogRead& read, Now now) {
+  if (store_life_ != StoreLife::reading_log) return;
+  const bool is_all = read.entries.size() < kLogPage;
+  reading_.from = (is_all ? reading_.to : read.entries.back()->n) + 1;
+  for (LogEntryPtr& entry : read.entries)
+    before_ring_.push_back(std::move(entry));
+  read_log(now);
 }
 
 void Engine::finish_resync(Now now) {
   store_life_ = StoreLife::up;
+  is_resync_open_ = false;
   is_round_failed_ = projects_out_ > 0;
   (void)pipeline_.take_confirmed();
-  const auto entries = pipeline_.entries_after(resync_meta_.checkpoint);
-  const bool is_whole = !std::exchange(needs_rewrite_, false);
-  if (entries && is_whole) {
-    projector_.restart(resync_meta_.checkpoint, *entries, now);
+  std::vector<LogEntryPtr> entries = std::exchange(before_ring_, {});
+  const std::uint64_t after = std::max(resync_meta_.checkpoint, pipeline_.ring_first() - 1);
+  const auto ring = pipeline_.entries_after(after);
+  entries.insert(entries.end(), ring->begin(), ring->end());
+  projector_.restart(resync_meta_.checkpoint, entries, now);
+  view_whole_from_ = pipeline_.confirmed();
+  if (!std::exchange(needs_rewrite_, false))
     return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
-  }
-  projector_.restart(pipeline_.confirmed(), {}, now);
   handle(RewriteAll{}, now);
   fact(EngineFact::Kind::store_rolled_back, "everything in memory is written again", plan_.missing);
 }

@@ -115,7 +115,7 @@ class Engine {
   void write_batches(Now now);
   void watch_store(Now now);
   void project(Now now);
-  void ask_lists(Now now);
+  void ask_waiting(Now now);
 
   void on_commit_reply(const CommitReply& reply, Now now);
   void on_project_reply(const ProjectReply& reply, Now now);
@@ -126,6 +126,8 @@ class Engine {
   void on_health(const StoreHealth& health, Now now);
   void fail_round();
   void begin_resync(const StoreMeta& meta, Now now);
+  void read_log(Now now);
+  void on_log_read(LogRead& read, Now now);
   void finish_resync(Now now);
   void fenced();
   void fact(EngineFact::Kind kind, std::string text, std::uint64_t count = 0);
@@ -146,26 +148,33 @@ class Engine {
   // Reads under way, by token, so that a disconnect can answer them.
   std::unordered_set<std::uint64_t> fetching_;
 
-  // Page reads that wait until the view has the batch of their arrival.
-  struct WaitingList {
+  // Reads that wait until the view has this batch: of a page, that of their arrival.
+  struct WaitingFetch {
     std::uint64_t after_batch;
-    FetchList fetch;
+    Fetch fetch;
   };
 
-  std::deque<WaitingList> waiting_lists_;
+  std::deque<WaitingFetch> waiting_fetches_;
+  // After a resync the view may lack what memory has let go: no job is read before it has this
+  // batch.
+  std::uint64_t view_whole_from_ = 0;
 
   enum class StoreLife : std::uint8_t {
     up,
     away,
     taking_over,
-    replaying
+    replaying,
+    reading_log
   } store_life_ = StoreLife::up;
   CommitPipeline::Plan plan_;
   StoreMeta resync_meta_;
   // A resync that was begun goes on until it is finished, over as many connections as it takes.
   bool is_resync_open_ = false;
   bool needs_rewrite_ = false;  // in it more was found missing than the ring has
-  bool is_core_down_ = false;   // the core was told StoreDown
+  // In it, what the log has after the view's checkpoint and before the ring, as it is read.
+  ReadLog reading_;
+  std::vector<LogEntryPtr> before_ring_;
+  bool is_core_down_ = false;  // the core was told StoreDown
   std::size_t projects_out_ = 0;
   bool is_round_failed_ = false;  // the answers to its other calls mean nothing
   bool is_fenced_ = false;

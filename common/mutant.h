@@ -20,6 +20,8 @@ enum class Mutant : unsigned char {
   ignores_backoff,        // a failed attempt is tried again at once
   ignores_content,        // a submit counts as a duplicate whatever its content is
   ignores_priority,       // over all lines the oldest job goes first
+  ignores_memory_max,     // jobs are taken in though memory_max is used up
+  ring_forgets_nothing,   // confirmed batches stay in the replay ring for good
 };
 
 #ifdef SLUICE_MUTANTS

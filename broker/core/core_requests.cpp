@@ -126,7 +126,7 @@ std::optional<Error> BrokerCore::refuse_submit() const {
     return Error{ErrorCode::store_full,
                  "",
                  "Redis is above 85 % of its maxmemory; remove finished jobs or give it more"};
-  if (jobs_.memory_bytes() >= config_.memory_max_bytes)
+  if (jobs_.memory_bytes() >= config_.memory_max_bytes && !MUTANT(ignores_memory_max))
     return Error{ErrorCode::retry_later,
                  "",
                  "the broker's memory for jobs (memory_max) is used up"};

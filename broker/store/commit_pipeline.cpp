@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/mutant.h"
 
 namespace sluice {
 
@@ -52,7 +53,7 @@ std::vector<LogEntryPtr> CommitPipeline::take_confirmed() {
 }
 
 std::int64_t CommitPipeline::oldest_age_ms(Now now) const {
-  return confirmed_ == appended_ ? 0 : now.mono_ms - item(confirmed_ + 1).appended_ms;
+  return confirmed_ == appended_ ? 0 : now.mono_ms - item(confirmed_ + 1).since_ms;
 }
 
 std::int64_t CommitPipeline::next_deadline_mono_ms() const {
@@ -67,7 +68,7 @@ CommitPipeline::Verdict CommitPipeline::on_reply(const CommitReply& reply, Now n
       rest_until_ms_ = 0;
       // Put back: Redis may lose it again, so its time in the ring begins anew.
       if (reply.n <= confirmed_ && reply.n >= ring_first())
-        items_[reply.n - ring_first()].appended_ms = now.mono_ms;
+        items_[reply.n - ring_first()].since_ms = now.mono_ms;
       logged_ = std::max(logged_, reply.n);
       confirm(reply.n, now);
       return Verdict::fine;
@@ -86,7 +87,9 @@ CommitPipeline::Verdict CommitPipeline::on_reply(const CommitReply& reply, Now n
 }
 
 void CommitPipeline::confirm(std::uint64_t n, Now now) {
-  confirmed_ = std::max(confirmed_, n);
+  // However long it had to wait for its Redis, that may lose it only now.
+  while (confirmed_ < n)
+    items_[++confirmed_ - ring_first()].since_ms = now.mono_ms;
   trim_ring(now);
 }
 
@@ -100,9 +103,10 @@ void CommitPipeline::rewind(std::uint64_t n) {
 void CommitPipeline::trim_ring(Now now) {
   for (; ring_bytes_counted_ < confirmed_; ++ring_bytes_counted_)
     ring_bytes_ += item(ring_bytes_counted_ + 1).entry->blob.size();
+  if (MUTANT(ring_forgets_nothing)) return;
   while (!items_.empty() && ring_first() <= std::min(given_, logged_)) {
     const Item& oldest = items_.front();
-    const bool is_old = oldest.appended_ms + kRingMs < now.mono_ms;
+    const bool is_old = oldest.since_ms + kRingMs < now.mono_ms;
     if (!is_old && ring_bytes_ <= kRingBytes) break;
     ring_bytes_ -= oldest.entry->blob.size();
     items_.pop_front();
@@ -151,7 +155,9 @@ CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
   return plan;
 }
 
-CommitPipeline::Verdict CommitPipeline::on_took_over(const TookOver& took, const Plan& plan) {
+CommitPipeline::Verdict CommitPipeline::on_took_over(const TookOver& took,
+                                                     const Plan& plan,
+                                                     Now now) {
   if (!took.taken) return Verdict::fenced;
   epoch_ = plan.request.epoch;
   // It lost more between the plan and the take-over: a plan that knows it puts back the right ones.
@@ -160,7 +166,8 @@ CommitPipeline::Verdict CommitPipeline::on_took_over(const TookOver& took, const
   logged_ = std::min(took.meta.last, appended_);
   if (confirmed_ > logged_) replayed_missing_ += confirmed_ - logged_;
   // Appended by us before, found in the log now: known, though their answers never came.
-  confirmed_ = std::max(confirmed_, logged_);
+  while (confirmed_ < logged_)
+    items_[++confirmed_ - ring_first()].since_ms = now.mono_ms;
   next_ = logged_ + 1;
   in_flight_.clear();
   is_rewinding_ = false;
@@ -180,7 +187,7 @@ std::optional<std::vector<LogEntryPtr>> CommitPipeline::entries_after(
 
 std::int64_t CommitPipeline::ring_covers_ms(Now now) const {
   if (items_.empty() || ring_first() > confirmed_) return kRingMs;
-  return now.mono_ms - items_.front().appended_ms;
+  return now.mono_ms - items_.front().since_ms;
 }
 
 }  // namespace sluice

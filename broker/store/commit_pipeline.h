@@ -78,10 +78,13 @@ class CommitPipeline {
   // `unix_ms`: the wall clock, so that no epoch is given twice even when Redis comes back older.
   [[nodiscard]] Plan plan_take_over(const StoreMeta& meta, std::uint64_t unix_ms) const;
   // `resync`: taken, but the state is not the one that was planned for; plan again with took.meta.
-  [[nodiscard]] Verdict on_took_over(const TookOver& took, const Plan& plan);
+  [[nodiscard]] Verdict on_took_over(const TookOver& took, const Plan& plan, Now now);
 
   // All that was confirmed stands in the log again.
   [[nodiscard]] bool is_replaying() const { return logged_ < confirmed_; }
+
+  // The number of the first entry that the ring has.
+  [[nodiscard]] std::uint64_t ring_first() const { return appended_ + 1 - items_.size(); }
 
   // The confirmed entries after `checkpoint`, for a view that went back. Nothing if the ring starts
   // later.
@@ -100,10 +103,8 @@ class CommitPipeline {
  private:
   struct Item {
     LogEntryPtr entry;
-    std::int64_t appended_ms = 0;
+    std::int64_t since_ms = 0;  // of its being appended; once confirmed, of its being in the log
   };
-
-  [[nodiscard]] std::uint64_t ring_first() const { return appended_ + 1 - items_.size(); }
 
   [[nodiscard]] const Item& item(std::uint64_t n) const { return items_[n - ring_first()]; }
 

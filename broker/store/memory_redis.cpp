@@ -256,6 +256,15 @@ FetchedList MemoryRedis::list(const FetchList& request) const {
   return fetched;
 }
 
+LogRead MemoryRedis::read_log(const ReadLog& request) const {
+  LogRead read;
+  for (auto entry = log.lower_bound(request.from);
+       entry != log.end() && entry->first <= request.to && read.entries.size() < kLogPage;
+       ++entry)
+    read.entries.push_back(entry->second);
+  return read;
+}
+
 // ---------------------------------------------------------------- audit
 
 std::string MemoryRedis::audit() const {

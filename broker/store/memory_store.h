@@ -80,6 +80,7 @@ struct MemoryRedis {
                                                     const std::string& owner);
   [[nodiscard]] FetchedJobs fetch(const FetchJobs& request) const;
   [[nodiscard]] FetchedList list(const FetchList& request) const;
+  [[nodiscard]] LogRead read_log(const ReadLog& request) const;
 
   // What is wrong with the view: a job without its index entry, or an entry without its job. Empty
   // = every id stands in exactly the one index of its state (index_agrees).

@@ -143,6 +143,11 @@ void write_list(RespWriter& out, const Filter& filter, const ListCursor& after) 
   out.add_number(std::uint64_t{filter.limit});
 }
 
+void write_read_log(RespWriter& out, const ReadLog& request) {
+  out.add("XRANGE").add(keys::kLog).add(std::to_string(request.from) + "-0");
+  out.add(std::to_string(request.to) + "-0").add("COUNT").add_number(std::uint64_t{kLogPage});
+}
+
 void write_read_meta(RespWriter& out) {
   out.add("HMGET").add(keys::kMeta).add("layout").add("epoch").add("owner").add("last");
   out.add("checkpoint");

@@ -15,6 +15,7 @@ void write_take_over(RespWriter& out, const TakeOver& request, std::string_view 
 void write_commit(RespWriter& out, const CommitRequest& request, std::string_view owner);
 void write_project(RespWriter& out, const ProjectRequest& request, std::string_view owner);
 void write_list(RespWriter& out, const Filter& filter, const ListCursor& after);
+void write_read_log(RespWriter& out, const ReadLog& request);
 void write_read_meta(RespWriter& out);
 
 // Every field of a job's hash but payload and result.

@@ -20,7 +20,6 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kPage = 1000;
-constexpr std::size_t kLogPage = 200;
 constexpr int kConnectWaitMs = 1000;
 
 struct FreeContext {
@@ -112,13 +111,9 @@ void read_log(Connection& connection, Opened& opened) {
                                                 "COUNT",
                                                 std::to_string(kLogPage)}));
     if (page == nullptr || page->elements == 0) return;
-    for (std::size_t i = 0; i < page->elements; ++i) {
-      const redisReply* entry = page->element[i];
-      const std::uint64_t n = number_at(entry, 0);
-      std::string blob = entry->elements > 1 ? text_at(entry->element[1], 1) : std::string();
-      opened.unprojected.push_back(std::make_shared<const LogEntry>(LogEntry{n, std::move(blob)}));
-      next = n + 1;
-    }
+    for (LogEntryPtr& entry : entries_of(page.get()))
+      opened.unprojected.push_back(std::move(entry));
+    next = opened.unprojected.back()->n + 1;
     if (page->elements < kLogPage) return;
   }
 }

@@ -38,6 +38,18 @@ StoreMeta meta_at(const redisReply* reply, std::size_t place) {
   return meta;
 }
 
+std::vector<LogEntryPtr> entries_of(const redisReply* reply) {
+  std::vector<LogEntryPtr> entries;
+  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return entries;
+  for (std::size_t i = 0; i < reply->elements; ++i) {
+    const redisReply* entry = reply->element[i];
+    std::string blob = entry->elements > 1 ? text_at(entry->element[1], 1) : std::string();
+    entries.push_back(
+        std::make_shared<const LogEntry>(LogEntry{number_at(entry, 0), std::move(blob)}));
+  }
+  return entries;
+}
+
 FieldPairs pairs_of(const redisReply* reply) {
   FieldPairs pairs;
   if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return pairs;

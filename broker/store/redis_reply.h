@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "broker/store/store.h"
 #include "broker/store/view_row.h"
@@ -19,6 +20,9 @@ std::uint64_t number_at(const redisReply* reply, std::size_t place);
 
 // layout, epoch, owner, last, checkpoint, from `place` on.
 StoreMeta meta_at(const redisReply* reply, std::size_t place);
+
+// Of XRANGE: `<n>-0` and one field each.
+std::vector<LogEntryPtr> entries_of(const redisReply* reply);
 
 // Of HGETALL.
 FieldPairs pairs_of(const redisReply* reply);

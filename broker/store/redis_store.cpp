@@ -215,6 +215,9 @@ void RedisStore::send(StoreRequest request) {
   } else if (const auto* take_over = std::get_if<TakeOver>(&request)) {
     write_take_over(command, *take_over, owner_);
     expect({.kind = Kind::take_over});
+  } else if (const auto* read = std::get_if<ReadLog>(&request)) {
+    write_read_log(command, *read);
+    expect({.kind = Kind::read_log});
   } else if (const auto* fetch = std::get_if<FetchJobs>(&request)) {
     return send_fetch(*fetch);
   } else {
@@ -291,6 +294,9 @@ void RedisStore::on_answer(Waiting& waiting, redisReply* reply) {
       return on_project(waiting, reply);
     case Kind::take_over:
       return on_take_over(waiting, reply);
+    case Kind::read_log:
+      replies_.emplace_back(LogRead{entries_of(reply)});
+      return;
     case Kind::fetch:
       return on_job(waiting, reply);
     case Kind::list:
@@ -325,6 +331,9 @@ void RedisStore::on_refused(Waiting& waiting, std::string reason) {
       return;
     case Kind::take_over:
       replies_.emplace_back(StoreRefused{What::take_over, 0, std::move(reason)});
+      return;
+    case Kind::read_log:
+      replies_.emplace_back(StoreRefused{What::read_log, 0, std::move(reason)});
       return;
     case Kind::fetch:
     case Kind::list:

@@ -51,6 +51,7 @@ class RedisStore : public Store {
     commit,
     project,
     take_over,
+    read_log,
     fetch,
     list,
     list_jobs,

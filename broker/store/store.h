@@ -143,6 +143,20 @@ struct TookOver {
   StoreMeta meta;  // after the call
 };
 
+// A page of the log as Redis has it: the first entries from number `from` to `to`, at most kLogPage
+// of them. For a resync whose view is behind what the replay ring begins with. `entries` empty =
+// that was all.
+struct ReadLog {
+  std::uint64_t from = 0;
+  std::uint64_t to = 0;
+};
+
+inline constexpr std::size_t kLogPage = 200;
+
+struct LogRead {
+  std::vector<LogEntryPtr> entries;
+};
+
 struct StoreConnected {
   std::string run_id;
   StoreMeta meta;
@@ -159,7 +173,8 @@ struct StoreRefused {
     commit,
     project,
     fetch,
-    take_over
+    take_over,
+    read_log
   } what = What::commit;
   std::uint64_t n = 0;  // commit: the batch; fetch: the token
   std::string reason;   // "OOM command not allowed ..."
@@ -173,12 +188,14 @@ struct StoreHealth {
   std::string unsafe;  // a setting that became unsafe while running, in words; empty = fine
 };
 
-using StoreRequest = std::variant<CommitRequest, ProjectRequest, FetchJobs, FetchList, TakeOver>;
+using StoreRequest =
+    std::variant<CommitRequest, ProjectRequest, FetchJobs, FetchList, TakeOver, ReadLog>;
 using StoreReply = std::variant<CommitReply,
                                 ProjectReply,
                                 FetchedJobs,
                                 FetchedList,
                                 TookOver,
+                                LogRead,
                                 StoreConnected,
                                 StoreDisconnected,
                                 StoreRefused,

@@ -80,7 +80,8 @@ const char* to_string(Sometimes what) {
                                                                  "rewritten",
                                                                  "orphan_commit",
                                                                  "result_repeated",
-                                                                 "delete_done"};
+                                                                 "delete_done",
+                                                                 "memory_full"};
   return kNames[static_cast<std::size_t>(what)];
 }
 

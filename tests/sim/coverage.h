@@ -63,6 +63,7 @@ enum class Sometimes : std::uint8_t {
   orphan_commit,  // a batch of a dead broker arrives after its death
   result_repeated,
   delete_done,
+  memory_full,  // memory_max is used up: a submit is to come later
   count,
 };
 

@@ -28,8 +28,9 @@ bool is_forgotten(const Ledger::Durable& before, const Job& after, bool has_cloc
          after.created_ms - before.job.finished_ms > kEndedHoldsMs;
 }
 
-// What cannot end within a run: jobs for a time that only a clock gone wrong has brought near.
-constexpr std::int64_t kFarAwayMs = 600'000;
+// Nobody asks for a time so far ahead, and no back-off is so long: a clock gone wrong did that, and
+// the job does not end within a run. Less than a standstill (world.cpp).
+constexpr std::int64_t kFarAwayMs = 60'000;
 
 const AttemptRecord* record_of(const Job& job, std::uint32_t attempt) {
   for (const AttemptRecord& record : job.attempts)
@@ -101,7 +102,7 @@ void Ledger::write(const ViewRow& row) {
   if (durable.is_live()) ++live_count_;
   const auto risk = at_risk_.find(id);
   const bool is_whole = durable.has_payload || row.job.state == JobState::completed;
-  if (risk != at_risk_.end() && row.job.revision >= risk->second.job.revision && is_whole)
+  if (risk != at_risk_.end() && row.job.batch >= risk->second.job.batch && is_whole)
     at_risk_.erase(risk);
 }
 
@@ -261,11 +262,12 @@ void Ledger::rolled_back(const Truth& older) {
   has_lost_data_ = true;
   for (auto& [id, durable] : truth_) {
     const auto now = older.find(id);
-    const bool is_same = now != older.end() && now->second.job.revision == durable.job.revision &&
+    // Not the revision: a cancel that was asked for, or a checkpoint, raises none.
+    const bool is_same = now != older.end() && now->second.job.batch == durable.job.batch &&
                          now->second.is_removed == durable.is_removed;
     if (is_same || is_excused(id)) continue;
     const auto [risk, is_new] = at_risk_.try_emplace(id, durable);
-    if (!is_new && risk->second.job.revision < durable.job.revision) risk->second = durable;
+    if (!is_new && risk->second.job.batch < durable.job.batch) risk->second = durable;
   }
   truth_ = older;
   count_live();
@@ -299,8 +301,7 @@ const Ledger::Durable* Ledger::known(const JobId& id) const {
   const auto risk = at_risk_.find(id);
   if (risk == at_risk_.end()) return found == truth_.end() ? nullptr : &found->second;
   // What Redis lost, unless it already has something newer again.
-  const bool is_newer =
-      found != truth_.end() && found->second.job.revision >= risk->second.job.revision;
+  const bool is_newer = found != truth_.end() && found->second.job.batch >= risk->second.job.batch;
   return is_newer ? &found->second : &risk->second;
 }
 

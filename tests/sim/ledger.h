@@ -39,7 +39,7 @@ struct Violation {
 // A job in a line of a violation.
 [[nodiscard]] std::string text(const Job& job);
 
-// Ended, or pending for a time beyond the run.
+// Ended, or pending for a time beyond the run by the clock of the broker.
 [[nodiscard]] bool has_come_to_rest(const Job& job, std::int64_t wall_ms);
 
 class Ledger {

@@ -102,7 +102,8 @@ Plan plan_of(const Options& options) {
   plan.jobs = options.jobs;
   if (options.runs_regressions) {
     for (const Regression& regression : kRegressions)
-      plan.seeds.push_back(regression.seed);
+      if (regression.loses_data == (options.like.data_loss == DataLoss::always))
+        plan.seeds.push_back(regression.seed);
     return plan;
   }
   const std::uint64_t first = options.is_fresh ? fresh_seed() : options.first_seed;
@@ -147,6 +148,16 @@ void print_totals(const Report& report) {
               number(coverage.excused_jobs));
 }
 
+int run_seeds(const Options& options);
+
+int run_regressions(Options options) {
+  options.like.data_loss = DataLoss::never;
+  const int without = run_seeds(options);
+  options.like.data_loss = DataLoss::always;
+  const int with = run_seeds(options);
+  return std::max(without, with);
+}
+
 int run_seeds(const Options& options) {
   const Plan plan = plan_of(options);
   if (plan.seeds.empty()) {
@@ -188,5 +199,6 @@ int main(int argc, char** argv) {
   }
   if (options->runs_mutants)
     return sluice::sim::run_mutants(sluice::sim::plan_of(*options), options->mutant) ? 0 : 1;
+  if (options->runs_regressions) return sluice::sim::run_regressions(*options);
   return options->is_single ? sluice::sim::run_single(*options) : sluice::sim::run_seeds(*options);
 }

@@ -29,6 +29,8 @@ constexpr Mistake kMistakes[] = {
     {Mutant::ignores_backoff, "ignores_backoff", "never_early"},
     {Mutant::ignores_content, "ignores_content", "submit_idempotent"},
     {Mutant::ignores_priority, "ignores_priority", "priority_order"},
+    {Mutant::ignores_memory_max, "ignores_memory_max", "memory_bounded"},
+    {Mutant::ring_forgets_nothing, "ring_forgets_nothing", "memory_bounded"},
 };
 
 void print(const Mistake& mistake, const Report& report) {

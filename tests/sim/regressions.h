@@ -8,14 +8,20 @@ namespace sluice::sim {
 
 struct Regression {
   std::uint64_t seed;
+  bool loses_data;  // --data-loss
   const char* showed;
 };
 
 inline constexpr Regression kRegressions[] = {
-    {62, "a broker that woke late took the state back from its successor"},
-    {1602, "a deleted job was found in the view and retried"},
-    {179558060900180, "a node that was taken for dead ignored the broker's new messages"},
-    {179558232600531, "the checkpoint passed rows whose call had been refused"},
+    {62, false, "a broker that woke late took the state back from its successor"},
+    {1602, false, "a deleted job was found in the view and retried"},
+    {179558060900180, false, "a node that was taken for dead ignored the broker's new messages"},
+    {179558232600531, false, "the checkpoint passed rows whose call had been refused"},
+    {14, true, "Redis lost more between the plan of a take-over and the take-over: a crash"},
+    {48, true, "what the log had before the ring never came into the view"},
+    {155, true, "the checkpoint passed a part of the log: a start did not find a live job"},
+    {235, true, "the checkpoint passed a part of the log: a start found a job's older state"},
+    {436, true, "a job was looked for in a view that was still empty, and reported as deleted"},
 };
 
 }  // namespace sluice::sim

@@ -111,11 +111,18 @@ class World {
     std::int64_t asleep_since_ms = kNever;  // when it should have turned and could not
     std::int64_t planned_ms = kNever;
     std::int64_t last_turn_ms = -1;
-    std::int64_t store_free_ms = 0;  // when Redis is through with what was sent
-    std::uint64_t connection = 0;    // counts connects to Redis
+    std::int64_t clock_behind_ms = 0;  // the system's wall clock, which its own follows slowly
+    std::int64_t store_free_ms = 0;    // when Redis is through with what was sent
+    std::uint64_t connection = 0;      // counts connects to Redis
     std::vector<Parcel> inbox;
     std::uint64_t dispatched = 0;  // when priority_order was last looked at
     std::uint64_t replayed = 0;
+    std::uint64_t confirmed = 0, epoch = 0;  // when memory_bounded was last looked at
+  };
+
+  struct Admission {
+    std::uint64_t accepted = 0;
+    std::uint64_t bytes = 0;
   };
 
   struct Attempt {
@@ -181,6 +188,7 @@ class World {
   void heal();
   void quiet_phase();
   [[nodiscard]] const char* unrest();
+  [[nodiscard]] bool waits_beyond_the_run(const Ask& ask) const;
   void trace_stuck();
   void audit();
   void final_audit();
@@ -197,6 +205,12 @@ class World {
   }
 
   [[nodiscard]] std::int64_t system_wall_ms() const { return wall_base_ms_ + now_ms_; }
+
+  // By which jobs become due.
+  [[nodiscard]] std::int64_t broker_wall_ms() const {
+    const std::uint32_t newest = listening();
+    return system_wall_ms() - (newest == kNone ? 0 : brokers_[newest].clock_behind_ms);
+  }
 
   // world_network.cpp
   void connect(std::uint32_t client);
@@ -216,7 +230,7 @@ class World {
   void kill_broker(std::uint32_t index, bool leaves_orphans);
   void ask_store(std::uint32_t index, StoreRequest request);
   void execute(std::uint32_t index, std::uint64_t connection);
-  void see_commits(std::uint64_t last_before, std::uint64_t epoch_before);
+  void see_commits(std::uint64_t last_before, std::uint64_t epoch_before, bool is_taker_alive);
   void disconnect_store(std::uint32_t index, std::int64_t back_after_ms);
   void connect_stores();
   void speak(std::uint32_t index, const Frame& frame);
@@ -226,6 +240,13 @@ class World {
   void check_memory(const BrokerProcess& broker) const;
   void redis_lost_data(const Ledger::Truth& older, std::uint64_t older_last);
   [[nodiscard]] std::uint32_t listening() const;
+
+  // world_bounds.cpp
+  void draw_memory();
+  [[nodiscard]] static Admission admission(const BrokerProcess& broker);
+  void check_admission(const BrokerProcess& broker, const Admission& before) const;
+  void check_bounds(BrokerProcess& broker, Now now) const;
+  void check_rest_is_small() const;
 
   // world_nodes.cpp
   void start_node(std::uint32_t machine);

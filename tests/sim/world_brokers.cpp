@@ -140,6 +140,7 @@ void World::broker_turn(std::uint32_t index) {
   Engine& engine = *broker.engine;
   bool has_jumped = false;
   const Now now = broker.clock->update(now_ms_, system_wall_ms(), has_jumped);
+  broker.clock_behind_ms = system_wall_ms() - now.wall_ms;
   const std::int64_t asleep_since_ms = std::exchange(broker.asleep_since_ms, kNever);
   if (asleep_since_ms != kNever && now_ms_ - asleep_since_ms > kGapMs)
     engine.slept(now_ms_ - asleep_since_ms, now);
@@ -148,6 +149,7 @@ void World::broker_turn(std::uint32_t index) {
 
   std::vector<Parcel> kept;
   for (Parcel& parcel : std::exchange(broker.inbox, {})) {
+    const Admission before = admission(broker);
     Peer peer{"c" + std::to_string(parcel.conn), false};
     if (is_node(conns_[parcel.conn].client))
       engine.receive_worker(std::move(peer), parcel.bytes, now);
@@ -155,6 +157,7 @@ void World::broker_turn(std::uint32_t index) {
       engine.receive_producer(std::move(peer), parcel.bytes, now);
     else
       kept.push_back(std::move(parcel));
+    check_admission(broker, before);
   }
   broker.inbox = std::move(kept);
   std::vector<StoreReply> replies;
@@ -163,10 +166,13 @@ void World::broker_turn(std::uint32_t index) {
     ++events_;
     if (const auto* commit = std::get_if<CommitReply>(&reply))
       if (commit->answer == CommitAnswer::already) coverage_.hit(Sometimes::commit_resent);
+    const Admission before = admission(broker);
     engine.receive_store(std::move(reply), now);
+    check_admission(broker, before);
   }
   engine.turn(now);
   check_priority_order(broker, now);
+  check_bounds(broker, now);
 
   std::vector<StoreRequest> requests;
   engine.take_store_requests(requests);
@@ -289,7 +295,7 @@ void World::execute(std::uint32_t index, std::uint64_t connection) {
   const bool loses_reply = broker.is_alive && rng_.chance(reply_loss_);
   broker.store->execute(loses_reply);
   if (!broker.is_alive) coverage_.hit(Sometimes::orphan_commit);
-  see_commits(last_before, epoch_before);
+  see_commits(last_before, epoch_before, broker.is_alive);
   if (loses_reply) {
     coverage_.hit(Fault::redis_reply_lost);
     return disconnect_store(index, rng_.about(100));
@@ -297,8 +303,12 @@ void World::execute(std::uint32_t index, std::uint64_t connection) {
   if (broker.is_alive) plan_broker(index, now_ms_ + rng_.range(0, 1));
 }
 
-void World::see_commits(std::uint64_t last_before, std::uint64_t epoch_before) {
-  if (redis_->meta.epoch != epoch_before) ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
+void World::see_commits(std::uint64_t last_before,
+                        std::uint64_t epoch_before,
+                        bool is_taker_alive) {
+  // Nobody speaks under an epoch that a dead broker's last request took from an emptied Redis.
+  if (redis_->meta.epoch != epoch_before && is_taker_alive)
+    ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
   for (std::uint64_t n = last_before + 1; n <= redis_->meta.last; ++n) {
     const auto entry = redis_->log.find(n);
     if (entry == redis_->log.end()) continue;  // numbers that were jumped over

@@ -180,6 +180,22 @@ TEST_P(Conformance, take_over_needs_a_higher_epoch_and_moves_last_to_base) {
   EXPECT_EQ(commit(6, entry(41, {})).answer, CommitAnswer::ok);
 }
 
+TEST_P(Conformance, the_log_is_read_by_number_over_gaps_and_in_pages) {
+  open();
+  for (std::uint64_t n = 1; n <= 3; ++n)
+    EXPECT_EQ(commit(5, entry(n, {job("a", JobState::queued, n)})).answer, CommitAnswer::ok);
+  ASSERT_TRUE(ask<TookOver>(TakeOver{6, 40, 0}).taken);
+  for (std::uint64_t n = 41; n <= 40 + kLogPage; ++n)
+    EXPECT_EQ(commit(6, entry(n, {})).answer, CommitAnswer::ok);
+  const LogRead some = ask<LogRead>(ReadLog{2, 41});
+  ASSERT_EQ(some.entries.size(), 3u);
+  EXPECT_EQ(some.entries[0]->n, 2u);
+  EXPECT_EQ(some.entries[0]->blob, entry(2, {job("a", JobState::queued, 2)})->blob);
+  EXPECT_EQ(some.entries[2]->n, 41u);
+  EXPECT_EQ(ask<LogRead>(ReadLog{1, 1000}).entries.size(), kLogPage);
+  EXPECT_TRUE(ask<LogRead>(ReadLog{4, 40}).entries.empty());
+}
+
 TEST_P(Conformance, a_running_broker_does_not_take_the_state_back_from_its_successor) {
   open();
   auto running = std::move(store_);
