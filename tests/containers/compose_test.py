@@ -37,7 +37,7 @@ class Containers(unittest.TestCase):
         cls.blocks = dict(BLOCK.findall((ROOT / "README.md").read_text()))
         cls.ports = dict(zip(("PRODUCERS", "WORKERS", "EVENTS"), free_ports(3)))
         cls.project = Project(cls.engine, cls.compose, {
-            "SLUICE_WORKERS": str(WORKERS),  # the same as in the first block: each has a shell of its own
+            "WORKER_REPLICAS": str(WORKERS),  # the same as in the first block: each has a shell of its own
             **{f"SLUICE_{name}_PORT": str(port) for name, port in cls.ports.items()}})
         cls.addClassCleanup(cls.project.remove)
         cls.project.shell(cls.blocks["up"], folder=ROOT, patience=BUILDING)
