@@ -14,6 +14,9 @@ namespace {
 // The store is busy while its oldest batch is younger than this, and down when it is older.
 constexpr std::int64_t kDownAfterMs = 1000;
 constexpr std::int64_t kProjectRestMs = 100;
+constexpr std::int64_t kRefusedAgainMs = 10'000;
+constexpr std::size_t kShownBytesMax = 200;
+constexpr const char* kNoAnswer = "no answer to a batch for a second";
 // What may wait for its batch before producers are left unread.
 constexpr std::size_t kHeldBytesMax = 64u << 20;
 // Behind by more than this, the view slows the producers down.
@@ -155,6 +158,11 @@ void Engine::turn(Now now) {
   project(now);
   ask_waiting(now);
   outbox_.release(pipeline_.confirmed(), frames_);
+  if (is_core_down_)
+    outbox_.release_tellings(
+        pipeline_.confirmed(),
+        [this](const Req& req) { return refusal(req); },
+        frames_);
 }
 
 // Everything that the core wished in this turn goes to the outbox, behind the newest batch: the one
@@ -194,6 +202,8 @@ void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
   Frame frame{Channel::producers, std::move(send.peer), encode_reply(send.reply)};
   if (send.is_immediate) {
     frames_.push_back(std::move(frame));
+  } else if (send.tells_of_batch) {
+    outbox_.hold(std::move(frame), after_batch, {send.reply.req, *send.tells_of_batch});
   } else {
     outbox_.hold(std::move(frame), after_batch);
   }
@@ -289,14 +299,39 @@ void Engine::watch_store(Now now) {
   // Back only when everything that was under way is through.
   if (!is_down && pipeline_.oldest_age_ms(now) > 0) return;
   is_core_down_ = is_down;
-  if (is_down) {
-    handle(StoreDown{}, now);
-    if (store_life_ == StoreLife::up)
-      fact(EngineFact::Kind::store_lost, "no answer to a batch for a second");
-  } else {
-    handle(StoreUp{}, now);
-    fact(EngineFact::Kind::store_back, "");
-  }
+  if (is_down) return go_down(now);
+  handle(StoreUp{}, now);
+  refusals_.is_open = refusals_.is_told = false;
+  away_reason_.clear();
+  fact(EngineFact::Kind::store_back, "");
+}
+
+void Engine::go_down(Now now) {
+  handle(StoreDown{down_reason()}, now);
+  fail_waiting(now);
+  if (store_life_ != StoreLife::up) return;
+  if (!refusals_.is_open) return fact(EngineFact::Kind::store_lost, kNoAnswer);
+  if (!refusals_.is_told) say_refused(now);
+}
+
+// For people who are refused: what is wrong with Redis.
+std::string Engine::down_reason() const {
+  if (store_life_ == StoreLife::up && refusals_.is_open)
+    return "Redis takes no changes just now: " + refusals_.reason;
+  if (store_life_ == StoreLife::up) return "Redis does not answer just now";
+  return "the broker cannot reach its Redis just now" +
+         (away_reason_.empty() ? "" : ": " + away_reason_);
+}
+
+std::string Engine::refusal(const Req& req) const {
+  ErrorReply body;
+  body.error = {
+      ErrorCode::store_unavailable,
+      "",
+      down_reason() + "; whether the job's last change holds is not known yet, ask again"};
+  body.retryable = true;
+  body.retry_after_ms = kDownAfterMs;
+  return encode_reply(Reply{req, std::move(body)});
 }
 
 void Engine::project(Now now) {
@@ -363,6 +398,7 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
     case CommitPipeline::Verdict::fine:
       break;
   }
+  if (reply.answer == CommitAnswer::ok) tell_accepted();
   if (store_life_ == StoreLife::replaying) {
     if (!pipeline_.is_replaying()) read_log(now);
     return;
@@ -380,6 +416,7 @@ void Engine::on_project_reply(const ProjectReply& reply, Now now) {
     return;
   }
   if (store_life_ != StoreLife::up) return fail_round();
+  tell_accepted();
   const std::uint64_t before = projector_.checkpoint();
   projector_.done(reply, now);
   if (projector_.checkpoint() != before) handle(Projected{projector_.checkpoint()}, now);
@@ -391,8 +428,13 @@ void Engine::fail_round() {
 }
 
 void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
-  if (store_life_ != StoreLife::away) fact(EngineFact::Kind::store_lost, disconnected.reason);
+  const std::string reason = disconnected.reason.substr(0, kShownBytesMax);
+  const bool is_news = store_life_ != StoreLife::away || away_reason_ != reason;
   store_life_ = StoreLife::away;
+  away_reason_ = reason;
+  refusals_.is_open = false;
+  if (is_news) fact(EngineFact::Kind::store_lost, reason);
+  if (is_news && is_core_down_) handle(StoreDown{down_reason()}, now);
   take_over_again_ms_ = kNever;
   pipeline_.on_disconnected();
   projects_out_ = 0;
@@ -426,6 +468,7 @@ void Engine::on_refused(const StoreRefused& refused, Now now) {
       if (projects_out_ > 0) --projects_out_;
       fail_round();
       project_rest_until_ms_ = now.mono_ms + kProjectRestMs;
+      fail_waiting(now);  // they wait for the view, and who knows how long
       break;
     case StoreRefused::What::fetch:
       if (fetching_.erase(refused.n) > 0) handle(FetchFailed{refused.n}, now);
@@ -435,7 +478,41 @@ void Engine::on_refused(const StoreRefused& refused, Now now) {
       take_over_again_ms_ = now.mono_ms + kProjectRestMs;
       break;
   }
-  fact(EngineFact::Kind::store_lost, refused.reason);
+  tell_refused(refused.reason.substr(0, kShownBytesMax), now);
+}
+
+void Engine::tell_refused(const std::string& reason, Now now) {
+  Refusals& refusals = refusals_;
+  ++refusals.count;
+  const bool is_news = refusals.reason != reason;
+  refusals.is_open = true;
+  if (!is_news && now.mono_ms < refusals.told_ms + kRefusedAgainMs) return;
+  refusals.reason = reason;
+  say_refused(now);
+  if (is_core_down_) handle(StoreDown{down_reason()}, now);
+}
+
+void Engine::say_refused(Now now) {
+  fact(EngineFact::Kind::store_lost, refusals_.reason, std::exchange(refusals_.count, 0));
+  refusals_.told_ms = now.mono_ms;
+  refusals_.is_told = true;
+}
+
+// Before the second in which a store counts as down was over.
+void Engine::tell_accepted() {
+  refusals_.is_open = false;
+  if (!is_core_down_ && std::exchange(refusals_.is_told, false))
+    fact(EngineFact::Kind::store_back, "");
+}
+
+// What waits for the view to come up to its arrival.
+void Engine::fail_waiting(Now now) {
+  for (const WaitingFetch& waiting : std::exchange(waiting_fetches_, {})) {
+    const std::uint64_t token =
+        std::visit([](const auto& fetch) { return fetch.token; }, waiting.fetch);
+    fetching_.erase(token);
+    handle(FetchFailed{token}, now);
+  }
 }
 
 void Engine::on_health(const StoreHealth& health, Now now) {

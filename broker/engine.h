@@ -114,6 +114,10 @@ class Engine {
   void publish(const EventBody& body, std::uint64_t after_batch);
   void write_batches(Now now);
   void watch_store(Now now);
+  void go_down(Now now);
+  [[nodiscard]] std::string down_reason() const;
+  [[nodiscard]] std::string refusal(const Req& req) const;
+  void fail_waiting(Now now);
   void project(Now now);
   void ask_waiting(Now now);
 
@@ -122,6 +126,9 @@ class Engine {
   void on_connected(const StoreConnected& connected, Now now);
   void on_disconnected(const StoreDisconnected& disconnected, Now now);
   void on_refused(const StoreRefused& refused, Now now);
+  void tell_refused(const std::string& reason, Now now);
+  void say_refused(Now now);
+  void tell_accepted();
   void on_took_over(const TookOver& took, Now now);
   void on_health(const StoreHealth& health, Now now);
   void fail_round();
@@ -175,6 +182,18 @@ class Engine {
   ReadLog reading_;
   std::vector<LogEntryPtr> before_ring_;
   bool is_core_down_ = false;  // the core was told StoreDown
+
+  // Refusals come ten times a second and more; they are told when they begin, when their reason is
+  // another, and every ten seconds.
+  struct Refusals {
+    std::string reason;
+    std::uint64_t count = 0;  // since they were told last
+    std::int64_t told_ms = INT64_MIN / 2;
+    bool is_open = false;  // nothing was accepted since the last one
+    bool is_told = false;  // and that it is over has not been
+  } refusals_;
+
+  std::string away_reason_;
   std::size_t projects_out_ = 0;
   bool is_round_failed_ = false;  // the answers to its other calls mean nothing
   bool is_fenced_ = false;

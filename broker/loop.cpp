@@ -197,7 +197,7 @@ void Loop::log_facts() {
                    {{"node", fact.id}});
         break;
       case EngineFact::Kind::store_lost:
-        log::warn("store_lost", {{"reason", fact.text}});
+        log::warn("store_lost", {{"reason", fact.text}, {"times", fact.count}});
         break;
       case EngineFact::Kind::store_back:
         log::info("store_back", {});

@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "broker/core/events.h"
+#include "common/protocol/messages.h"
 
 namespace sluice {
 
@@ -30,6 +33,19 @@ class Outbox {
   // `after_batch`: the number of that batch; 0 or one that is confirmed already = at once, but
   // never before what was said to anyone earlier.
   void hold(Frame frame, std::uint64_t after_batch);
+
+  // An answer that only tells, of nothing newer than `batch`.
+  struct Telling {
+    Req req;
+    std::uint64_t batch = 0;
+  };
+
+  void hold(Frame frame, std::uint64_t after_batch, Telling telling);
+  // The store is down: what only tells waits no longer. It goes if it tells of nothing that is not
+  // confirmed; else `refusal` makes the answer to its request.
+  void release_tellings(std::uint64_t confirmed,
+                        const std::function<std::string(const Req&)>& refusal,
+                        std::vector<Frame>& frames);
   // Everything whose batch is confirmed, to the end of `frames`.
   void release(std::uint64_t confirmed, std::vector<Frame>& frames);
 
@@ -41,6 +57,7 @@ class Outbox {
   struct Held {
     std::uint64_t after_batch;
     Frame frame;
+    std::optional<Telling> telling{};
   };
 
   std::deque<Held> held_;

@@ -32,11 +32,16 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
   for (const DeletedJob& deleted : snapshot.deleted)
     deleted_.emplace(deleted.id, deleted.batch);
   // In the order of their places, so that each goes to the end of its line.
-  std::sort(snapshot.jobs.begin(), snapshot.jobs.end(), [](const Job& a, const Job& b) {
-    return a.sequence < b.sequence;
-  });
+  std::vector<Job*> in_order;
+  in_order.reserve(snapshot.jobs.size());
   for (Job& job : snapshot.jobs)
-    restore(std::move(job), now);
+    in_order.push_back(&job);
+  std::sort(in_order.begin(), in_order.end(), [](const Job* a, const Job* b) {
+    return a->sequence < b->sequence;
+  });
+  jobs_.reserve(in_order.size());
+  for (Job* job : in_order)
+    restore(std::move(*job), now);
   std::sort(awaiting_view_.begin(), awaiting_view_.end());
   if (running_count() > 0) grace_until_ms_ = after(core_ms(now), config_.grace_ms);
 }
@@ -53,7 +58,10 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                  [&](FetchedList& e) { on_fetched_list(e, now, out); },
                  [&](FetchFailed& e) { on_fetch_failed(e.token, out); },
                  [&](Projected& e) { on_projected(e.checkpoint); },
-                 [&](StoreDown&) { on_store_down(now); },
+                 [&](StoreDown& e) {
+                   store_down_reason_ = std::move(e.reason);
+                   on_store_down(now);
+                 },
                  [&](StoreUp&) { on_store_up(now); },
                  [&](StoreFull& e) { is_store_full_ = e.is_full; },
                  [&](DurabilityIs& e) { config_.durability = e.durability; },
@@ -64,10 +72,7 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                    for (JobSlot slot = 0; slot < jobs_.slot_count(); ++slot)
                      jobs_.at(slot).run_n = 0;
                  },
-                 [&](RewriteAll&) {
-                   rewrite_next_ = 0;
-                   rewrite_end_ = jobs_.slot_count();
-                 },
+                 [&](RewriteAll&) { begin_rewrite(); },
                  [&](Stopping&) { is_stopping_ = true; },
                  [&](Slept& e) { gap_ms_ += e.gap_ms; },
              },

@@ -133,6 +133,8 @@ class BrokerCore {
   template <typename Operation>
   void on_targets(
       RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out);
+  [[nodiscard]] Error store_is_away() const;
+  [[nodiscard]] std::uint64_t batch_of(const JobId& id) const;
   static void tell_operation(const TargetsDone& answer, Output& out);
   [[nodiscard]] TargetResult apply(const Cancel& cancel, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Retry& retry, const JobId& id, Now now, Output& out);
@@ -202,6 +204,7 @@ class BrokerCore {
   void check_silence(Now now, Output& out);
   void end_grace(Now now, Output& out);
   void purge_some(Now now, Output& out);
+  void begin_rewrite();
   void rewrite_some();
   void dispatch(Now now, Output& out);
   [[nodiscard]] NodeIndex pick_node(LineIndex line);
@@ -246,6 +249,7 @@ class BrokerCore {
   std::int64_t gap_ms_ = 0;
   std::int64_t down_since_ms_ = 0;  // monotonic; while the store is down
   bool is_store_down_ = false;
+  std::string store_down_reason_;
   bool is_store_full_ = false;
   bool is_stopping_ = false;
   bool is_turn_open_ = false;

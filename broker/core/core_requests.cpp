@@ -41,17 +41,17 @@ bool needs_write(const RequestBody& body) {
          std::holds_alternative<Purge>(body);
 }
 
-Error store_is_away() {
-  return {ErrorCode::store_unavailable,
-          "",
-          "the broker cannot reach its Redis just now; nothing was changed, send it again"};
-}
-
 }  // namespace
 
 void BrokerCore::reply(
     const Peer& peer, const Req& req, ReplyBody body, Output& out, bool is_immediate) {
   out.replies.push_back({peer, Reply{req, std::move(body)}, is_immediate});
+}
+
+Error BrokerCore::store_is_away() const {
+  return {ErrorCode::store_unavailable,
+          "",
+          store_down_reason_ + "; nothing was changed, send it again"};
 }
 
 void BrokerCore::refuse(const Peer& peer, const Req& req, Error error, Output& out) {
@@ -268,8 +268,10 @@ void BrokerCore::on_get(RequestReceived& event,
   if (!cold.empty()) return park(event, std::move(cold), context, out);
   Jobs answer;
   std::size_t bytes = 0;
+  std::uint64_t newest = 0;
   for (const JobId& id : get.ids) {
     JobView view = known_view(id);
+    newest = std::max(newest, batch_of(id));
     bytes += view.job ? job_view_bytes_bound(*view.job) : kIdBytesMax + 64;
     if (bytes > kAnswerBytesMax && !answer.jobs.empty()) {
       answer.more.push_back(id);
@@ -278,6 +280,15 @@ void BrokerCore::on_get(RequestReceived& event,
     }
   }
   reply(context.peer, context.req, std::move(answer), out);
+  out.replies.back().tells_of_batch = newest;
+}
+
+// The batch of what known_view() says of a job; UINT64_MAX = not written yet.
+std::uint64_t BrokerCore::batch_of(const JobId& id) const {
+  if (const auto slot = jobs_.find(id))
+    return jobs_.at(*slot).is_dirty ? UINT64_MAX : jobs_.at(*slot).job.batch;
+  const auto deleted = deleted_.find(id);
+  return deleted == deleted_.end() ? 0 : deleted->second;
 }
 
 // Adds an id to a wait: ended already, or to be waited for. Ids named twice count once.

@@ -97,6 +97,12 @@ void BrokerCore::rewrite_some() {
   }
   if (rewrite_next_ < rewrite_end_ || rewrite_end_ == 0) return;
   rewrite_next_ = rewrite_end_ = 0;
+}
+
+// A start finds queued jobs by the queues that it knows: these are in the first batch.
+void BrokerCore::begin_rewrite() {
+  rewrite_next_ = 0;
+  rewrite_end_ = jobs_.slot_count();
   for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
     if (queues_.entry(index).is_dirty) continue;
     queues_.entry(index).is_dirty = true;

@@ -43,7 +43,9 @@ struct Projected {
 
 // The store does not take batches (or does again). While down, nothing is dispatched, no result is
 // taken, no timer fires, and requests that need a write get store_unavailable.
-struct StoreDown {};
+struct StoreDown {
+  std::string reason;  // for whoever is refused meanwhile; may be said again with a newer one
+};
 
 struct StoreUp {};
 

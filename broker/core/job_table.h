@@ -55,6 +55,8 @@ class JobTable {
 
   [[nodiscard]] const LiveJob& at(JobSlot slot) const { return slots_[slot]; }
 
+  void reserve(std::size_t count) { index_.reserve(count); }
+
   // The id must not be there.
   JobSlot insert(Job job);
   // The slot stays readable until recycle().

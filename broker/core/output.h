@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,6 +18,9 @@ struct ReplySend {
   Peer peer;
   Reply reply;
   bool is_immediate = false;  // pong, errors, figures without job state: not held by the store
+  // Of an answer that only tells: the newest batch that it tells of, UINT64_MAX = one not written
+  // yet. While the store is down it does not wait: it goes at once, or is asked again later.
+  std::optional<std::uint64_t> tells_of_batch{};
 };
 
 // A `run` message: whole jobs, borrowed.

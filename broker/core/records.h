@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -71,7 +72,9 @@ struct Snapshot {
   std::uint64_t last = 0;        // number of the last batch in the log
   std::uint64_t checkpoint = 0;  // the last batch that the view contains
   std::uint64_t next_sequence = 1;
-  std::vector<Job> jobs;  // every live job, and ended ones that changed after the checkpoint
+  // Every live job, and ended ones that changed after the checkpoint. A million of them must not be
+  // moved each time that there is one more.
+  std::deque<Job> jobs;
   std::vector<QueueRecord> queues;
   std::vector<EndedRecord> ended;   // oldest first
   std::vector<DeletedJob> deleted;  // after the checkpoint

@@ -111,8 +111,9 @@ void RedisStore::lost(std::string reason) {
   if (!config_.address.host.empty()) lookup_.begin();
   back_off_ms_ = back_off_ms_ == 0 ? kBackOffMs : std::min(back_off_ms_ * 2, kBackOffMaxMs);
   connect_again_ms_ = now_.mono_ms + back_off_ms_;
-  if (!is_ready_) return;
-  is_ready_ = false;
+  // Said again when it cannot come back for another reason: first refused, then LOADING.
+  if (!std::exchange(is_ready_, false) && said_lost_ == reason) return;
+  said_lost_ = reason;
   replies_.emplace_back(StoreDisconnected{std::move(reason)});
 }
 

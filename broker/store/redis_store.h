@@ -114,6 +114,7 @@ class RedisStore : public Store {
   bool is_in_callback_ = false;
   std::string drop_reason_;
   std::string lost_reason_;  // of the last connection
+  std::string said_lost_;    // in the last StoreDisconnected
   std::deque<Waiting> waiting_;
   std::vector<StoreReply> replies_;
   std::string info_text_;

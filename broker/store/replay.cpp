@@ -26,8 +26,10 @@ void take_queue(std::vector<QueueRecord>& queues, QueueRecord&& queue) {
 
 std::optional<Error> replay_log(Opened& opened,
                                 const std::function<std::string(const JobId&)>& read_payload) {
+  if (opened.unprojected.empty()) return std::nullopt;
   Snapshot& snapshot = opened.snapshot;
   std::unordered_map<JobId, std::size_t> places;
+  places.reserve(snapshot.jobs.size());
   for (std::size_t i = 0; i < snapshot.jobs.size(); ++i)
     places.emplace(snapshot.jobs[i].id(), i);
   std::vector<bool> is_removed(snapshot.jobs.size(), false);

@@ -390,13 +390,17 @@ class Cluster:
                            **environment}
         return self.start([BIN / program, *arguments], **environment)
 
-    def start_redis(self, *settings, path=None):
-        """A redis-server of its own; returns the process and the path of its socket."""
+    def start_redis(self, *settings, path=None, ignored=None, waits=True):
+        """A redis-server of its own; returns the process and the path of its socket, when it
+        answers unless told not to wait. `ignored`: a signal that it is to survive."""
         path = path or self.folder / "external.sock"
         folder = self.folder / "external"
         folder.mkdir(exist_ok=True)
-        process = self.start(["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder,
-                              "--appendonly", "yes", "--save", "", *settings])
+        shell = ["sh", "-c", f'trap "" {int(ignored)}; exec "$@"', "sh"] if ignored else []
+        process = self.start([*shell, "redis-server", "--port", "0", "--unixsocket", path,
+                              "--dir", folder, "--appendonly", "yes", "--save", "", *settings])
+        if not waits:
+            return process, path
         until(lambda: ping_redis(path) or not process.is_alive(), "redis-server does not answer")
         return process, path
 
