@@ -109,27 +109,39 @@ std::optional<ProjectReply> MemoryRedis::project(const ProjectRequest& request,
     events.push_back(event);
   while (events.size() > kEventsMax)
     events.pop_front();
-  if (!request.ended_blob.empty()) ended[request.ended_chunk].append(request.ended_blob);
-  for (const std::uint64_t chunk : request.ended_drop)
-    ended.erase(chunk);
-
+  put_ended(request);
   ProjectReply reply;
   for (const std::string& queue : request.trim_queues)
     reply.removed += trim_queue(queue, request);
-  if (request.checkpoint) {
-    if (*request.checkpoint > meta.checkpoint) {
-      meta.checkpoint = *request.checkpoint;
-      finished_not_kept += request.finished_not_kept;
-    }
-    next_sequence = std::max(next_sequence, request.next_sequence);
-    view_lag_ms = request.view_lag_ms;
-    for (const QueueRecord& queue : request.queues)
-      queues[queue.name] = queue;
-    if (!log.empty() && log.begin()->first + kLogStep <= meta.checkpoint)
-      log.erase(log.begin(), log.upper_bound(meta.checkpoint));
-  }
+  if (request.checkpoint) write_last(request);
   reply.checkpoint = meta.checkpoint;
   return reply;
+}
+
+void MemoryRedis::put_ended(const ProjectRequest& request) {
+  if (!request.ended_blob.empty()) {
+    ended[request.ended_chunk].append(request.ended_blob);
+    if (ended_next == 0 && ended_first == 0) ended_first = request.ended_chunk;
+    ended_next = request.ended_chunk + 1;
+  }
+  for (const std::uint64_t chunk : request.ended_drop) {
+    ended.erase(chunk);
+    ended_first = chunk + 1;
+  }
+}
+
+void MemoryRedis::write_last(const ProjectRequest& request) {
+  if (*request.checkpoint > meta.checkpoint) {
+    meta.checkpoint = *request.checkpoint;
+    finished_not_kept += request.finished_not_kept;
+  }
+  next_sequence = std::max(next_sequence, request.next_sequence);
+  view_lag_ms = request.view_lag_ms;
+  for (const QueueRecord& queue : request.queues)
+    queues[queue.name] = queue;
+  if (meta.checkpoint < log_trimmed + kLogStep) return;
+  log.erase(log.begin(), log.upper_bound(meta.checkpoint));
+  log_trimmed = meta.checkpoint;
 }
 
 void MemoryRedis::write_row(const ViewRow& row) {
@@ -198,6 +210,27 @@ std::uint64_t MemoryRedis::trim_index(MemoryIndex& index,
 
 // ---------------------------------------------------------------- reads
 
+void MemoryRedis::read_view(Snapshot& snapshot) const {
+  const auto read_index = [&](const std::string& name) {
+    const auto index = indexes.find(name);
+    if (index == indexes.end()) return;
+    for (const auto& [score, id] : index->second.entries())
+      if (auto job = from_fields(id, jobs.at(id).fields)) snapshot.jobs.push_back(std::move(*job));
+  };
+  const auto has_jobs = [&](const std::string& name) {
+    const auto index = indexes.find(name);
+    return index != indexes.end() && !index->second.entries().empty();
+  };
+  read_index(keys::index_name(JobState::pending, {}));
+  read_index(keys::index_name(JobState::running, {}));
+  for (const auto& [name, queue] : queues) {
+    snapshot.queues.push_back(queue);
+    read_index(keys::index_name(JobState::queued, name));
+    for (const JobState state : {JobState::completed, JobState::failed, JobState::cancelled})
+      snapshot.has_cold_jobs |= has_jobs(keys::index_name(state, name));
+  }
+}
+
 FetchedJobs MemoryRedis::fetch(const FetchJobs& request) const {
   FetchedJobs fetched;
   fetched.token = request.token;
@@ -213,13 +246,13 @@ FetchedJobs MemoryRedis::fetch(const FetchJobs& request) const {
 FetchedList MemoryRedis::list(const FetchList& request) const {
   FetchedList fetched;
   fetched.token = request.token;
-  fetched.batch = meta.checkpoint;
   const Filter& filter = request.filter;
   const auto after = filter.cursor.empty() ? ListCursor{} : parse_list_cursor(filter.cursor);
   if (!after) {
     fetched.error = Error{ErrorCode::bad_field, "cursor", "not a cursor of an earlier answer"};
     return fetched;
   }
+  fetched.batch = meta.checkpoint;
   const JobState state = filter.state.value_or(JobState::queued);
   std::vector<std::string> names;
   if (!is_per_queue(state))

@@ -28,23 +28,12 @@ Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
   opened.snapshot.next_sequence = redis.next_sequence;
   for (auto entry = redis.log.upper_bound(took.meta.checkpoint); entry != redis.log.end(); ++entry)
     opened.unprojected.push_back(entry->second);
-  for (const auto& [name, index] : redis.indexes) {
-    if (name != "pending" && name != "running" && !name.starts_with("queued:")) {
-      opened.snapshot.has_cold_jobs |= !index.entries().empty();
-      continue;
-    }
-    for (const auto& [score, id] : index.entries())
-      if (auto job = from_fields(id, redis.jobs.at(id).fields))
-        opened.snapshot.jobs.push_back(std::move(*job));
-  }
-  for (const auto& [name, queue] : redis.queues)
-    opened.snapshot.queues.push_back(queue);
+  redis.read_view(opened.snapshot);
+  opened.ended_chunk_first = redis.ended_first;
+  opened.ended_chunk_next = redis.ended_next;
   for (const auto& [chunk, blob] : redis.ended)
-    read_ended(blob, opened.snapshot.ended);
-  if (!redis.ended.empty()) {
-    opened.ended_chunk_first = redis.ended.begin()->first;
-    opened.ended_chunk_next = redis.ended.rbegin()->first + 1;
-  }
+    if (chunk >= redis.ended_first && chunk < redis.ended_next)
+      read_ended(blob, opened.snapshot.ended);
   const auto error = replay_log(opened, [&](const JobId& id) -> std::string {
     const auto found = redis.jobs.find(id.str());
     if (found == redis.jobs.end()) return {};

@@ -57,6 +57,8 @@ struct MemoryRedis {
   std::map<std::string, std::string> nodes;
   std::deque<std::string> events;
   std::map<std::uint64_t, std::string> ended;  // chunks
+  std::uint64_t ended_first = 0, ended_next = 0;
+  std::uint64_t log_trimmed = 0;
   std::uint64_t finished_not_kept = 0;
   // Of the process, not of the data.
   std::uint64_t run = 1;
@@ -78,6 +80,8 @@ struct MemoryRedis {
   // Nothing when the state is not ours but nobody newer's either: refused.
   [[nodiscard]] std::optional<ProjectReply> project(const ProjectRequest& request,
                                                     const std::string& owner);
+  // The live jobs and the queues, as a start finds them: by the queues that it knows.
+  void read_view(Snapshot& snapshot) const;
   [[nodiscard]] FetchedJobs fetch(const FetchJobs& request) const;
   [[nodiscard]] FetchedList list(const FetchList& request) const;
   [[nodiscard]] LogRead read_log(const ReadLog& request) const;
@@ -87,6 +91,8 @@ struct MemoryRedis {
   [[nodiscard]] std::string audit() const;
 
  private:
+  void put_ended(const ProjectRequest& request);
+  void write_last(const ProjectRequest& request);
   void write_row(const ViewRow& row);
   void remove_job(const std::string& id);
   [[nodiscard]] std::uint64_t trim_queue(const std::string& queue, const ProjectRequest& request);

@@ -411,6 +411,31 @@ local function list_queues(prefix, state, queue)
   return names
 end
 
+-- Whether a stands before b as Redis orders members: by their bytes, whatever the locale says.
+local function is_before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+-- The rank of the first entry behind (score, id), whether or not that one still stands there: a job
+-- that has moved on since takes nobody else's place with it.
+local function rank_behind(key, score, id)
+  local from = redis.call('ZCOUNT', key, '-inf', '(' .. score)
+  local to = redis.call('ZCOUNT', key, '-inf', score)
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    if is_before(id, redis.call('ZRANGE', key, middle, middle)[1]) then
+      to = middle
+    else
+      from = middle + 1
+    end
+  end
+  return from
+end
+
 local function list(keys, args)
   local prefix = prefix_of(keys)
   if #args ~= 6 or not STATES[args[1]] then
@@ -425,8 +450,7 @@ local function list(keys, args)
       local key = prefix .. index_of(state, name)
       local start = 0
       if args[5] ~= '' and name == args[3] then
-        local rank = redis.call('ZRANK', key, args[5])
-        start = rank and rank + 1 or redis.call('ZCOUNT', key, '-inf', '(' .. args[4])
+        start = rank_behind(key, args[4], args[5])
       end
       local left = limit - (#reply - 4)
       local page = redis.call('ZRANGE', key, start, start + left, 'WITHSCORES')
