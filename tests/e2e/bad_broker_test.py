@@ -124,7 +124,7 @@ class BadBroker(Story):
     def test_the_command_says_when_answers_are_no_answers(self):
         for answer in (b"", b"\xc1", b"\x80", msgpack.packb({"op": "pong", "req": "other"})):
             status, said = self.ping(lambda _, answer=answer: answer)
-            self.assertEqual(status, 69, said)
+            self.assertEqual(status, 124, said)
             self.assertIn(self.cluster.addresses[0], said)
 
     def test_an_answer_over_the_bound_costs_the_command_its_connection_and_no_more(self):
