@@ -14,7 +14,7 @@ namespace sluice::cli {
 
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kSubmitFooter =
     R"(The payload is one JSON document, key=value pairs (a JSON object; values that read as JSON are taken
 as such), @FILE or - for stdin (bytes as they are). Prints the id of the job.
 
@@ -102,7 +102,7 @@ void add_submit(CLI::App& app, Cli& cli) {
   command->add_flag("--stop-at-error",
                     arguments->bulk.stops_at_error,
                     "of --jsonl: stop at the first bad line or refused job");
-  set_footer(*command, kFooter);
+  set_footer(*command, kSubmitFooter);
   command->callback([&cli, arguments] {
     const bool is_bulk = !arguments->bulk.path.empty();
     if (is_bulk == !arguments->job.task.empty())

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "worker/runtime/payload.h"
+#include "worker/tasks/ascii.h"
 #include "worker/tasks/http.h"
 
 #include <nlohmann/json.hpp>
@@ -32,15 +33,9 @@ bool is_header_value(std::string_view value) {
   });
 }
 
-std::string lower(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  return text;
-}
-
 void put_header(std::vector<Header>& headers, std::string name, std::string value) {
   for (Header& header : headers)
-    if (lower(header.name) == lower(name)) {
+    if (equals_ignoring_case(header.name, name)) {
       header.value = std::move(value);
       return;
     }

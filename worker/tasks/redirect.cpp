@@ -1,18 +1,11 @@
 #include <algorithm>
-#include <cctype>
 
+#include "worker/tasks/ascii.h"
 #include "worker/tasks/curl_loop.h"
 
 namespace sluice {
 
 namespace {
-
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
-           return std::tolower(static_cast<unsigned char>(x)) ==
-                  std::tolower(static_cast<unsigned char>(y));
-         });
-}
 
 bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
   return std::any_of(names.begin(), names.end(), [&](std::string_view one) {

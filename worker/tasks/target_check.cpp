@@ -11,6 +11,8 @@
 
 #include <curl/curl.h>
 
+#include "worker/tasks/ascii.h"
+
 namespace sluice {
 
 namespace {
@@ -75,13 +77,6 @@ std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
   std::string result(text);
   curl_free(text);
   return result;
-}
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
-  return text;
 }
 
 Result<Target> take_apart(CURLU* url) {
