@@ -158,6 +158,10 @@ void Engine::turn(Now now) {
   project(now);
   ask_waiting(now);
   outbox_.release(pipeline_.confirmed(), frames_);
+  while (!held_facts_.empty() && held_facts_.front().after_batch <= pipeline_.confirmed()) {
+    facts_.push_back(std::move(held_facts_.front().fact));
+    held_facts_.pop_front();
+  }
   if (is_core_down_)
     outbox_.release_tellings(
         pipeline_.confirmed(),
@@ -250,13 +254,14 @@ void Engine::say_job(const JobFact& fact, std::uint64_t after_batch, Now now) {
                        .retry_count = event.retry_count},
                       after_batch,
                       now);
-  facts_.push_back({EngineFact::Kind::job,
-                    event.what,
-                    event.id.str(),
-                    event.queue,
-                    event.error_code,
-                    event.attempt,
-                    0});
+  held_facts_.push_back({after_batch,
+                         {EngineFact::Kind::job,
+                          event.what,
+                          event.id.str(),
+                          event.queue,
+                          event.error_code,
+                          event.attempt,
+                          0}});
   publish(std::move(event), after_batch);
 }
 

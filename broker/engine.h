@@ -32,7 +32,7 @@ struct EngineConfig {
   std::string owner;  // of the state: this broker process
 };
 
-// What the loop logs and counts; already durable where that matters.
+// What the loop logs; that of a job only once it is durable.
 struct EngineFact {
   enum class Kind : std::uint8_t {
     job,         // one line per state change (debug)
@@ -151,6 +151,14 @@ class Engine {
   std::vector<Frame> frames_;
   std::vector<StoreRequest> requests_;
   std::vector<EngineFact> facts_;
+
+  // Of jobs, told when their batch is durable.
+  struct HeldFact {
+    std::uint64_t after_batch;
+    EngineFact fact;
+  };
+
+  std::deque<HeldFact> held_facts_;
 
   // Reads under way, by token, so that a disconnect can answer them.
   std::unordered_set<std::uint64_t> fetching_;

@@ -197,7 +197,10 @@ void Loop::log_facts() {
                    {{"node", fact.id}});
         break;
       case EngineFact::Kind::store_lost:
-        log::warn("store_lost", {{"reason", fact.text}, {"times", fact.count}});
+        if (fact.count == 0)  // a connection that is gone, not a refusal
+          log::warn("store_lost", {{"reason", fact.text}});
+        else
+          log::warn("store_lost", {{"reason", fact.text}, {"times", fact.count}});
         break;
       case EngineFact::Kind::store_back:
         log::info("store_back", {});

@@ -32,8 +32,10 @@ inline constexpr std::size_t kHeaderValueBytesMax = 1024;
 inline constexpr std::size_t kTasksPerNodeMax = 256;
 inline constexpr std::size_t kQueuesPerNodeMax = 256;
 inline constexpr std::size_t kLabelsPerNodeMax = 32;
-inline constexpr std::size_t kHeldMax = 16384;    // attempts in one status
-inline constexpr std::size_t kAttemptsKept = 10;  // attempt records kept with a job
+inline constexpr std::size_t kQueuesMax = 10'000;  // that a broker knows; they are not forgotten
+inline constexpr std::size_t kLinesMax = 20'000;   // pairs of queue and task, likewise
+inline constexpr std::size_t kHeldMax = 16384;     // attempts in one status
+inline constexpr std::size_t kAttemptsKept = 10;   // attempt records kept with a job
 
 inline constexpr std::uint32_t kMaxRetriesMax = 1000;
 inline constexpr std::uint32_t kMaxRetriesDefault = 3;

@@ -180,6 +180,7 @@ class BrokerCore {
   void restore(Job&& job, Now now);
   void move(JobSlot slot, JobState to);
   void mark_dirty(JobSlot slot);
+  void mark_queue_dirty(QueueIndex index);
   void make_ready(JobSlot slot, Now now, Output& out);
   void requeue(JobSlot slot, Output& out);
   void dispatch_to(JobSlot slot, NodeIndex index, Now now, Output& out);
@@ -267,7 +268,6 @@ class BrokerCore {
   };
 
   std::vector<Fitting> fitting_;
-  std::vector<std::pair<LineHead, LineIndex>> heads_;  // scratch of dispatch()
   std::uint64_t reconcile_mark_ = 0;
   // Number of our newest message to any node, in our epoch. One for all of them: a node that was
   // taken for dead and comes back knows numbers that we have forgotten, and takes higher ones only.

@@ -1,5 +1,6 @@
 // The life of a job: every change of state passes through move(), every end through end_job().
 #include <algorithm>
+#include <utility>
 
 #include "broker/core/core.h"
 #include "common/check.h"
@@ -14,8 +15,15 @@ constexpr std::size_t kAttemptTextBytesMax = 256;
 constexpr std::size_t kHandBacksPerMinute = 3;
 constexpr std::int64_t kHandBackRestMs = 20'000;
 
+// At most so many bytes of UTF-8, and no part of a character.
 void cut(std::string& text, std::size_t bytes_max) {
-  if (text.size() > bytes_max) text.resize(bytes_max);
+  if (text.size() <= bytes_max) return;
+  const auto goes_on = [&] {
+    return (static_cast<unsigned char>(text[bytes_max]) & 0xc0) == 0x80;
+  };
+  while (bytes_max > 0 && goes_on())
+    --bytes_max;
+  text.resize(bytes_max);
 }
 
 std::int64_t expiry_ms(const Job& job) {
@@ -110,13 +118,14 @@ void BrokerCore::mark_dirty(JobSlot slot) {
   dirty_.push_back(slot);
 }
 
+void BrokerCore::mark_queue_dirty(QueueIndex index) {
+  if (!std::exchange(queues_.entry(index).is_dirty, true)) dirty_queues_.push_back(index);
+}
+
 QueueTotals& BrokerCore::totals(LiveJob& live) {
-  QueueEntry& queue = queues_.queue_of(live.line);
-  if (!queue.is_dirty) {
-    queue.is_dirty = true;
-    dirty_queues_.push_back(queues_.queue(queue.record.name));
-  }
-  return queue.record.totals;
+  const QueueIndex index = queues_.queue_index_of(live.line);
+  mark_queue_dirty(index);
+  return queues_.entry(index).record.totals;
 }
 
 // pending -> queued: its time has come, and it gets its place in the line.

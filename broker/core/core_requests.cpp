@@ -13,6 +13,8 @@ namespace sluice {
 namespace {
 
 constexpr std::int64_t kRetryAfterMs = 1000;
+constexpr const char* kTooManyQueues =
+    "a broker knows 10 000 queues at most, and forgets none: use tags for what there are many of";
 constexpr std::size_t kAnswerBytesMax = kMessageBytesMax - kIdsPerRequestMax * (kIdBytesMax + 128);
 
 // Most likely a typing error, which "done" would hide. A pause makes its queue: it may be meant for
@@ -229,13 +231,18 @@ SubmitResult BrokerCore::submit_one(JobSpec&& spec, Now now, Output& out) {
     return rejected(ErrorCode::bad_field, "run_at_ms", "more than ten years ahead");
   if (spec.expires_at_ms > now.wall_ms + kTenYearsMs)
     return rejected(ErrorCode::bad_field, "expires_at_ms", "more than ten years ahead");
-  if (config_.queue_max > 0) {
-    const QueueEntry& queue = queues_.entry(queues_.queue(spec.queue));
-    if (queue.pending + queue.queued >= config_.queue_max)
-      return rejected(ErrorCode::queue_full,
-                      "queue",
-                      "the queue holds as many waiting jobs as it may");
-  }
+  if (!queues_.has_room_for(spec.queue))
+    return rejected(ErrorCode::bad_field, "queue", kTooManyQueues);
+  if (!queues_.has_room_for(spec.queue, spec.task))
+    return rejected(ErrorCode::bad_field,
+                    "task",
+                    "a broker knows 20 000 pairs of queue and task at most, and forgets none");
+  const QueueEntry* queue = queues_.find(spec.queue);
+  if (config_.queue_max > 0 && queue != nullptr &&
+      queue->pending + queue->queued >= config_.queue_max)
+    return rejected(ErrorCode::queue_full,
+                    "queue",
+                    "the queue holds as many waiting jobs as it may");
   std::string id = spec.id.str();
   const JobSlot slot = add_job(std::move(spec), now, out);
   return {std::move(id), SubmitStatus::accepted, jobs_.at(slot).job.state, {}};
@@ -456,14 +463,13 @@ void BrokerCore::on_pause(const std::string& queue,
                           bool is_paused,
                           const Context& context,
                           Output& out) {
+  if (!queues_.has_room_for(queue))
+    return refuse(context.peer, context.req, {ErrorCode::bad_field, "queue", kTooManyQueues}, out);
   const QueueIndex index = queues_.queue(queue);
   QueueEntry& entry = queues_.entry(index);
   if (entry.record.is_paused != is_paused) {
     entry.record.is_paused = is_paused;
-    if (!entry.is_dirty) {
-      entry.is_dirty = true;
-      dirty_queues_.push_back(index);
-    }
+    mark_queue_dirty(index);
     using Kind = OperatorFact::Kind;
     out.facts.push_back(
         OperatorFact{is_paused ? Kind::queue_paused : Kind::queue_resumed, queue, 0});

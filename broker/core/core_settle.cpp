@@ -103,11 +103,8 @@ void BrokerCore::rewrite_some() {
 void BrokerCore::begin_rewrite() {
   rewrite_next_ = 0;
   rewrite_end_ = jobs_.slot_count();
-  for (QueueIndex index = 0; index < queues_.queue_count(); ++index) {
-    if (queues_.entry(index).is_dirty) continue;
-    queues_.entry(index).is_dirty = true;
-    dirty_queues_.push_back(index);
-  }
+  for (QueueIndex index = 0; index < queues_.queue_count(); ++index)
+    mark_queue_dirty(index);
 }
 
 // ---------------------------------------------------------------- dispatch
@@ -119,32 +116,20 @@ void BrokerCore::dispatch(Now now, Output& out) {
   std::uint64_t free = 0;
   for (const NodeIndex index : nodes_.used())
     free += nodes_.at(index).free();
-  if (free == 0 || queues_.ready_lines().empty()) return;
-  const auto later = [](const auto& a, const auto& b) {
-    return b.first.before(a.first);
-  };
-  std::vector<std::pair<LineHead, LineIndex>>& heads = heads_;
-  heads.clear();
-  for (const LineIndex line : queues_.ready_lines()) {
-    if (queues_.is_paused(line)) continue;
-    if (const LineHead* head = queues_.head(line)) heads.emplace_back(*head, line);
-  }
-  std::make_heap(heads.begin(), heads.end(), later);
-  while (free > 0 && !heads.empty()) {
-    std::pop_heap(heads.begin(), heads.end(), later);
-    const auto [head, line] = heads.back();
-    heads.pop_back();
-    const NodeIndex node = pick_node(line);
-    if (node == kNoNode) continue;
-    queues_.pop(line);
-    dispatch_to(head.slot, node, now, out);
-    --free;
-    if (const LineHead* next = queues_.head(line)) {
-      heads.emplace_back(*next, line);
-      std::push_heap(heads.begin(), heads.end(), later);
+  auto place = queues_.ready_lines().begin();
+  while (free > 0) {
+    place = queues_.settle(place);
+    if (place == queues_.ready_lines().end()) return;
+    const LineIndex line = place->line;
+    const NodeIndex node = queues_.is_paused(line) ? kNoNode : pick_node(line);
+    if (node == kNoNode) {
+      ++place;
+      continue;
     }
+    queues_.pop(line);
+    dispatch_to(place->head.slot, node, now, out);
+    --free;
   }
-  queues_.sweep_ready();
 }
 
 // The least loaded node (busy / concurrency) among those that fit and have a free slot.

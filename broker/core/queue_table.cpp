@@ -1,6 +1,9 @@
 #include "broker/core/queue_table.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "common/limits.h"
 
 namespace sluice {
 
@@ -16,9 +19,7 @@ QueueIndex QueueTable::queue(std::string_view name) {
 }
 
 LineIndex QueueTable::line(std::string_view queue_name, std::string_view task) {
-  key_.assign(queue_name);
-  key_.push_back('\0');
-  key_.append(task);
+  set_key(queue_name, task);
   const auto found = by_task_.find(key_);
   if (found != by_task_.end()) return found->second;
   const auto index = static_cast<LineIndex>(lines_.size());
@@ -29,6 +30,23 @@ LineIndex QueueTable::line(std::string_view queue_name, std::string_view task) {
   lines_.back().task = std::string(task);
   queues_[owner].lines.push_back(index);
   return index;
+}
+
+bool QueueTable::has_room_for(std::string_view queue_name) {
+  return queues_.size() < kQueuesMax || find(queue_name) != nullptr;
+}
+
+bool QueueTable::has_room_for(std::string_view queue_name, std::string_view task) {
+  if (!has_room_for(queue_name)) return false;
+  if (lines_.size() < kLinesMax) return true;
+  set_key(queue_name, task);
+  return by_task_.contains(key_);
+}
+
+void QueueTable::set_key(std::string_view queue_name, std::string_view task) {
+  key_.assign(queue_name);
+  key_.push_back('\0');
+  key_.append(task);
 }
 
 QueueEntry* QueueTable::find(std::string_view name) {
@@ -50,10 +68,41 @@ void QueueTable::enter(JobSlot slot) {
     });
     waiting.insert(place, mine);
   }
-  if (!line.is_ready) {
-    line.is_ready = true;
-    ready_.push_back(live.line);
+  const LineHead head{live.job.spec.priority, mine.sequence, slot};
+  if (!line.is_ready || head.before(line.place->head)) list(live.line, head);
+}
+
+QueueTable::ReadyLines::const_iterator QueueTable::list(LineIndex index, const LineHead& head) {
+  unlist(index);
+  Line& line = lines_[index];
+  line.is_ready = true;
+  if (spare_.empty()) return line.place = ready_.insert({head, index}).first;
+  spare_.back().value() = {head, index};
+  line.place = ready_.insert(std::move(spare_.back())).position;
+  spare_.pop_back();
+  return line.place;
+}
+
+void QueueTable::unlist(LineIndex index) {
+  Line& line = lines_[index];
+  if (std::exchange(line.is_ready, false)) spare_.push_back(ready_.extract(line.place));
+}
+
+QueueTable::ReadyLines::const_iterator QueueTable::settle(ReadyLines::const_iterator place) {
+  while (place != ready_.end()) {
+    const LineIndex line = place->line;
+    const LineHead* true_head = head(line);
+    if (true_head != nullptr && *true_head == place->head) break;
+    const auto next = std::next(place);
+    if (true_head == nullptr) {
+      unlist(line);
+      place = next;
+    } else {
+      const auto listed = list(line, *true_head);
+      place = next == ready_.end() || *listed < *next ? listed : next;
+    }
   }
+  return place;
 }
 
 bool QueueTable::is_waiting(const Waiting& waiting, LineIndex line) const {
@@ -78,14 +127,6 @@ const LineHead* QueueTable::head(LineIndex index) {
 void QueueTable::pop(LineIndex index) {
   Line& line = lines_[index];
   line.waiting[static_cast<std::size_t>(line.head.priority)].pop_front();
-}
-
-void QueueTable::sweep_ready() {
-  std::erase_if(ready_, [&](LineIndex index) {
-    if (head(index) != nullptr) return false;
-    lines_[index].is_ready = false;
-    return true;
-  });
 }
 
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -41,6 +42,8 @@ struct LineHead {
   std::uint64_t sequence = 0;
   JobSlot slot = 0;
 
+  friend bool operator==(const LineHead&, const LineHead&) = default;
+
   // Whether this goes before `other`: a higher priority, then the older.
   [[nodiscard]] bool before(const LineHead& other) const {
     if (priority != other.priority && !MUTANT(ignores_priority)) return priority > other.priority;
@@ -55,12 +58,17 @@ class QueueTable {
   // Finds or makes the queue and the line of a task in it.
   QueueIndex queue(std::string_view name);
   LineIndex line(std::string_view queue_name, std::string_view task);
+  // Whether there is still room for a queue, or for a line, that may be new: kQueuesMax, kLinesMax.
+  [[nodiscard]] bool has_room_for(std::string_view queue_name);
+  [[nodiscard]] bool has_room_for(std::string_view queue_name, std::string_view task);
   // Nothing when there is no such queue yet.
   [[nodiscard]] QueueEntry* find(std::string_view name);
 
   [[nodiscard]] QueueEntry& entry(QueueIndex index) { return queues_[index]; }
 
   [[nodiscard]] const QueueEntry& entry(QueueIndex index) const { return queues_[index]; }
+
+  [[nodiscard]] QueueIndex queue_index_of(LineIndex line) const { return lines_[line].queue; }
 
   [[nodiscard]] QueueEntry& queue_of(LineIndex line) { return queues_[lines_[line].queue]; }
 
@@ -85,11 +93,26 @@ class QueueTable {
   // Takes the head out.
   void pop(LineIndex line);
 
-  // Lines that may have jobs; head() may still find them empty.
-  [[nodiscard]] const std::vector<LineIndex>& ready_lines() const { return ready_; }
+  // A line that may have jobs, listed under the head it had when it was listed. Its true head may
+  // have become another since, a later one.
+  struct Ready {
+    LineHead head;
+    LineIndex line = 0;
 
-  // Forgets lines found empty. Call when no LineHead is held.
-  void sweep_ready();
+    friend bool operator<(const Ready& a, const Ready& b) {
+      if (a.head.before(b.head)) return true;
+      return !b.head.before(a.head) && a.line < b.line;
+    }
+  };
+
+  using ReadyLines = std::set<Ready>;
+
+  // In the order in which they are to be served.
+  [[nodiscard]] const ReadyLines& ready_lines() const { return ready_; }
+
+  // The first place at or behind `place` whose line has the head it is listed under; lines on the
+  // way are listed anew or, when they are empty, no more.
+  [[nodiscard]] ReadyLines::const_iterator settle(ReadyLines::const_iterator place);
 
  private:
   struct Waiting {
@@ -102,15 +125,21 @@ class QueueTable {
     std::string task;
     std::array<std::deque<Waiting>, kPriorities> waiting;
     LineHead head;
+    ReadyLines::const_iterator place;  // in ready_, while is_ready
     bool is_ready = false;
   };
 
+  void set_key(std::string_view queue_name, std::string_view task);
+  ReadyLines::const_iterator list(LineIndex line, const LineHead& head);
+  void unlist(LineIndex line);
   [[nodiscard]] bool is_waiting(const Waiting& waiting, LineIndex line) const;
 
   JobTable& jobs_;
   std::vector<QueueEntry> queues_;
   std::vector<Line> lines_;
-  std::vector<LineIndex> ready_;
+  ReadyLines ready_;
+  std::vector<ReadyLines::node_type>
+      spare_;  // so that a line that comes and goes allocates nothing
   std::unordered_map<std::string, QueueIndex> by_name_;
   std::unordered_map<std::string, LineIndex> by_task_;  // "queue\0task"
   std::string key_;                                     // scratch, so that a lookup never allocates

@@ -3,9 +3,11 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <utility>
 
 #include <hiredis/hiredis.h>
@@ -21,7 +23,9 @@ namespace sluice {
 
 namespace {
 
-constexpr std::size_t kPage = 1000;
+constexpr std::size_t kPage = 1000;  // jobs asked for at once
+constexpr std::size_t kIndexPage = 10'000;
+constexpr std::size_t kIndexesAtOnce = 100;
 constexpr int kConnectWaitMs = 1000;
 
 struct FreeContext {
@@ -183,52 +187,90 @@ void read_log(Connection& connection, Opened& opened) {
   }
 }
 
-void read_index(Connection& connection, const std::string& index, std::deque<Job>& jobs) {
+// The jobs of these ids. The next page is asked for before the one that has come is read, so that
+// Redis and we work at the same time.
+void read_jobs(Connection& connection, const std::vector<std::string>& ids, std::deque<Job>& jobs) {
   FieldPairs pairs;
-  for (std::size_t start = 0; connection.error().empty(); start += kPage) {
-    const ReplyPtr page = connection.ask(
-        words({"ZRANGE", index, std::to_string(start), std::to_string(start + kPage - 1)}));
-    if (page == nullptr || page->elements == 0) return;
-    for (std::size_t i = 0; i < page->elements; ++i)
-      connection.put(words({"HGETALL", keys::job(text_at(page.get(), i))}));
-    for (std::size_t i = 0; i < page->elements && connection.error().empty(); ++i) {
-      connection.get_pairs(pairs);
-      auto job = from_fields(text_at(page.get(), i), pairs);
-      if (job) jobs.push_back(std::move(*job));
+  std::size_t asked = 0;
+  const auto ask_page = [&] {
+    for (const std::size_t end = std::min(ids.size(), asked + kPage); asked < end; ++asked)
+      connection.put(words({"HGETALL", keys::job(ids[asked])}));
+  };
+  ask_page();
+  for (std::size_t i = 0; i < ids.size() && connection.error().empty(); ++i) {
+    if (i % kPage == 0) ask_page();
+    connection.get_pairs(pairs);
+    auto job = from_fields(ids[i], pairs);
+    if (job) jobs.push_back(std::move(*job));
+  }
+}
+
+// The jobs of these indexes, of many of them with one round trip.
+void read_indexes(Connection& connection, std::vector<std::string> indexes, std::deque<Job>& jobs) {
+  std::size_t start = 0;  // in each index that is left
+  while (!indexes.empty() && connection.error().empty()) {
+    std::vector<std::string> ids, longer;
+    for (std::size_t first = 0; first < indexes.size(); first += kIndexesAtOnce) {
+      const std::size_t end = std::min(indexes.size(), first + kIndexesAtOnce);
+      for (std::size_t i = first; i < end; ++i)
+        connection.put(words(
+            {"ZRANGE", indexes[i], std::to_string(start), std::to_string(start + kIndexPage - 1)}));
+      for (std::size_t i = first; i < end; ++i) {
+        const ReplyPtr page = connection.get();
+        if (page == nullptr) return;
+        for (std::size_t at = 0; at < page->elements; ++at)
+          ids.push_back(text_at(page.get(), at));
+        if (page->elements == kIndexPage) longer.push_back(std::move(indexes[i]));
+      }
+      read_jobs(connection, std::exchange(ids, {}), jobs);
     }
-    if (page->elements < kPage) return;
+    indexes = std::move(longer);
+    start += kIndexPage;
   }
 }
 
 void read_queues(Connection& connection, Snapshot& snapshot) {
   const ReplyPtr queues = connection.ask(words({"HGETALL", keys::kQueues}));
-  const FieldPairs stats = pairs_of(connection.ask(words({"HGETALL", keys::kStats})).get());
+  std::unordered_map<std::string, std::string> stats;
+  for (auto& [field, value] : pairs_of(connection.ask(words({"HGETALL", keys::kStats})).get()))
+    stats.emplace(std::move(field), std::move(value));
   for (auto& [name, setting] : pairs_of(queues.get())) {
     QueueRecord queue;
     queue.name = name;
     queue.is_paused = setting == "paused";
     visit_totals(
         [&](unsigned, const char* total, std::uint64_t& value) {
-          const std::string field = queue.name + ":" + total;
-          for (const auto& [key, text] : stats)
-            if (key == field) value = number_of_text(text);
+          const auto found = stats.find(queue.name + ":" + total);
+          if (found != stats.end()) value = number_of_text(found->second);
         },
         queue.totals);
     snapshot.queues.push_back(std::move(queue));
   }
 }
 
+// Whether an ended job of these queues is kept.
+bool has_ended_jobs(Connection& connection, const std::vector<QueueRecord>& queues) {
+  constexpr std::array kEnded{JobState::completed, JobState::failed, JobState::cancelled};
+  bool found = false;
+  for (std::size_t first = 0; first < queues.size() && !found; first += kIndexesAtOnce) {
+    const std::size_t end = std::min(queues.size(), first + kIndexesAtOnce);
+    for (std::size_t i = first; i < end; ++i)
+      for (const JobState state : kEnded)
+        connection.put(words({"ZCARD", keys::index(state, queues[i].name)}));
+    for (std::size_t i = first * kEnded.size(); i < end * kEnded.size(); ++i)
+      if (number_of_text(text_of(connection.get().get())) > 0) found = true;
+  }
+  return found;
+}
+
 void read_view(Connection& connection, Snapshot& snapshot) {
   read_queues(connection, snapshot);
-  read_index(connection, keys::index(JobState::pending, {}), snapshot.jobs);
-  read_index(connection, keys::index(JobState::running, {}), snapshot.jobs);
-  for (const QueueRecord& queue : snapshot.queues) {
-    read_index(connection, keys::index(JobState::queued, queue.name), snapshot.jobs);
-    for (const JobState state : {JobState::completed, JobState::failed, JobState::cancelled}) {
-      const ReplyPtr count = connection.ask(words({"ZCARD", keys::index(state, queue.name)}));
-      if (number_of_text(text_of(count.get())) > 0) snapshot.has_cold_jobs = true;
-    }
-  }
+  snapshot.has_cold_jobs = has_ended_jobs(connection, snapshot.queues);
+  std::vector<std::string> indexes{keys::index(JobState::pending, {}),
+                                   keys::index(JobState::running, {})};
+  for (const QueueRecord& queue : snapshot.queues)
+    indexes.push_back(keys::index(JobState::queued, queue.name));
+  read_indexes(connection, std::move(indexes), snapshot.jobs);
 }
 
 void read_ended_chunks(Connection& connection, Opened& opened) {

@@ -9,7 +9,7 @@ import unittest
 import msgpack
 import zmq
 
-from cluster import Story, job, until
+from cluster import Story, job, json_job, until
 from spoiled import halves
 
 
@@ -229,6 +229,33 @@ class BadInput(Story):
         self.assertEqual([(r["status"], r.get("field", "")) for r in reply["results"]],
                          [("accepted", ""), ("conflict", "jobs[1].id"),
                           ("rejected", "jobs[2].expires_at_ms")])
+
+    def test_the_text_of_a_past_attempt_is_cut_between_two_characters(self):
+        self.cluster.start_worker("--builtin", "fail")
+        text = "a" * 255 + "ä" * 100
+        [job_id] = self.client.submit(json_job("fail", {"message": text, "retryable": False}))
+        view = self.client.wait([job_id])[job_id]  # unpacking it raises where text is none
+        self.assertEqual(view["error"], text)
+        self.assertEqual(view["attempts"][0]["error"], "a" * 255)
+
+    def test_ten_thousand_queues_are_known_and_one_more_is_refused_also_after_a_kill(self):
+        self.client.submit(job("echo", b"of the queue default"))
+        results = []
+        for first in range(0, 10_000, 1000):
+            results += self.client.ask("submit", jobs=[
+                job("later", queue=f"q{i}", delay_ms=600_000)
+                for i in range(first, first + 1000)])["results"]
+        self.assertEqual([each["status"] for each in results],
+                         ["accepted"] * 9999 + ["rejected"])
+        self.assertEqual(results[-1]["field"], "jobs[999].queue")
+        self.assertEqual(self.error_of("pause", queue="another"), ("bad_field", "queue"))
+        self.assertEqual(len(self.client.ask("queues")["queues"]), 10_000)
+        self.cluster.broker.kill()
+        self.cluster.start_broker()
+        self.client.until_workers(1)
+        queues = self.client.ask("queues")["queues"]
+        self.assertEqual(len(queues), 10_000)
+        self.assertEqual(sum(queue["pending"] for queue in queues), 9999)
 
     def test_a_client_that_floods_and_never_reads_holds_up_nobody(self):
         odd = self.cluster.socket(zmq.DEALER, self.cluster.addresses[0])

@@ -425,6 +425,20 @@ void Ledger::said_view(const JobView& view, std::uint64_t req) {
           "another end was told: " + text(*view.job));
 }
 
+void Ledger::said(const EngineFact& fact) {
+  const JobId id(fact.id);
+  if (fact.what != "failed" || is_excused(id)) return;
+  const Durable* durable = known(id);
+  REQUIRE(durable != nullptr, "spoken_is_durable", "logged, but not durable: " + fact.id);
+  const bool has_failed = std::any_of(durable->ends.begin(), durable->ends.end(), [](auto& end) {
+    return end.second.state == JobState::failed;
+  });
+  // An end and the retry that undid it may be one batch: then that life never was durable.
+  REQUIRE(has_failed || durable->is_removed || durable->job.life > 1,
+          "spoken_is_durable",
+          "logged as failed, durable " + text(durable->job));
+}
+
 void Ledger::said_target(const std::string& op,
                          const TargetResult& result,
                          std::uint64_t next_req) {

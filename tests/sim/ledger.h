@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "broker/engine.h"
 #include "broker/store/log_entry.h"
 #include "broker/store/memory_store.h"
 #include "common/job.h"
@@ -103,6 +104,8 @@ class Ledger {
   // `req`: which number the request had; `next_req`: the number that the next one will have.
   void said(const Reply& reply, const Request& request, std::uint64_t req, std::uint64_t next_req);
   void said(const std::string& node, const BrokerMessage& message);
+  // What the broker logs of a job.
+  void said(const EngineFact& fact);
 
   // ---- what nodes report
   void reported(const std::string& node, const AttemptResult& result);

@@ -227,7 +227,10 @@ void World::see_facts(BrokerProcess& broker, std::uint32_t index) {
   std::vector<EngineFact> facts;
   broker.engine->take_facts(facts);
   for (const EngineFact& fact : facts) {
-    if (fact.kind == EngineFact::Kind::job) continue;
+    if (fact.kind == EngineFact::Kind::job) {
+      if (redis_->meta.owner == broker.owner) ledger_.said(fact);
+      continue;
+    }
     trace("broker ",
           index,
           " fact ",

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -240,6 +242,40 @@ TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {
   }
   ASSERT_EQ(opened.snapshot.queues.size(), 1u);
   EXPECT_EQ(opened.snapshot.queues[0].totals.submitted, 7u);
+}
+
+TEST_P(Conformance, a_restart_finds_every_job_of_many_queues_and_of_a_long_one) {
+  constexpr std::size_t kJobs = 10'500, kQueues = 250, kRows = 500;
+  open();
+  std::vector<Job> jobs;
+  for (std::size_t i = 0; i < kJobs; ++i) {
+    jobs.push_back(job("j" + std::to_string(i), JobState::queued, 1));
+    jobs.back().sequence = i + 1;
+    if (i < kQueues) jobs.back().spec.queue = "q" + std::to_string(i);
+  }
+  (void)commit(5, entry(1, {jobs[0]}));
+  for (std::size_t first = 0; first < kJobs; first += kRows)
+    (void)project({jobs.begin() + static_cast<std::ptrdiff_t>(first),
+                   jobs.begin() + static_cast<std::ptrdiff_t>(first + kRows)},
+                  1,
+                  [&](ProjectRequest& request) {
+                    for (std::size_t i = 0; i < kQueues; ++i)
+                      request.queues.push_back(
+                          {"q" + std::to_string(i), i == 7, {.submitted = i, .completed = 1}});
+                  });
+  new_store();
+  const Opened opened = open(0);
+  ASSERT_EQ(opened.snapshot.queues.size(), kQueues + 1);
+  for (const QueueRecord& queue : opened.snapshot.queues) {
+    if (queue.name == "default") continue;
+    EXPECT_EQ(queue.totals.submitted, std::stoul(queue.name.substr(1)));
+    EXPECT_EQ(queue.is_paused, queue.name == "q7");
+  }
+  std::set<std::string> found;
+  for (const Job& each : opened.snapshot.jobs)
+    found.insert(each.id().str());
+  EXPECT_EQ(opened.snapshot.jobs.size(), kJobs) << "none twice";
+  EXPECT_EQ(found.size(), kJobs);
 }
 
 TEST_P(Conformance, a_restart_remembers_a_job_that_was_deleted_before_the_view_had_its_end) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "broker/core/queue_table.h"
+#include "common/limits.h"
 
 namespace sluice {
 namespace {
@@ -63,8 +64,42 @@ TEST(QueueTable, passes_over_jobs_that_have_left) {
   f.jobs.at(a).job.state = JobState::cancelled;
   f.jobs.erase(b);
   EXPECT_EQ(f.drain(0), (std::vector<std::string>{"c"}));
-  f.queues.sweep_ready();
+  EXPECT_EQ(f.queues.settle(f.queues.ready_lines().begin()), f.queues.ready_lines().end());
   EXPECT_TRUE(f.queues.ready_lines().empty());
+}
+
+TEST(QueueTable, ready_lines_stand_in_the_order_of_their_heads_as_jobs_come_and_leave) {
+  Fixture f;
+  f.add("a", 1, Priority::normal, "one");
+  f.add("b", 2, Priority::normal, "two");
+  f.add("c", 3, Priority::normal, "three");
+  f.add("d", 4, Priority::high, "three");  // comes before all others now
+  const JobSlot first = f.add("e", 5, Priority::high, "two");
+  f.add("f", 6, Priority::low, "one");
+  f.jobs.at(first).job.state = JobState::cancelled;
+  std::vector<std::string> order;
+  auto place = f.queues.ready_lines().begin();
+  while ((place = f.queues.settle(place)) != f.queues.ready_lines().end()) {
+    order.push_back(f.jobs.at(place->head.slot).job.id().str());
+    f.queues.pop(place->line);
+  }
+  EXPECT_EQ(order, (std::vector<std::string>{"d", "a", "b", "c", "f"}));
+  f.add("g", 7, Priority::normal, "two");
+  place = f.queues.settle(f.queues.ready_lines().begin());
+  ASSERT_NE(place, f.queues.ready_lines().end()) << "an empty line comes back";
+  EXPECT_EQ(f.jobs.at(place->head.slot).job.id().str(), "g");
+}
+
+TEST(QueueTable, knows_so_many_queues_and_lines_and_no_more) {
+  Fixture f;
+  for (std::size_t i = 0; i < kQueuesMax; ++i)
+    (void)f.queues.line("q" + std::to_string(i), "t");
+  EXPECT_FALSE(f.queues.has_room_for("another"));
+  EXPECT_TRUE(f.queues.has_room_for("q7", "another"));
+  for (std::size_t i = f.queues.line_count(); i < kLinesMax; ++i)
+    (void)f.queues.line("q7", "t" + std::to_string(i));
+  EXPECT_FALSE(f.queues.has_room_for("q7", "another"));
+  EXPECT_TRUE(f.queues.has_room_for("q8", "t"));
 }
 
 TEST(QueueTable, a_recycled_slot_is_not_taken_for_the_job_that_left_it) {
