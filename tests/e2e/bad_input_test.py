@@ -245,8 +245,10 @@ class BadInput(Story):
             results += self.client.ask("submit", jobs=[
                 job("later", queue=f"q{i}", delay_ms=600_000)
                 for i in range(first, first + 1000)])["results"]
-        self.assertEqual([each["status"] for each in results],
-                         ["accepted"] * 9999 + ["rejected"])
+        # A slow machine asks again, and is told of a duplicate.
+        statuses = [each["status"] for each in results]
+        self.assertLessEqual(set(statuses[:-1]), {"accepted", "duplicate"})
+        self.assertEqual((len(statuses), statuses[-1]), (10_000, "rejected"))
         self.assertEqual(results[-1]["field"], "jobs[999].queue")
         self.assertEqual(self.error_of("pause", queue="another"), ("bad_field", "queue"))
         self.assertEqual(len(self.client.ask("queues")["queues"]), 10_000)
