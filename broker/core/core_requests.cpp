@@ -12,6 +12,7 @@ namespace sluice {
 namespace {
 
 constexpr std::int64_t kRetryAfterMs = 1000;
+static_assert(kQueuesMax == 10'000 && kLinesMax == 20'000, "as the refusals say");
 constexpr const char* kTooManyQueues =
     "a broker knows 10 000 queues at most, and forgets none: use tags for what there are many of";
 
@@ -231,12 +232,13 @@ SubmitResult BrokerCore::submit_one(JobSpec&& spec, Now now, Output& out) {
     return rejected(ErrorCode::bad_field,
                     "task",
                     "a broker knows 20 000 pairs of queue and task at most, and forgets none");
-  const QueueEntry* queue = queues_.find(spec.queue);
-  if (config_.queue_max > 0 && queue != nullptr &&
-      queue->pending + queue->queued >= config_.queue_max)
-    return rejected(ErrorCode::queue_full,
-                    "queue",
-                    "the queue holds as many waiting jobs as it may");
+  if (config_.queue_max > 0) {
+    const QueueEntry* queue = queues_.find(spec.queue);
+    if (queue != nullptr && queue->pending + queue->queued >= config_.queue_max)
+      return rejected(ErrorCode::queue_full,
+                      "queue",
+                      "the queue holds as many waiting jobs as it may");
+  }
   std::string id = spec.id.str();
   const JobSlot slot = add_job(std::move(spec), now, out);
   return {std::move(id), SubmitStatus::accepted, jobs_.at(slot).job.state, {}};
