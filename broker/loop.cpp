@@ -40,6 +40,11 @@ std::int64_t system_wall_ms() {
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
+bool is_signalled(int signals, int wait_ms) {
+  pollfd signal{signals, POLLIN, 0};
+  return ::poll(&signal, 1, wait_ms) > 0;
+}
+
 Loop::Loop(Engine& engine, Store& store, LoopSockets& sockets, int signals)
     : engine_(engine),
       store_(store),

@@ -47,13 +47,15 @@ class Loop {
   std::int64_t last_turn_ms_ = 0;
   std::int64_t last_wait_ms_ = 0;
   std::int64_t stop_until_ms_ = kNever;
-  bool is_store_ready_ = true;  // readable or writable in this turn
-  bool is_readable_ = false, is_writable_ = false;
+  bool is_readable_ = false, is_writable_ = false;  // the store, in this turn
   std::vector<StoreReply> replies_;
   std::vector<StoreRequest> requests_;
   std::vector<Frame> frames_;
   std::vector<EngineFact> facts_;
 };
+
+// Whether the signalfd `signals` has one to read; waits for it up to `wait_ms`.
+[[nodiscard]] bool is_signalled(int signals, int wait_ms);
 
 // The clocks of this machine.
 [[nodiscard]] std::int64_t monotonic_ms();

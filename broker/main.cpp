@@ -55,12 +55,36 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-Result<LoopSockets> bind_sockets(zmq::context_t& context, const BrokerOptions& options) {
-  auto producers = RouterSocket::bind(context, options.producers, kProducerQueueMax);
+// Binds one port. A port in use is asked for again for a moment, until a signal: a broker that was
+// killed just now keeps its ports until the kernel has taken a large memory apart.
+template <typename Bind>
+auto bind_soon(int signals, Bind bind) {
+  constexpr int kAgainMs = 100;
+  constexpr std::int64_t kGiveUpMs = 2000;
+  const std::int64_t until_ms = monotonic_ms() + kGiveUpMs;
+  auto bound = bind();
+  const auto is_in_use = [&] {
+    return !bound && bound.error().code == ErrorCode::retry_later;
+  };
+  if (is_in_use())
+    log::info("port_in_use", {{"where", bound.error().where}, {"action", "waiting"}});
+  while (is_in_use() && monotonic_ms() < until_ms && !is_signalled(signals, kAgainMs))
+    bound = bind();
+  return bound;
+}
+
+Result<LoopSockets> bind_sockets(zmq::context_t& context,
+                                 const BrokerOptions& options,
+                                 int signals) {
+  auto producers = bind_soon(signals, [&] {
+    return RouterSocket::bind(context, options.producers, kProducerQueueMax);
+  });
   if (!producers) return tl::unexpected(producers.error());
-  auto workers = RouterSocket::bind(context, options.workers, kWorkerQueueMax);
+  auto workers = bind_soon(signals, [&] {
+    return RouterSocket::bind(context, options.workers, kWorkerQueueMax);
+  });
   if (!workers) return tl::unexpected(workers.error());
-  auto events = EventsSocket::bind(context, options.events);
+  auto events = bind_soon(signals, [&] { return EventsSocket::bind(context, options.events); });
   if (!events) return tl::unexpected(events.error());
   return LoopSockets{std::move(*producers), std::move(*workers), std::move(*events)};
 }
@@ -72,7 +96,7 @@ int refuse(const Error& error, int exit_code) {
 
 int run(const BrokerOptions& options, int signals) {
   zmq::context_t context(1);
-  auto sockets = bind_sockets(context, options);
+  auto sockets = bind_sockets(context, options, signals);
   if (!sockets) return refuse(sockets.error(), kExitFailed);
   auto store = choose_store(options);
   if (!store) return refuse(store.error(), exit_code_of(store.error()));

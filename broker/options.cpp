@@ -16,7 +16,7 @@ constexpr const char* kEpilog =
     "order.\n\n"
     "Exit status: 0 stopped in order, 1 failed, 2 wrong configuration, 3 another broker owns the "
     "state,\n"
-    "69 Redis cannot be used.\n";
+    "69 Redis cannot be used, or stopped before all was read.\n";
 
 void describe_addresses(ConfigTable& table, BrokerOptions& options) {
   table.group("Where it listens");

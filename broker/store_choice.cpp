@@ -1,7 +1,5 @@
 #include "broker/store_choice.h"
 
-#include <poll.h>
-
 #include <fstream>
 
 #include "broker/loop.h"
@@ -17,6 +15,8 @@ namespace {
 
 constexpr int kOpenAgainMs = 500;
 constexpr std::int64_t kSayAgainMs = 5'000;
+// Reading that takes longer is told of.
+constexpr std::int64_t kSayReadingMs = 1'000;
 
 class MemoryChoice : public StoreChoice {
  public:
@@ -116,18 +116,26 @@ Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) 
 
 Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals) {
   std::int64_t say_at_ms = 0;
+  std::int64_t say_reading_at_ms = monotonic_ms() + kSayReadingMs;
+  const auto progress = [&](std::size_t jobs_read) {
+    if (monotonic_ms() >= say_reading_at_ms) {
+      log::info("reading_jobs", {{"read", jobs_read}});
+      say_reading_at_ms = monotonic_ms() + kSayReadingMs;
+    }
+    return !is_signalled(signals, 0);
+  };
   while (true) {
     const auto unix_ms = static_cast<std::uint64_t>(system_wall_ms());
-    auto opened = choice.store().open(owner, unix_ms);
+    auto opened = choice.store().open(owner, unix_ms, progress);
     if (opened) return OpenedStore{std::move(*opened), std::move(owner)};
     if (opened.error().code != ErrorCode::store_unavailable) return tl::unexpected(opened.error());
+    if (is_signalled(signals, 0)) return tl::unexpected(opened.error());
     if (monotonic_ms() >= say_at_ms) {
       log::warn("waiting_for_redis",
                 {{"where", opened.error().where}, {"reason", opened.error().detail}});
       say_at_ms = monotonic_ms() + kSayAgainMs;
     }
-    pollfd signal = {signals, POLLIN, 0};
-    if (::poll(&signal, 1, kOpenAgainMs) > 0) return tl::unexpected(opened.error());
+    if (is_signalled(signals, kOpenAgainMs)) return tl::unexpected(opened.error());
   }
 }
 

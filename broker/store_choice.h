@@ -34,8 +34,9 @@ struct OpenedStore {
   std::string owner;
 };
 
-// Takes over and reads what is there. A Redis that is away is waited for, with a line in the log
-// every few seconds; a signal ends the wait (store_unavailable). Other errors are final.
+// Takes over and reads what is there. A Redis that is away is waited for, and a large state takes
+// its time, both with a line in the log every few seconds; a signal ends either
+// (store_unavailable). Other errors are final.
 [[nodiscard]] Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals);
 
 [[nodiscard]] int exit_code_of(const Error& error);

@@ -181,7 +181,7 @@ class BrokerCore {
   void move(JobSlot slot, JobState to);
   void mark_dirty(JobSlot slot);
   void mark_queue_dirty(QueueIndex index);
-  void make_ready(JobSlot slot, Now now, Output& out);
+  void make_ready(JobSlot slot, Output& out);
   void requeue(JobSlot slot, Output& out);
   void dispatch_to(JobSlot slot, NodeIndex index, Now now, Output& out);
   void detach(JobSlot slot);

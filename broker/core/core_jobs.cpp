@@ -68,7 +68,7 @@ JobSlot BrokerCore::add_job(JobSpec&& spec, Now now, Output& out) {
   ++counters_.accepted;
   mark_dirty(slot);
   if (is_due) {
-    make_ready(slot, now, out);
+    make_ready(slot, out);
     live.job.revision = 1;  // born queued: no move
   } else {
     wall_deadlines_.set(slot, std::min(live.job.due_ms, expiry_ms(live.job)));
@@ -129,14 +129,13 @@ QueueTotals& BrokerCore::totals(LiveJob& live) {
 }
 
 // pending -> queued: its time has come, and it gets its place in the line.
-void BrokerCore::make_ready(JobSlot slot, Now now, Output& out) {
+void BrokerCore::make_ready(JobSlot slot, Output& out) {
   LiveJob& live = jobs_.at(slot);
   move(slot, JobState::queued);
   live.job.sequence = next_sequence_++;
   wall_deadlines_.set(slot, expiry_ms(live.job));
   queues_.enter(slot);
   fact(JobFactKind::queued, live.job, out);
-  (void)now;
 }
 
 // running -> queued under the old sequence: first in line again.

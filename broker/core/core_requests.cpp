@@ -330,7 +330,7 @@ TargetResult BrokerCore::apply(const Retry&, const JobId& id, Now now, Output& o
   live.needs_payload_write = true;
   live.is_cold = false;
   ended_.forget(id);
-  make_ready(*slot, now, out);
+  make_ready(*slot, out);
   return {id, "retried", job.state};
 }
 

@@ -32,7 +32,7 @@ void BrokerCore::run_wall_timers(Now now, Output& out) {
       ++totals(live).expired;
       fail_job(slot, "expired", "it was not started before its expires_at", now, out);
     } else {
-      make_ready(slot, now, out);
+      make_ready(slot, out);
     }
   }
 }

@@ -28,13 +28,13 @@ void set_common_options(zmq::socket_t& socket, const std::string& address) {
 
 Error bind_error(const std::string& address, const zmq::error_t& error) {
   std::string detail = std::string("cannot listen there: ") + error.what();
-  if (error.num() == EADDRINUSE)
-    detail += "; another broker may be running; stop it or choose another port";
+  const bool is_in_use = error.num() == EADDRINUSE;
+  if (is_in_use) detail += "; another broker may be running; stop it or choose another port";
   if (error.num() == EINVAL || error.num() == EPROTONOSUPPORT)
     detail += "; an address looks like tcp://127.0.0.1:7711";
   if (error.num() == ENODEV || error.num() == EADDRNOTAVAIL)
     detail += "; this machine has no such address";
-  return {ErrorCode::bad_field, address, std::move(detail)};
+  return {is_in_use ? ErrorCode::retry_later : ErrorCode::bad_field, address, std::move(detail)};
 }
 
 }  // namespace

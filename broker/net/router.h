@@ -27,8 +27,8 @@ struct NetCounters {
 
 class RouterSocket {
  public:
-  // Binds. `queue_max`: messages kept for or from one peer. Errors: bad_field with the address, why
-  // (in use, no such address) and what to do.
+  // Binds. `queue_max`: messages kept for or from one peer. Errors, with the address, why and what
+  // to do: retry_later (in use), bad_field (no such address, not an address).
   [[nodiscard]] static Result<std::unique_ptr<RouterSocket>> bind(zmq::context_t& context,
                                                                   const std::string& address,
                                                                   int queue_max);

@@ -9,7 +9,9 @@
 
 namespace sluice {
 
-Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
+Result<Opened> MemoryStore::open(std::string owner,
+                                 std::uint64_t epoch_min,
+                                 const OpenProgress& progress) {
   if (!is_connected_)
     return fail(ErrorCode::store_unavailable, "redis", "the connection is closed");
   if (!refusing_.empty()) return fail(ErrorCode::store_unavailable, "redis", refusing_);
@@ -29,6 +31,8 @@ Result<Opened> MemoryStore::open(std::string owner, std::uint64_t epoch_min) {
   for (auto entry = redis.log.upper_bound(took.meta.checkpoint); entry != redis.log.end(); ++entry)
     opened.unprojected.push_back(entry->second);
   redis.read_view(opened.snapshot);
+  if (!opened.snapshot.jobs.empty() && !progress(opened.snapshot.jobs.size()))
+    return fail(ErrorCode::store_unavailable, "redis", "reading was given up");
   opened.ended_chunk_first = redis.ended_first;
   opened.ended_chunk_next = redis.ended_next;
   for (const auto& [chunk, blob] : redis.ended)

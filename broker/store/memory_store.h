@@ -103,7 +103,9 @@ class MemoryStore : public Store {
  public:
   explicit MemoryStore(std::shared_ptr<MemoryRedis> redis) : redis_(std::move(redis)) {}
 
-  [[nodiscard]] Result<Opened> open(std::string owner, std::uint64_t epoch_min) override;
+  [[nodiscard]] Result<Opened> open(std::string owner,
+                                    std::uint64_t epoch_min,
+                                    const OpenProgress& progress) override;
   // Executes at once; the answer waits for receive().
   void send(StoreRequest request) override;
   void receive(std::vector<StoreReply>& replies) override;

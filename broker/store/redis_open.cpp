@@ -144,6 +144,8 @@ class Connection {
     return reply;
   }
 
+  void give_up() { fail("reading was given up"); }
+
   [[nodiscard]] const std::string& error() const { return error_; }
 
  private:
@@ -189,7 +191,10 @@ void read_log(Connection& connection, Opened& opened) {
 
 // The jobs of these ids. The next page is asked for before the one that has come is read, so that
 // Redis and we work at the same time.
-void read_jobs(Connection& connection, const std::vector<std::string>& ids, std::deque<Job>& jobs) {
+void read_jobs(Connection& connection,
+               const std::vector<std::string>& ids,
+               const OpenProgress& progress,
+               std::deque<Job>& jobs) {
   FieldPairs pairs;
   std::size_t asked = 0;
   const auto ask_page = [&] {
@@ -198,7 +203,10 @@ void read_jobs(Connection& connection, const std::vector<std::string>& ids, std:
   };
   ask_page();
   for (std::size_t i = 0; i < ids.size() && connection.error().empty(); ++i) {
-    if (i % kPage == 0) ask_page();
+    if (i % kPage == 0) {
+      if (!progress(jobs.size())) return connection.give_up();
+      ask_page();
+    }
     connection.get_pairs(pairs);
     auto job = from_fields(ids[i], pairs);
     if (job) jobs.push_back(std::move(*job));
@@ -206,7 +214,10 @@ void read_jobs(Connection& connection, const std::vector<std::string>& ids, std:
 }
 
 // The jobs of these indexes, of many of them with one round trip.
-void read_indexes(Connection& connection, std::vector<std::string> indexes, std::deque<Job>& jobs) {
+void read_indexes(Connection& connection,
+                  std::vector<std::string> indexes,
+                  const OpenProgress& progress,
+                  std::deque<Job>& jobs) {
   std::size_t start = 0;  // in each index that is left
   while (!indexes.empty() && connection.error().empty()) {
     std::vector<std::string> ids, longer;
@@ -222,7 +233,7 @@ void read_indexes(Connection& connection, std::vector<std::string> indexes, std:
           ids.push_back(text_at(page.get(), at));
         if (page->elements == kIndexPage) longer.push_back(std::move(indexes[i]));
       }
-      read_jobs(connection, std::exchange(ids, {}), jobs);
+      read_jobs(connection, std::exchange(ids, {}), progress, jobs);
     }
     indexes = std::move(longer);
     start += kIndexPage;
@@ -263,14 +274,14 @@ bool has_ended_jobs(Connection& connection, const std::vector<QueueRecord>& queu
   return found;
 }
 
-void read_view(Connection& connection, Snapshot& snapshot) {
+void read_view(Connection& connection, const OpenProgress& progress, Snapshot& snapshot) {
   read_queues(connection, snapshot);
   snapshot.has_cold_jobs = has_ended_jobs(connection, snapshot.queues);
   std::vector<std::string> indexes{keys::index(JobState::pending, {}),
                                    keys::index(JobState::running, {})};
   for (const QueueRecord& queue : snapshot.queues)
     indexes.push_back(keys::index(JobState::queued, queue.name));
-  read_indexes(connection, std::move(indexes), snapshot.jobs);
+  read_indexes(connection, std::move(indexes), progress, snapshot.jobs);
 }
 
 void read_ended_chunks(Connection& connection, Opened& opened) {
@@ -298,7 +309,9 @@ void log_in(Connection& connection, const RedisConfig& config) {
 
 }  // namespace
 
-Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
+Result<Opened> RedisStore::open(std::string owner,
+                                std::uint64_t epoch_min,
+                                const OpenProgress& progress) {
   owner_ = std::move(owner);
   const RedisAddress& address = config_.address;
   if (!address.is_local() && !config_.is_plaintext_allowed)
@@ -342,7 +355,7 @@ Result<Opened> RedisStore::open(std::string owner, std::uint64_t epoch_min) {
   opened.snapshot.last = taken.last;
   opened.snapshot.checkpoint = taken.checkpoint;
   read_ended_chunks(connection, opened);
-  read_view(connection, opened.snapshot);
+  read_view(connection, progress, opened.snapshot);
   read_log(connection, opened);
   const auto error = replay_log(opened, [&](const JobId& id) {
     return text_of(connection.ask(words({"HGET", keys::job(id.view()), "payload"})).get());

@@ -32,7 +32,9 @@ class RedisStore : public Store {
 
   ~RedisStore() override;
 
-  [[nodiscard]] Result<Opened> open(std::string owner, std::uint64_t epoch_min) override;
+  [[nodiscard]] Result<Opened> open(std::string owner,
+                                    std::uint64_t epoch_min,
+                                    const OpenProgress& progress) override;
   void send(StoreRequest request) override;
   void receive(std::vector<StoreReply>& replies) override;
 

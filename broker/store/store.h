@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -201,6 +202,15 @@ using StoreReply = std::variant<CommitReply,
                                 StoreRefused,
                                 StoreHealth>;
 
+// Told while a large state is read, every few milliseconds: how many jobs have been read so far.
+// False: the reading is given up.
+using OpenProgress = std::function<bool(std::size_t jobs_read)>;
+
+// To the end, without a word.
+inline bool read_on(std::size_t /*jobs_read*/) {
+  return true;
+}
+
 class Store {
  public:
   Store() = default;
@@ -209,10 +219,12 @@ class Store {
   virtual ~Store() = default;
 
   // Takes over with an epoch of max(stored + 1, `epoch_min`) and reads what is there. Blocks; used
-  // once, before anything is sent. Errors: store_unavailable (away; try again), bad_field (an
-  // unsafe Redis, a newer layout, with a sentence that says what to change), denied (wrong
-  // password).
-  [[nodiscard]] virtual Result<Opened> open(std::string owner, std::uint64_t epoch_min) = 0;
+  // once, before anything is sent. Errors: store_unavailable (away, or given up; try again),
+  // bad_field (an unsafe Redis, a newer layout, with a sentence that says what to change), denied
+  // (wrong password).
+  [[nodiscard]] virtual Result<Opened> open(std::string owner,
+                                            std::uint64_t epoch_min,
+                                            const OpenProgress& progress) = 0;
 
   virtual void send(StoreRequest request) = 0;
 

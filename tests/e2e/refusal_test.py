@@ -31,6 +31,25 @@ class Refusals(Story):
                 with self.subTest(name):
                     self.check(self.broker(name, address), 1, address, "another broker")
 
+    def test_a_port_that_becomes_free_in_a_moment(self):
+        """As of a large broker that was killed: the kernel keeps its ports a little longer."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            broker = self.cluster.start(self.cluster.broker_command("--workers", address))
+            self.assertIn(address, broker.line("port_in_use"))
+        self.assertIn(address, broker.line(" ready "))
+
+    def test_a_broker_that_waits_for_a_port_can_be_stopped(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            broker = self.cluster.start(self.cluster.broker_command("--workers", address))
+            broker.line("port_in_use")
+            self.assertEqual(broker.stop(), 1)
+
     def test_an_address_off_the_loopback_without_insecure(self):
         for address in ("tcp://0.0.0.0:0", "tcp://*:0", "tcp://[::]:0"):
             with self.subTest(address):

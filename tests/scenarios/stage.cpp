@@ -29,7 +29,8 @@ std::int64_t Stage::story_ms() const {
 
 void Stage::start_broker() {
   store_ = std::make_unique<MemoryStore>(redis_);
-  auto opened = store_->open(config_.owner, static_cast<std::uint64_t>(now_.wall_ms / 1000));
+  auto opened =
+      store_->open(config_.owner, static_cast<std::uint64_t>(now_.wall_ms / 1000), read_on);
   if (!opened) throw StoryError("the broker can not start: " + opened.error().detail);
   broker_ = std::make_unique<Engine>(config_, std::move(*opened), now_);
   broker_->want_job_events(true);

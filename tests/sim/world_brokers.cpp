@@ -36,7 +36,8 @@ void World::start_broker() {
   // Whoever held what Redis lost can not put it back any more.
   ledger_.excuse_all_at_risk();
   const std::uint64_t epoch_before = redis_->meta.exists ? redis_->meta.epoch : 0;
-  auto opened = broker.store->open(broker.owner, static_cast<std::uint64_t>(system_wall_ms()));
+  auto opened =
+      broker.store->open(broker.owner, static_cast<std::uint64_t>(system_wall_ms()), read_on);
   REQUIRE(opened.has_value(), "no_accepted_job_lost", "open() fails");
   REQUIRE(opened->snapshot.epoch > epoch_before, "fenced_owner", "the epoch was not raised");
   ledger_.took_over(opened->snapshot.epoch, has_clock_jumped_);

@@ -81,7 +81,7 @@ class Conformance : public testing::TestWithParam<bool> {
   }
 
   Opened open(std::uint64_t epoch_min = 5) {
-    auto opened = store_->open("me", epoch_min);
+    auto opened = store_->open("me", epoch_min, read_on);
     if (!opened) throw std::runtime_error(opened.error().detail);
     return std::move(*opened);
   }
@@ -203,7 +203,7 @@ TEST_P(Conformance, a_running_broker_does_not_take_the_state_back_from_its_succe
   auto running = std::move(store_);
   RedisStore* const running_redis = redis_;
   new_store();
-  const auto successor = store_->open("successor", 8);
+  const auto successor = store_->open("successor", 8, read_on);
   ASSERT_TRUE(successor);
   EXPECT_EQ(successor->snapshot.epoch, 8U);
   store_ = std::move(running);
@@ -242,6 +242,18 @@ TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {
   }
   ASSERT_EQ(opened.snapshot.queues.size(), 1u);
   EXPECT_EQ(opened.snapshot.queues[0].totals.submitted, 7u);
+}
+
+TEST_P(Conformance, a_reading_that_is_given_up_can_be_begun_again) {
+  open();
+  const Job queued = job("a", JobState::queued, 1);
+  (void)commit(5, entry(1, {queued}));
+  (void)project({queued}, 1);
+  new_store();
+  const auto given_up = store_->open("me", 6, [](std::size_t) { return false; });
+  ASSERT_FALSE(given_up);
+  EXPECT_EQ(given_up.error().code, ErrorCode::store_unavailable);
+  EXPECT_EQ(open(7).snapshot.jobs.size(), 1u);
 }
 
 TEST_P(Conformance, a_restart_finds_every_job_of_many_queues_and_of_a_long_one) {

@@ -512,8 +512,8 @@ class BothSides {
   void open(int broker, std::uint64_t epoch_min) {
     const auto at = static_cast<std::size_t>(broker);
     const std::string owner = name_of("broker", broker);
-    const std::string twin = text_of(twins_[at]->open(owner, epoch_min));
-    const std::string real = text_of(reals_[at]->open(owner, epoch_min));
+    const std::string twin = text_of(twins_[at]->open(owner, epoch_min, read_on));
+    const std::string real = text_of(reals_[at]->open(owner, epoch_min, read_on));
     RC_ASSERT(twin == real);
   }
 

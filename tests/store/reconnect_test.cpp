@@ -75,7 +75,7 @@ TEST(Reconnect, finds_a_redis_that_came_back_under_another_address) {
                   .resolver = [=](const std::string&) {
                     return *is_moved ? "127.0.0.2" : "127.0.0.1";
                   }});
-  const auto opened = store.open("me", 5);
+  const auto opened = store.open("me", 5, read_on);
   ASSERT_TRUE(opened) << opened.error().detail;
 
   redis.reset();
