@@ -80,12 +80,14 @@ void add_change(CLI::App& app,
                 Change act) {
   auto* command = app.add_subcommand(name, purpose);
   auto arguments = std::make_shared<ChangeArguments>();
-  command->add_option("ID", arguments->ids, "ids of jobs; or a filter:");
-  command->add_option("--state,-s", arguments->state, "every job of this state");
-  command->add_option("--queue,-q", arguments->filter.queue, "of this queue");
-  command->add_option("--task", arguments->filter.task, "of this task");
-  command->add_option("--tag", arguments->filter.tag, "with this tag");
-  command->add_option("--error-code", arguments->filter.error_code, "with this error code");
+  command->add_option("ID", arguments->ids, "ids of jobs; or a filter:")->type_name("");
+  command->add_option("--state,-s", arguments->state, "every job of this state")
+      ->type_name("STATE");
+  command->add_option("--queue,-q", arguments->filter.queue, "of this queue")->type_name("NAME");
+  command->add_option("--task", arguments->filter.task, "of this task")->type_name("NAME");
+  command->add_option("--tag", arguments->filter.tag, "with this tag")->type_name("TAG");
+  command->add_option("--error-code", arguments->filter.error_code, "with this error code")
+      ->type_name("CODE");
   if (std::string_view(name) == "cancel")
     command->add_option("--reason", arguments->reason, "kept with the job");
   set_footer(*command, footer);

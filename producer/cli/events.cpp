@@ -155,13 +155,16 @@ int watch(Cli& cli, const EventArguments& arguments) {
 void add_events(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("events", "Watch what happens, as it happens");
   auto arguments = std::make_shared<EventArguments>();
-  command->add_option("TOPIC",
-                      arguments->topics,
-                      "only topics that begin so: job.failed, job.completed.mail, node");
+  command
+      ->add_option("TOPIC",
+                   arguments->topics,
+                   "only topics that begin so: job.failed, job.completed.mail, node")
+      ->type_name("");
   command->add_option("--events", arguments->address, "address of the broker's events port")
+      ->type_name("ADDRESS")
       ->envname("SLUICE_EVENTS")
       ->capture_default_str();
-  command->add_option("--count,-n", arguments->count, "leave after so many events");
+  command->add_option("--count,-n", arguments->count, "leave after so many events")->type_name("N");
   set_footer(
       *command,
       "Examples:\n  sluice events\n  sluice events job.failed --json\n"

@@ -81,7 +81,7 @@ int wait_for(Cli& cli, const std::vector<JobId>& ids, std::int64_t wait_ms) {
 void add_get(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("get", "Show jobs: state, attempts, payload, result");
   auto ids = std::make_shared<std::vector<std::string>>();
-  command->add_option("ID", *ids, "ids of jobs")->required();
+  command->add_option("ID", *ids, "ids of jobs")->type_name("")->required();
   set_footer(*command,
              "Examples:\n  sluice get 0192f1c4-...\n  sluice get ID --json | jq .result\n"
              "\nTimes are local; in JSON they are milliseconds since 1970-01-01T00:00:00Z.\n"
@@ -92,7 +92,7 @@ void add_get(CLI::App& app, Cli& cli) {
 void add_wait(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("wait", "Wait until jobs have ended, then show them");
   auto arguments = std::make_shared<WaitArguments>();
-  command->add_option("ID", arguments->ids, "ids of jobs")->required();
+  command->add_option("ID", arguments->ids, "ids of jobs")->type_name("")->required();
   command->add_option("--for", arguments->for_text, "longest time to wait")
       ->type_name("TIME")
       ->capture_default_str();

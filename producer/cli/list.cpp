@@ -174,14 +174,17 @@ void add_list(CLI::App& app, Cli& cli) {
                    "pending, queued, running, completed, failed or cancelled; without it all, in "
                    "this order")
       ->type_name("STATE");
-  command->add_option("--queue,-q", filter.queue, "only of this queue");
-  command->add_option("--task", filter.task, "only of this task");
-  command->add_option("--tag", filter.tag, "only with this tag");
-  command->add_option("--error-code", filter.error_code, "only with this error code");
-  command->add_option("--limit", arguments->limit, "at most so many jobs")
-      ->check(CLI::Range(1, static_cast<int>(kListLimitMax)))
+  command->add_option("--queue,-q", filter.queue, "only of this queue")->type_name("NAME");
+  command->add_option("--task", filter.task, "only of this task")->type_name("NAME");
+  command->add_option("--tag", filter.tag, "only with this tag")->type_name("TAG");
+  command->add_option("--error-code", filter.error_code, "only with this error code")
+      ->type_name("CODE");
+  command->add_option("--limit", arguments->limit, "at most so many jobs, 1 to 200")
+      ->type_name("N")
+      ->check(CLI::Range(1, static_cast<int>(kListLimitMax)).description(""))
       ->capture_default_str();
-  command->add_option("--cursor", arguments->cursor, "go on where the last list ended");
+  command->add_option("--cursor", arguments->cursor, "go on where the last list ended")
+      ->type_name("CURSOR");
   command->add_flag("--all", arguments->is_all, "to the end (--json: one job per line)");
   set_footer(
       *command,

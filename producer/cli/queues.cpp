@@ -100,7 +100,7 @@ void add_act(
   auto* command = app.add_subcommand(name, purpose);
   set_footer(*command, footer);
   auto queue = std::make_shared<std::string>();
-  command->add_option("QUEUE", *queue, "name of the queue")->required();
+  command->add_option("QUEUE", *queue, "name of the queue")->type_name("")->required();
   command->callback([&cli, queue, act] {
     auto done = act(cli, *queue);
     if (!done) {

@@ -61,30 +61,40 @@ int submit_one(Cli& cli, const SubmitArguments& arguments) {
 }
 
 void add_job_options(CLI::App& command, JobArguments& job) {
-  command.add_option("TASK", job.task, "what is to be done: a task that some worker offers");
-  command.add_option("PAYLOAD", job.payload, "JSON, key=value ..., @FILE or -");
-  command.add_option("--id", job.id, "your own id; submitting it again is safe");
-  command.add_option("--queue,-q", job.queue, "default: default");
-  command.add_option("--priority,-p", job.priority, "low, normal, high or critical");
+  command.add_option("TASK", job.task, "what is to be done: a task that some worker offers")
+      ->type_name("");
+  command.add_option("PAYLOAD", job.payload, "JSON, key=value ..., @FILE or -")->type_name("");
+  command.add_option("--id", job.id, "your own id; submitting it again is safe")->type_name("ID");
+  command.add_option("--queue,-q", job.queue, "default: default")->type_name("NAME");
+  command.add_option("--priority,-p", job.priority, "low, normal, high or critical")
+      ->type_name("PRIORITY");
   command.add_option("--delay", job.delay, "start no earlier than this long from now")
       ->type_name("TIME");
   command.add_option("--run-at", job.run_at, "start no earlier than this time")->type_name("WHEN");
   command.add_option("--expires", job.expires, "not started by then, or within this time: failed")
       ->type_name("WHEN|TIME");
-  command.add_option("--attempt-timeout", job.timeout, "of one attempt (default 30m; 0 = none)");
-  command.add_option("--max-retries", job.max_retries, "after the first attempt (default 3)")
-      ->check(CLI::Range(0, static_cast<int>(kMaxRetriesMax)));
+  command.add_option("--attempt-timeout", job.timeout, "of one attempt (default 30m; 0 = none)")
+      ->type_name("TIME");
+  command
+      .add_option("--max-retries",
+                  job.max_retries,
+                  "after the first attempt, 0 to 1000 (default 3)")
+      ->type_name("N")
+      ->check(CLI::Range(0, static_cast<int>(kMaxRetriesMax)).description(""));
   command
       .add_option("--retry", job.retry, "none, standard, patient, or base=, factor=, cap=, jitter=")
+      ->type_name("POLICY")
       ->allow_extra_args(false);
   command.add_option("--tag", job.tags, "to find it again; may be repeated")
+      ->type_name("TAG")
       ->allow_extra_args(false);
   command.add_option("--header", job.headers, "name=value for the handler; may be repeated")
+      ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
   command.add_option("--keep-result", job.keep_result, "keep it at least so long after its end")
       ->type_name("TIME");
   command.add_flag("--keep-payload", job.keep_payload, "keep the payload of the completed job");
-  command.add_option("--content-type", job.content_type, "of the payload");
+  command.add_option("--content-type", job.content_type, "of the payload")->type_name("TYPE");
 }
 
 }  // namespace

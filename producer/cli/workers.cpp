@@ -71,7 +71,9 @@ void add_workers(CLI::App& app, Cli& cli) {
 
   auto* drain = app.add_subcommand("drain", "Ask a node to take no more jobs and leave");
   auto node = std::make_shared<std::string>();
-  drain->add_option("NODE", *node, "node id, or a name that only one node has")->required();
+  drain->add_option("NODE", *node, "node id, or a name that only one node has")
+      ->type_name("")
+      ->required();
   set_footer(*drain,
              "Examples:\n  sluice drain files-1\n  sluice drain files-1@4f2a9c1e\n\n"
              "It finishes what runs, within its --drain-grace (25s), hands the rest back, and its "
