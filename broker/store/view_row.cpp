@@ -1,10 +1,12 @@
 #include "broker/store/view_row.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
 #include <type_traits>
+#include <unordered_map>
 
 #include "broker/store/job_fields.h"
 
@@ -177,32 +179,56 @@ struct FieldsWriter {
   }
 };
 
-struct FieldsReader {
-  const FieldPairs& fields;
-  const char* bad = nullptr;
-  std::size_t next = 0;
-
-  // Fields mostly come in the order of the table.
-  const std::string* find(std::string_view name) {
-    for (std::size_t i = 0; i < fields.size(); ++i) {
-      const std::size_t at = (next + i) % fields.size();
-      if (fields[at].first != name) continue;
-      next = at + 1;
-      return &fields[at].second;
-    }
-    return nullptr;
+// The number of each field by its name. Most fields of a job are absent: looking for each in turn
+// was half of a broker's start.
+class FieldNumbers {
+ public:
+  FieldNumbers() {
+    const Job any;
+    visit_job(*this, any);
+    numbers_.emplace("payload", kPayloadNumber);
   }
 
   template <typename T>
-  void operator()(unsigned, const char* name, bool is_always, T& value) {
-    const std::string* text = find(name);
-    if (text == nullptr ? is_always : !read_text(*text, value)) bad = name;
+  void operator()(unsigned number, const char* name, bool, const T&) {
+    numbers_.emplace(name, number);
+  }
+
+  // 0: no field of ours.
+  [[nodiscard]] unsigned of(std::string_view name) const {
+    const auto found = numbers_.find(name);
+    return found == numbers_.end() ? 0 : found->second;
+  }
+
+ private:
+  std::unordered_map<std::string_view, unsigned> numbers_;
+};
+
+class FieldsReader {
+ public:
+  explicit FieldsReader(const FieldPairs& fields) {
+    static const FieldNumbers kNumbers;
+    for (const auto& [name, text] : fields)
+      texts_[kNumbers.of(name)] = &text;
+  }
+
+  template <typename T>
+  void operator()(unsigned number, const char* name, bool is_always, T& value) {
+    const std::string* text = texts_[number];
+    if (text == nullptr ? is_always : !read_text(*text, value)) bad_ = name;
   }
 
   template <typename S>
-  void operator()(unsigned, const char* name, bool, Bytes<S> bytes) {
-    if (const std::string* text = find(name)) bytes.value = *text;
+  void operator()(unsigned number, const char*, bool, Bytes<S> bytes) {
+    if (const std::string* text = texts_[number]) bytes.value = *text;
   }
+
+  // The field that is missing or has no value of it; null when there is none.
+  [[nodiscard]] const char* bad() const { return bad_; }
+
+ private:
+  std::array<const std::string*, kPayloadNumber + 1> texts_{};  // by number
+  const char* bad_ = nullptr;
 };
 
 void put_u64(std::string& blob, std::uint64_t value) {
@@ -241,11 +267,11 @@ Result<Job> from_fields(std::string_view id, const FieldPairs& fields) {
   if (id.empty() || id.size() > kIdBytesMax)
     return fail(ErrorCode::malformed, "id", "not a job id");
   job.spec.id = JobId(id);
-  FieldsReader reader{fields};
+  FieldsReader reader(fields);
   visit_job(reader, job);
-  if (const std::string* payload = reader.find("payload")) job.spec.payload = *payload;
-  if (reader.bad != nullptr)
-    return fail(ErrorCode::malformed, reader.bad, "missing, or not a value of this field");
+  reader(kPayloadNumber, "payload", false, Bytes{job.spec.payload});
+  if (reader.bad() != nullptr)
+    return fail(ErrorCode::malformed, reader.bad(), "missing, or not a value of this field");
   return job;
 }
 
