@@ -390,14 +390,15 @@ class Cluster:
                            **environment}
         return self.start([BIN / program, *arguments], **environment)
 
-    def start_redis(self, *settings, path=None, ignored=None, waits=True):
+    def start_redis(self, *settings, path=None, ignored=None, inside=(), waits=True):
         """A redis-server of its own; returns the process and the path of its socket, when it
-        answers unless told not to wait. `ignored`: a signal that it is to survive."""
+        answers unless told not to wait. `ignored`: a signal that it is to survive. `inside`: a
+        command that runs it."""
         path = path or self.folder / "external.sock"
         folder = self.folder / "external"
         folder.mkdir(exist_ok=True)
         shell = ["sh", "-c", f'trap "" {int(ignored)}; exec "$@"', "sh"] if ignored else []
-        process = self.start([*shell, "redis-server", "--port", "0", "--unixsocket", path,
+        process = self.start([*inside, *shell, "redis-server", "--port", "0", "--unixsocket", path,
                               "--dir", folder, "--appendonly", "yes", "--save", "", *settings])
         if not waits:
             return process, path

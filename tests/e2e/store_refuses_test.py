@@ -1,7 +1,9 @@
-"""A Redis that answers and writes nothing: its disk is full, its saves fail, it loads. Nothing is
-lost, everybody is told why, and it goes on by itself. The limit on the size of a file stands for the
-full disk: the append to the AOF fails in the same place."""
+"""A Redis that answers and writes nothing: its disk is full, its file may not grow, its saves fail, it
+loads. Nothing is lost, everybody is told why, and it goes on by itself."""
 
+import contextlib
+import os
+import pathlib
 import re
 import resource
 import signal
@@ -13,8 +15,9 @@ from cluster import Redis, Story, fields, job, until
 class RefusingRedis(Story):
     redis = "external"
 
-    def use_redis(self, *settings):
-        self.process, self.path = self.cluster.start_redis(*settings, ignored=signal.SIGXFSZ)
+    def use_redis(self, *settings, inside=()):
+        self.process, self.path = self.cluster.start_redis(*settings, ignored=signal.SIGXFSZ,
+                                                           inside=inside)
         self.cluster.redis_address = f"unix://{self.path}"
         self.folder = self.path.parent / "external"
         self.keys = self.connect()
@@ -90,7 +93,47 @@ class RefusingRedis(Story):
         found = re.search(r"errorstat_MISCONF:count=(\d+)", self.keys.ask("INFO", "errorstats"))
         return int(found.group(1)) if found else 0
 
+    def small_disk(self, size):
+        """Lays a disk of so many bytes over the folder of Redis, in a mount namespace; returns the
+        command that runs another in there. The disk lives as long as the process that holds it."""
+        folder = self.cluster.folder / "external"
+        folder.mkdir()
+        is_root = os.geteuid() == 0
+        holder = self.cluster.start(
+            ["unshare", "--mount", *([] if is_root else ["--map-root-user"]), "sh", "-c",
+             f'mount -t tmpfs -o size={size} tmpfs "$1" && echo mounted >&2 && exec sleep 600',
+             "sh", folder])
+        until(lambda: "mounted" in holder.log() or not holder.is_alive())
+        if not holder.is_alive():
+            self.skipTest(f"no mount namespace here: {holder.log().strip()}")
+        self.disk = pathlib.Path(f"/proc/{holder.pid}/root{folder}")
+        return ["nsenter", "--mount", *([] if is_root else ["--user", "--preserve-credentials"]),
+                "--target", str(holder.pid)]
+
     def test_a_full_disk(self):
+        inside = self.small_disk(8 << 20)
+        self.use_redis(inside=inside)
+        filler = self.disk / "filler"
+
+        def fill():
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            self.assertEqual(os.statvfs(self.disk).f_bavail, 0)
+            self.keys.ask("SET", "longer than the rest of a page", "x" * 8192)
+
+        ids = self.check_story(fill, filler.unlink)
+        self.check_redis_has(ids, inside)
+
+    def check_redis_has(self, ids, inside=()):
+        """It is on the disk: a Redis that dies and comes back has it all."""
+        self.process.kill()
+        self.cluster.start_redis(path=self.path, inside=inside)
+        redis = self.connect()
+        for job_id in ids:
+            until(lambda: redis.hash(f"job:{job_id}").get("state") == "completed")
+
+    def test_a_file_that_may_not_grow(self):
         self.use_redis()
 
         def limit(size):
@@ -99,15 +142,10 @@ class RefusingRedis(Story):
         [aof] = (self.folder / "appendonlydir").glob("*.incr.aof")
         ids = self.check_story(lambda: limit(aof.stat().st_size),
                                lambda: limit(resource.RLIM_INFINITY))
-        # And it is on the disk: a Redis that dies and comes back has it all.
         self.keys.ask("BGREWRITEAOF")
         until(lambda: self.keys.info("aof_rewrite_in_progress") == "0"
               and self.keys.info("aof_rewrite_scheduled") == "0", "the AOF is not rewritten")
-        self.process.kill()
-        self.cluster.start_redis(path=self.path)
-        redis = self.connect()
-        for job_id in ids:
-            until(lambda: redis.hash(f"job:{job_id}").get("state") == "completed")
+        self.check_redis_has(ids)
 
     def test_saves_that_fail(self):
         self.use_redis("--stop-writes-on-bgsave-error", "yes")
