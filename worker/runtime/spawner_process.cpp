@@ -27,7 +27,9 @@ namespace sluice {
 
 namespace {
 
-constexpr int kKillSignal = SIGUSR2;  // to a keeper: end everything below you
+// To a keeper: end everything below you; the second says that it is because the spawner has died.
+constexpr int kKillSignal = SIGUSR2;
+constexpr int kOrphanSignal = SIGUSR1;
 
 struct Order {
   std::uint64_t id = 0;
@@ -40,7 +42,8 @@ struct Order {
 sigset_t kept_signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, kKillSignal})
+  for (const int signal :
+       {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, kKillSignal, kOrphanSignal})
     sigaddset(&signals, signal);
   return signals;
 }
@@ -107,7 +110,7 @@ std::int64_t milliseconds(const timeval& time) {
 }
 
 // Waits for the program, passing on what it is asked meanwhile. Orphans are reaped on the way.
-void attend(pid_t program, pid_t spawner, SpawnReport& report) {
+void attend(pid_t program, SpawnReport& report) {
   const sigset_t signals = kept_signals();
   while (true) {
     int status = 0;
@@ -123,8 +126,8 @@ void attend(pid_t program, pid_t spawner, SpawnReport& report) {
     }
     const int signal = ::sigwaitinfo(&signals, nullptr);
     if (signal == SIGTERM) ::kill(-program, SIGTERM);
-    if (signal == kKillSignal) {
-      report.is_spawner_lost = ::getppid() != spawner ? 1 : 0;
+    if (signal == kOrphanSignal) report.is_spawner_lost = 1;
+    if (signal == kKillSignal || signal == kOrphanSignal) {
       ::kill(-program, SIGKILL);
       ::kill(program, SIGKILL);
     }
@@ -134,7 +137,7 @@ void attend(pid_t program, pid_t spawner, SpawnReport& report) {
 [[noreturn]] void keep(const Order& order, int node_fd, pid_t spawner) {
   ::setsid();
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  ::prctl(PR_SET_PDEATHSIG, kKillSignal);
+  ::prctl(PR_SET_PDEATHSIG, kOrphanSignal);
   if (::getppid() != spawner) ::_exit(0);
   std::array<int, 2> pipe{};
   SpawnReport report;
@@ -149,7 +152,7 @@ void attend(pid_t program, pid_t spawner, SpawnReport& report) {
     ::close(pipe[1]);
     int error = 0;
     if (::read(pipe[0], &error, sizeof error) == sizeof error) report.exec_errno = error;
-    attend(program, spawner, report);
+    attend(program, report);
     end_descendants();
   }
   while (::send(node_fd, &report, sizeof report, MSG_NOSIGNAL) < 0 && errno == EINTR) {
