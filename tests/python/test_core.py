@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import conftest  # noqa: F401  (puts the package on the path)
 import pytest
 
@@ -294,6 +296,56 @@ def test_leaving_at_once_says_what_is_unacknowledged_and_goodbye():
 
 def test_a_refused_status_is_said_and_changes_nothing():
     world = World()
-    world.core.message({"op": "error", "code": "unsupported_version", "message": "m"}, world.now)
+    error = {"op": "error", "code": "unsupported_version", "field": "protocol", "message": "m"}
+    world.core.message(error, world.now)
     out = world.turn()
-    assert out.sends == [] and "unsupported_version" in out.facts[0]
+    [(text, level)] = out.facts
+    assert out.sends == [] and level == logging.ERROR
+    assert text == 'broker_refused field=protocol detail="unsupported_version: m"'
+
+
+def test_that_nobody_answers_is_said_at_once_then_once_a_minute_until_somebody_does():
+    world = World(connected=False)
+
+    def said(later):
+        world.now += later
+        world.core.nobody_answers("tcp://h:1", world.now)
+        return [(f.text.split(" what_next=")[0], f.level) for f in world.turn().facts]
+
+    line = [("no_broker broker=tcp://h:1", logging.WARNING)]
+    assert said(0) == line
+    assert said(59_999) == []
+    assert said(1) == line
+    world.core.connected(world.now)
+    assert said(100_000) == []
+    world.core.disconnected()
+    world.turn()
+    assert said(0) == line
+
+
+def test_what_should_be_rare_is_a_warning_and_what_is_usual_is_not():
+    world = World()
+    world.run("a", "b")
+    world.done("a")
+    world.say("ack", results=[{**world.key("a")._asdict(), "stale": True}])
+    world.say("drop", attempts=world.refs("b"))
+    world.core.disconnected()
+    world.core.connected(world.now)
+    world.say("welcome")
+    world.say("drain")
+    levels = {fact.text.split()[0]: fact.level for fact in world.turn().facts}
+    assert levels == {
+        "result_stale": logging.WARNING, "attempt_dropped": logging.WARNING,
+        "broker_lost": logging.WARNING, "broker_welcomed": logging.INFO,
+        "drain_begun": logging.INFO,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("is_finished, level", [(True, logging.WARNING), (False, logging.INFO)])
+def test_leaving_is_a_warning_when_results_are_left_unacknowledged(is_finished, level):
+    world = World()
+    if is_finished:
+        world.run("a")
+        world.done("a")
+    world.core.leave_at_once()
+    assert [fact.level for fact in world.turn().facts] == [level]

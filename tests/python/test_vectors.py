@@ -174,7 +174,7 @@ def test_stops_wishes_and_refusals_are_followed():
     assert Node().hear("drain").exit == "drained"
     node = Node()
     assert node.hear("set_concurrency") and node.core.concurrency == 9
-    assert any("unsupported_version" in fact for fact in Node().hear("error").facts)
+    assert any("unsupported_version" in fact.text for fact in Node().hear("error").facts)
     assert Node().hear("unknown_message").starts == []
 
 

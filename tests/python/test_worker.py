@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgpack
@@ -235,6 +236,63 @@ def test_a_message_over_the_bound_costs_the_connection_and_no_more(broker, start
     while broker.take("status")["node"] != node or broker.peer == first:
         pass
     assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"
+
+
+def line_with(process, words):
+    """The next line of its stderr that holds them."""
+    too_late = threading.Timer(60, process.kill)
+    too_late.start()
+    try:
+        for line in process.stderr:
+            if words in line:
+                return line
+    finally:
+        too_late.cancel()
+    raise AssertionError(f"it said nothing of {words}")
+
+
+def test_without_any_logging_set_up_it_says_that_nobody_answers_and_goes_on_trying(broker, start):
+    broker.close()
+    process = start(stderr=subprocess.PIPE, text=True)
+    assert f"broker={broker.address} " in line_with(process, "no_broker")
+    broker._open(broker.address)
+    broker.welcome()
+    assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"
+
+
+def test_without_any_logging_set_up_it_says_what_the_broker_refuses_and_what_it_ignores(broker, start):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    broker.say({"op": "error", "code": "bad_field", "field": "labels", "message": "too many"})
+    line = line_with(process, "broker_refused")
+    assert "field=labels" in line and "bad_field: too many" in line
+    broker._socket.send_multipart([broker.peer, b"\x80", b"a second frame"])
+    assert "more than one frame" in line_with(process, "message_ignored")
+    broker._socket.send_multipart([broker.peer, b"\xc1 not msgpack"])
+    assert "not msgpack" in line_with(process, "message_ignored")
+
+
+def test_it_says_that_a_handler_does_not_return_before_it_leaves_it_behind(broker, start):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "ignore")])
+    broker.take("progress")
+    process.send_signal(signal.SIGTERM)
+    while not broker.take("status")["draining"]:
+        pass
+    process.send_signal(signal.SIGTERM)
+    line_with(process, "handler_stuck")
+
+
+def test_it_says_that_its_spawner_died(broker, start):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "wait-process")])
+    [handler] = pids(broker)
+    spawner = int(Path(f"/proc/{handler}/stat").read_text().split()[3])
+    os.kill(spawner, signal.SIGKILL)
+    broker.order("run", jobs=[broker.job("b", "wait-process")])
+    line_with(process, "runtime_failed")
 
 
 def test_a_broken_message_is_ignored(broker, start):

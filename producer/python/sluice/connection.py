@@ -116,7 +116,7 @@ class Connection:
             if change == wire.Dealer.UP:
                 is_new = is_new or self._was_lost
                 self._was_lost = False
-            else:
+            elif change != wire.Dealer.NOBODY:
                 self._was_lost = True
             if change == wire.Dealer.REFUSED and self._reopen_at is None:
                 self._reopen_at = time.monotonic() + 0.5

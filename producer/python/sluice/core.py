@@ -11,6 +11,7 @@ milliseconds of a monotonic clock that the caller reads.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ REPEAT_FIRST_MS = 5_000
 REPEAT_MAX_MS = 60_000
 PROGRESS_INTERVAL_MS = 250
 LAST_GRACE_MS = 10_000
+SAY_AGAIN_MS = 60_000
 IN_FLIGHT_BYTES_MAX = 4 << 20
 RESULTS_PER_MESSAGE_MAX = 1000
 NEVER = math.inf
@@ -56,12 +58,19 @@ class Ended:
     rss_bytes_max: int = 0
 
 
+class Fact(NamedTuple):
+    """What happened, for the log: `event key=value…` in sluice-worker's words, and its level there."""
+
+    text: str
+    level: int
+
+
 @dataclass
 class Output:
     sends: list[dict[str, Any]] = field(default_factory=list)
     starts: list[tuple[Key, dict[str, Any], float]] = field(default_factory=list)  # job, deadline
     stops: list[tuple[Key, str]] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)  # for the log: `event key=value…`
+    facts: list[Fact] = field(default_factory=list)
     exit: str = ""  # "drained" or "at_once"
 
 
@@ -124,6 +133,7 @@ class WorkerCore:
         self._result_bytes_max = wire.RESULT_BYTES_MAX
         self._next_status_ms: float = 0
         self._drain_deadline_ms: float = NEVER
+        self._say_nobody_ms = -NEVER
         self._is_grace_over = False
         self._has_left = False
         self._out = Output()
@@ -180,13 +190,28 @@ class WorkerCore:
     def connected(self, now: float) -> None:
         self._is_connected = True
         self._is_welcomed = False
+        self._say_nobody_ms = -NEVER
         self._send_status(now)  # before anything else: it says who speaks
         self._repeat_everything()
 
     def disconnected(self) -> None:
         if self._is_connected:
-            self._fact("broker_lost", running=self._running, unacknowledged=self.unacknowledged_count)
+            self._fact(
+                "broker_lost",
+                logging.WARNING,
+                running=self._running,
+                unacknowledged=self.unacknowledged_count,
+                what_next="what runs goes on; results are kept until the broker is back",
+            )
         self._is_connected = False
+
+    def nobody_answers(self, address: str, now: float) -> None:
+        """An attempt to connect failed: said at once, then once a minute."""
+        if self._is_connected or now < self._say_nobody_ms:
+            return
+        self._say_nobody_ms = now + SAY_AGAIN_MS
+        what_next = "nobody answers there; trying again until a sluice-broker does"
+        self._fact("no_broker", logging.WARNING, broker=address, what_next=what_next)
 
     def _repeat_everything(self) -> None:
         """Nothing sent before counts as delivered over a new connection or to a new broker."""
@@ -206,7 +231,8 @@ class WorkerCore:
         op = message.get("op")
         if op == "error":
             detail = f"{message.get('code')}: {message.get('message')}"
-            self._fact("broker_refused", field=message.get("field", ""), detail=detail)
+            field = message.get("field", "")
+            self._fact("broker_refused", logging.ERROR, field=field, detail=detail)
             return
         number = (int(message.get("epoch", 0)), int(message.get("n", 0)))
         if self._has_left or number <= self._seen:
@@ -267,7 +293,7 @@ class WorkerCore:
             held = self._held.get(key)
             if held is None or held.is_dropped:
                 continue
-            self._fact("attempt_dropped", job=key.id, attempt=key.attempt)
+            self._fact("attempt_dropped", logging.WARNING, job=key.id, attempt=key.attempt)
             if held.phase == RUNNING:
                 self._stop(key, held, DROPPED)
                 held.is_dropped = True
@@ -288,7 +314,7 @@ class WorkerCore:
                     held.repeat_checkpoint_ms = NEVER
             elif held.phase == FINISHED:
                 if acked.get("stale"):
-                    self._fact("result_stale", job=key.id, attempt=key.attempt)
+                    self._fact("result_stale", logging.WARNING, job=key.id, attempt=key.attempt)
                 self._forget(key)
 
     # ------------------------------------------------------------ attempts
@@ -396,10 +422,9 @@ class WorkerCore:
     def _forget(self, key: Key) -> None:
         self._land(self._held.pop(key))
 
-    def _fact(self, event: str, **values: Any) -> None:
-        """A line of the log, in the words of sluice-worker's."""
+    def _fact(self, event: str, level: int = logging.INFO, /, **values: Any) -> None:
         words = (f'{k}="{v}"' if " " in str(v) else f"{k}={v}" for k, v in values.items())
-        self._out.facts.append(" ".join((event, *words)))
+        self._out.facts.append(Fact(" ".join((event, *words)), level))
 
     # ------------------------------------------------------------ messages
 
@@ -494,7 +519,8 @@ class WorkerCore:
             if held.phase != FINISHED and not held.is_dropped:
                 self._finish(key, held, Ended("handed_back"))
         finished = [held.result for held in self._held.values() if held.phase == FINISHED]
-        self._fact("node_leaving", unacknowledged=len(finished))
+        level = logging.WARNING if finished else logging.INFO
+        self._fact("node_leaving", level, unacknowledged=len(finished))
         self._out.exit = how
         self._has_left = True
         if not self._is_connected:

@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar
 
 import zmq
 
 from . import wire
-from .core import NEVER, Output, WorkerCore
+from .core import NEVER, Fact, Output, WorkerCore
 from .handlers import Broken, Done, Event, Handler, Handlers, Offer, Reported, child_main
 from .life import Life
 from .spawner import Spawner
@@ -121,6 +121,8 @@ class Worker:
             for number, handler in old.items():
                 signal.signal(number, handler)
             if is_main and not is_over:  # a thread cannot be ended, only left with the process
+                log.error('handler_stuck what_next="a handler does not return; the process ends '
+                          'under it"')
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(0 if is_clean else 1)
@@ -190,11 +192,11 @@ class _Loop:
 
     def _gather(self, now: float) -> None:
         self._connection(now)
-        for message in self._dealer.messages():
+        for message in self._dealer.messages(_say_ignored):
             try:
                 self._core.message(message, now)
             except (KeyError, TypeError, ValueError) as error:
-                log.warning("message_ignored op=%s error=%r", message.get("op"), error)
+                _say_ignored(f"{message.get('op')}: {error!r}")
         try:
             while self._worker._wake_r.recv(4096):
                 pass
@@ -215,6 +217,9 @@ class _Loop:
                 self._reopen_delay_ms = 1000
                 self._core.connected(now)
                 continue
+            if change == wire.Dealer.NOBODY:
+                self._core.nobody_answers(self._dealer.address, now)
+                continue
             self._backlog.clear()  # the core repeats it all on the next connection
             self._core.disconnected()
             if change == wire.Dealer.REFUSED and self._reopen_at == NEVER:
@@ -234,11 +239,11 @@ class _Loop:
         elif isinstance(event, Reported):
             self._core.progress(event.key, event.percent, event.text, event.checkpoint, now)
         elif isinstance(event, Broken):
+            log.error('runtime_failed detail="%s"', event.detail)
             self._core.begin_drain(event.detail, now, grace_ms=0)
 
     def _carry_out(self, out: Output, now: float) -> None:
-        for fact in out.facts:
-            log.info("%s", fact)
+        _say(out.facts)
         for key, reason in out.stops:
             self._handlers.stop(key, reason, now)
         for key, job, deadline in out.starts:
@@ -253,8 +258,7 @@ class _Loop:
 
     def _leave(self, out: Output) -> bool:
         """Processes end first, then the last words go out."""
-        for fact in out.facts:
-            log.info("%s", fact)
+        _say(out.facts)
         self._handlers.close()
         self._backlog.extend(map(wire.pack, out.sends))
         give_up = now_ms() + 1000
@@ -263,3 +267,12 @@ class _Loop:
             self._dealer.socket.poll(int(left) + 1, zmq.POLLOUT)
             self._flush()
         return out.exit == "drained"
+
+
+def _say(facts: Iterable[Fact]) -> None:
+    for fact in facts:
+        log.log(fact.level, "%s", fact.text)
+
+
+def _say_ignored(why: str) -> None:
+    log.warning('message_ignored why="%s"', why)

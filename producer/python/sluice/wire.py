@@ -9,7 +9,7 @@ import os
 import struct
 import time
 import uuid
-from typing import Any, Iterable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
 
 import msgpack
 import zmq
@@ -104,7 +104,7 @@ class Dealer:
     a word that libzmq tries again.
     """
 
-    UP, DOWN, REFUSED = "up", "down", "refused"
+    UP, DOWN, REFUSED, NOBODY = "up", "down", "refused", "nobody"
 
     def __init__(self, context: "zmq.Context[Any]", address: str, high_water_mark: int) -> None:
         self._context = context
@@ -174,6 +174,7 @@ class Dealer:
                 yield self.UP
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self.reopen_at = math.inf
+                yield self.NOBODY
             elif event == zmq.EVENT_DISCONNECTED:
                 self.is_up = False
                 self.reopen_at = time.monotonic() + 1
@@ -182,19 +183,24 @@ class Dealer:
                 self.is_up = False
                 yield self.REFUSED
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Messages at hand; what is not one frame with one map is dropped."""
+    def messages(
+        self, ignored: Callable[[str], None] = lambda why: None
+    ) -> Iterator[dict[str, Any]]:
+        """Messages at hand; what is not one frame with one map is dropped, and `ignored` told why."""
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
             if len(frames) != 1:
+                ignored("more than one frame")
                 continue
             try:
-                yield unpack(frames[0])
-            except ValueError:
+                message = unpack(frames[0])
+            except ValueError as error:
+                ignored(str(error))
                 continue
+            yield message
 
 
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
