@@ -42,6 +42,41 @@ def test_a_submit_says_exactly_what_was_asked_for(broker, client, in_background)
     assert (handle.id, handle.status) == ("j1", "accepted")
 
 
+@pytest.mark.parametrize("tags", ["abc", b"abc"])
+def test_a_text_for_the_tags_is_refused_and_not_taken_for_its_letters(tags):
+    with pytest.raises(sluice.SubmitFailed, match="tags") as caught:
+        sluice.make_job("echo", tags=tags)
+    assert (caught.value.code, caught.value.field) == ("bad_field", "tags")
+
+
+@pytest.mark.parametrize("call", [
+    lambda client: client.get("j1"),
+    lambda client: client.submit("echo"),
+    lambda client: list(client.submit_stream([])),
+    lambda client: next(client.list("failed")),
+])  # fmt: skip
+@pytest.mark.parametrize("is_used_before", [True, False])
+def test_a_closed_client_says_that_it_is_closed(broker, in_background, call, is_used_before):
+    client = sluice.connect(broker.address)
+    if is_used_before:
+        asked = in_background(client.stats)
+        broker.answer(broker.take(), "stats", stats={})
+        asked.result()
+    client.close()
+    with pytest.raises(sluice.ClientClosed, match="this client is closed"):
+        call(client)
+    client.close()
+
+
+@pytest.mark.parametrize("address", ["tcp://h:port", "tcp://h:70000", "a b", "what://h:1"])
+def test_an_address_that_is_none_is_refused_at_once(address, monkeypatch):
+    with pytest.raises(ValueError, match="^address must be tcp://HOST:PORT"):
+        sluice.connect(address)
+    monkeypatch.setenv("SLUICE_BROKER", address)
+    with pytest.raises(ValueError, match="^SLUICE_BROKER must be"):
+        sluice.connect()
+
+
 def test_json_travels_as_json_with_its_content_type(broker, client, in_background):
     call = in_background(client.submit, "echo", {"a": "ä"}, content_type="application/json")
     request = broker.take()

@@ -3,6 +3,7 @@
 from .client import Client, Handle, connect
 from .errors import (
     CannotStart,
+    ClientClosed,
     Error,
     JobFailed,
     Never,
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CannotStart",
     "Client",
+    "ClientClosed",
     "Error",
     "Handle",
     "JobFailed",

@@ -14,8 +14,9 @@ import zmq
 
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
-from .errors import RequestFailed, TimedOut
+from .errors import ClientClosed, RequestFailed, TimedOut
 from .jobs import STATES, JobView, SubmitResult, check_analysis, make_job
+from .settings import check_address
 
 Ids = Union[str, Sequence[str]]
 list_type = list  # Client has a method of that name
@@ -64,11 +65,13 @@ class Client:
 
     def __init__(self, address: Optional[str] = None, *, timeout: float = 10.0) -> None:
         self.address = wire.host_and_port(address or os.environ.get("SLUICE_BROKER"), 7711)
+        check_address("address" if address else "SLUICE_BROKER", self.address)
         self.timeout = timeout
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._local = threading.local()
         self._lock = threading.Lock()
         self._connections: list_type[Connection] = []
+        self._is_closed = False
 
     def __enter__(self) -> "Client":
         return self
@@ -83,6 +86,7 @@ class Client:
 
     def close(self) -> None:
         with self._lock:
+            self._is_closed = True
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
@@ -122,6 +126,7 @@ class Client:
     def submit_stream(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[SubmitResult]:
         """Like submit_many for more jobs than fit into memory: yields each result as it comes, in
         no promised order. Nothing is sent beyond what is asked for: exhaust the iterator."""
+        self._check_open()
         connection = Connection(self._context, self.address)
         try:
             deadline = time.monotonic() + self.timeout
@@ -262,7 +267,12 @@ class Client:
 
     # ------------------------------------------------------------ inside
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClientClosed()
+
     def _connection(self) -> "Connection":
+        self._check_open()
         connection: Optional[Connection] = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = Connection(self._context, self.address)

@@ -56,6 +56,13 @@ class NoBroker(Error):
         self.address = address
 
 
+class ClientClosed(Error):
+    """The client was closed before the call."""
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed; make another one with sluice.connect()")
+
+
 class TimedOut(Error):
     """The time given was over before the answer came. Sending the request again is safe."""
 

@@ -37,7 +37,8 @@ def make_job(
     content_type: str = wire.MSGPACK,
 ) -> dict[str, Any]:
     """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
-    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}."""
+    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}. SubmitFailed when a field cannot be
+    what was meant; the bounds are the broker's to check."""
     optional = {
         "queue": queue,
         "priority": priority,
@@ -49,7 +50,7 @@ def make_job(
         "retry": dict(retry) if isinstance(retry, Mapping) else retry,
         "keep_result_ms": _duration_ms(keep_result),
         "keep_payload": keep_payload,
-        "tags": list(tags) or None,
+        "tags": _tags(tags) or None,
         "headers": dict(headers) if headers else None,
         "content_type": content_type if content_type != wire.MSGPACK else None,
     }
@@ -136,6 +137,13 @@ def check_analysis(ticker: str, trade_date: str) -> None:
     if not is_date:
         text = f"must be a date such as 2024-01-15, not {trade_date!r}"
         raise SubmitFailed("bad_field", text, "trade_date")
+
+
+def _tags(tags: Sequence[str]) -> list[str]:
+    if isinstance(tags, (str, bytes)):  # a sequence, too: of its letters
+        text = f"must be a list of texts, such as [{tags!r}], not the text {tags!r}"
+        raise SubmitFailed("bad_field", text, "tags")
+    return list(tags)
 
 
 def _duration_ms(duration: Optional[Seconds]) -> Optional[int]:

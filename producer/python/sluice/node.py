@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar
 
 import zmq
 
-from . import wire
+from . import settings, wire
 from .core import NEVER, Fact, Output, WorkerCore
 from .handlers import Broken, Done, Event, Handler, Handlers, Offer, Reported, child_main
 from .life import Life
@@ -45,6 +45,8 @@ class Worker:
     SIGTERM and SIGINT drain (what runs may end within `drain_grace`, the rest is handed back); a
     second one leaves at once. `stop()` may be called from any thread; the rest belongs to one.
 
+    What the broker would never take (a name, an address, a limit) is a ValueError that says so.
+
     With a `state_dir` (else SLUICE_STATE_DIR) of its own, a node that starts again tells the broker
     which life it replaces: what that one ran is queued again at once, not after a silence.
     """
@@ -60,13 +62,15 @@ class Worker:
         drain_grace: float = 25.0,
         state_dir: Optional[str] = None,
     ) -> None:
-        if not 1 <= concurrency <= 10_000:
-            raise ValueError(f"concurrency must be 1 to 10000, not {concurrency}")
-        self.address = wire.host_and_port(broker or os.environ.get("SLUICE_WORKER_BROKER"), 7712)
-        self.node = f"{name or socket.gethostname().split('.')[0]}@{secrets.token_hex(4)}"
+        settings.check_concurrency(concurrency)
+        settings.check_seconds("drain_grace", drain_grace, settings.DRAIN_GRACE_MAX)
+        if name:
+            settings.check_name("name", name)
+        self.address = _address(broker)
+        self.node = f"{name or settings.host_name()}@{secrets.token_hex(4)}"
         self._concurrency = concurrency
-        self._queues = list(queues)
-        self._labels = dict(labels or {})
+        self._queues = settings.check_queues(queues)
+        self._labels = settings.check_labels(labels)
         self._drain_grace_ms = round(drain_grace * 1000)
         self._state_dir = state_dir or os.environ.get("SLUICE_STATE_DIR")
         self._offers: dict[str, Offer] = {}
@@ -82,10 +86,14 @@ class Worker:
         """Registers the handler of a task. With `processes` every attempt has a process of its own:
         for code that burns CPU (and would hold the GIL) or may crash; it is killed `kill_grace`
         seconds after it was asked to stop. A handler on a thread can only be asked."""
+        settings.check_name("a task's name", name)
+        settings.check_seconds("kill_grace", kill_grace, settings.KILL_GRACE_MAX)
 
         def register(handler: H) -> H:
             if name in self._offers:
                 raise ValueError(f"task {name!r} has a handler already")
+            if len(self._offers) >= settings.TASKS_MAX:
+                raise ValueError(f"a worker offers at most {settings.TASKS_MAX} tasks")
             self._offers[name] = Offer(handler, processes, kill_grace)
             return handler
 
@@ -267,6 +275,13 @@ class _Loop:
             self._dealer.socket.poll(int(left) + 1, zmq.POLLOUT)
             self._flush()
         return out.exit == "drained"
+
+
+def _address(broker: Optional[str]) -> str:
+    given = broker or os.environ.get("SLUICE_WORKER_BROKER")
+    if given:
+        settings.check_address("broker" if broker else "SLUICE_WORKER_BROKER", given)
+    return wire.host_and_port(given, 7712)
 
 
 def _say(facts: Iterable[Fact]) -> None:
