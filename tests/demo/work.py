@@ -92,6 +92,8 @@ def wrong_report(work: Work, result: bytes) -> Optional[str]:
         said = json.loads(result)
     except ValueError:
         return "its result is not JSON"
+    if not isinstance(said, dict):
+        return "its result is not a map"
     for key, value in wanted.items():
         if said.get(key) != value:
             return f"{key} is {said.get(key)!r}, should be {value!r}"

@@ -1,0 +1,148 @@
+"""Each reason for which the demo must not say that all is well, one by one: totals in Redis that are
+not those of the jobs, jobs that are not completed, results that are not right. No process runs."""
+
+import argparse
+import hashlib
+import json
+import sys
+import unittest
+from pathlib import Path
+from unittest import mock
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import demo  # noqa: E402
+import work  # noqa: E402
+from report import Report  # noqa: E402
+
+FILE = str(HERE / "analyses.csv")
+FILE_SUM = hashlib.sha256(Path(FILE).read_bytes()).hexdigest()
+TOTALS = {"submitted": 2, "pending": 0, "completed": 2, "failed": 0, "retried": 3, "lost": 1}
+ANALYSIS = {"ticker": "AAPL", "trade_date": "2024-01-16", "status": "success",
+            "report": "HOLD AAPL on 2024-01-16"}
+
+
+class Lines:
+    """A screen whose words can be read."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text="", colour=""):
+        self.said.append(text)
+
+
+class Redis:
+    """A cluster of which only Redis is asked; answers as redis-cli without a terminal."""
+
+    redis_socket = Path("/tmp/redis.sock")
+
+    def __init__(self, totals):
+        self._totals = totals
+
+    def redis_cli(self, *words):
+        if words == ("HGETALL", "sluice:{p0}:stats"):
+            return "".join(f"{name}\n{count}\n" for name, count in self._totals.items())
+        return '1) "completed"\n'
+
+
+def view(id, task, result, **fields):
+    return {"id": id, "task": task, "state": "completed", "node": "n2@1f2e3d4c", "created_ms": 1_000,
+            "finished_ms": 2_500, "result": result, **fields}
+
+
+def checksum_view(**fields):
+    said = f"{FILE_SUM}  {FILE}\n".encode()
+    return view("file-001", "checksum", said, retry_count=1, lost_count=1, **fields)
+
+
+def analysis_view(**said):
+    result = json.dumps({**ANALYSIS, **said}).encode()
+    return view("AAPL-2024-01-16", "analysis", result, retry_count=2)
+
+
+def report(files=None, stocks=None, totals=TOTALS):
+    jobs = [work.checksum("file-001", FILE), work.analysis("AAPL", "2024-01-16")]
+    views = [files or checksum_view(), stocks or analysis_view()]
+    return Report(Lines(), Redis(totals), jobs, views)
+
+
+class Totals(unittest.TestCase):
+    def test_equal_ones_are_no_difference_and_are_shown(self):
+        good = report()
+        self.assertEqual(good.differences(), [])
+        self.assertIn("submitted 2, completed 2, failed 0, retried 3, lost 1", good.screen.said[-1])
+
+    def test_each_of_them_that_differs_is_named_with_both_figures(self):
+        for name in ("submitted", "completed", "failed", "retried", "lost"):
+            other = report(totals={**TOTALS, name: TOTALS[name] + 7})
+            said = f"`{name}` is {TOTALS[name] + 7} in Redis, {TOTALS[name]} by the jobs themselves"
+            self.assertEqual(other.differences(), [said])
+            self.assertEqual(other.screen.said, [])
+
+    def test_one_that_is_not_in_redis_counts_as_none(self):
+        totals = {name: count for name, count in TOTALS.items() if name != "completed"}
+        said = "`completed` is 0 in Redis, 2 by the jobs themselves"
+        self.assertEqual(report(totals=totals).differences(), [said])
+
+
+class Results(unittest.TestCase):
+    def test_right_ones_are_no_problem(self):
+        self.assertEqual(report().wrong_results(), [])
+
+    def test_a_wrong_checksum_is_named_with_its_job_and_node(self):
+        [said] = report(files=checksum_view() | {"result": b"0" * 64}).wrong_results()
+        self.assertRegex(said, f"^wrong result of job file-001 on node n2: sha256 of {FILE} is ")
+
+    def test_an_analysis_of_something_else_is_named_with_what_differs(self):
+        for key, value in (("ticker", "MSFT"), ("trade_date", "2024-01-17"),
+                           ("report", "HOLD MSFT on 2024-01-16"), ("report", None)):
+            [said] = report(stocks=analysis_view(**{key: value})).wrong_results()
+            begin = "wrong result of job AAPL-2024-01-16 on node n2: "
+            self.assertEqual(said, f"{begin}{key} is {value!r}, should be {ANALYSIS[key]!r}")
+
+    def test_an_analysis_that_is_no_report_at_all_is_wrong(self):
+        for result, why in ((b"", "not JSON"), (b"HOLD", "not JSON"), (b"[]", "not a map")):
+            [said] = report(stocks=analysis_view() | {"result": result}).wrong_results()
+            self.assertIn(why, said)
+
+    def test_a_job_that_is_not_completed_is_named_with_its_error_whatever_its_result(self):
+        failed = checksum_view(error_code="exit_1", error="no such file") | {"state": "failed"}
+        said = "job file-001 is failed: exit_1 no such file"
+        self.assertEqual(report(files=failed).wrong_results(), [said])
+        gone = {"id": "AAPL-2024-01-16", "not_found": True}
+        [said] = report(stocks=gone).wrong_results()
+        self.assertRegex(said, "^job AAPL-2024-01-16 is not found: ")
+
+
+class Judge(unittest.TestCase):
+    """What the demo makes of it: Wrong, by which it leaves with 1."""
+
+    def judge(self, one):
+        shown = demo.Demo(argparse.Namespace(bin=HERE))
+        self.addCleanup(shown.cluster.stop)
+        with mock.patch.object(Report, "faults"):  # asks the stand-in, which is not there
+            shown.judge(one, 1.0)
+        return one.screen.said
+
+    def test_it_praises_when_all_is_well(self):
+        self.assertIn("1 checksums are those of hashlib,", self.judge(report()))
+
+    def test_it_is_wrong_for_each_reason_alone(self):
+        reasons = {
+            "`lost` is 9 in Redis": report(totals={**TOTALS, "lost": 9}),
+            "sha256 of": report(files=checksum_view() | {"result": b"0"}),
+            "report is": report(stocks=analysis_view(report="SELL")),
+            # Its totals are right: only the jobs' own states tell.
+            "job file-001 is failed": report(
+                files=checksum_view() | {"state": "failed"},
+                totals={**TOTALS, "completed": 1, "failed": 1}),
+        }
+        for words, one in reasons.items():
+            with self.subTest(words), self.assertRaisesRegex(demo.Wrong, words):
+                self.judge(one)
+            self.assertFalse([line for line in one.screen.said if "every result is right" in line])
+
+
+if __name__ == "__main__":
+    unittest.main()
