@@ -29,6 +29,10 @@ class CommandFailed(Exception):
     """A command that was run here ended badly."""
 
 
+class NoCluster(Exception):
+    """A directory holds no cluster that could be stopped; the text says so."""
+
+
 class StartFailed(Exception):
     """A process did not come up; the text says which, and what it said last."""
 
@@ -97,16 +101,31 @@ class Cluster:
         self.binaries = binaries
         self.directory = directory or Path(tempfile.mkdtemp(prefix="sluice-demo-"))
         self.processes: dict[str, Process] = {}
-        self.producers = self.workers = ""
+        self.producers = self.workers = self.events = ""
         self._children: list[subprocess.Popen[bytes]] = []
 
     @classmethod
     def of_directory(cls, directory: Path) -> "Cluster":
-        """The cluster that another process left running there."""
+        """The cluster that another process left running there. NoCluster when it is no such
+        directory: what is stopped is removed, so nothing is taken for one lightly."""
         cluster = cls(directory, directory)
-        for item in json.loads((directory / "processes.json").read_text()):
-            cluster.processes[item["name"]] = Process(**item)
+        try:
+            for item in json.loads((directory / "processes.json").read_text()):
+                cluster.processes[item["name"]] = Process(**item)
+        except FileNotFoundError:
+            is_there = "has no processes.json" if directory.is_dir() else "is not there"
+            raise NoCluster(
+                f"{directory} {is_there}: that cluster was stopped already, or it never was one"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise NoCluster(f"{directory} holds no cluster of the demo: {error!r}") from None
+        if "broker" not in cluster.processes:
+            raise NoCluster(f"{directory} holds no cluster of the demo: it has no broker")
         return cluster
+
+    @property
+    def is_alive(self) -> bool:
+        return any(process.is_alive for process in self.processes.values())
 
     @property
     def data(self) -> Path:
@@ -169,8 +188,9 @@ class Cluster:
         any_port = "tcp://127.0.0.1:*"
         command = [self.binaries / "sluice-broker", "--data", self.data, "--producers", any_port]
         command += ["--workers", any_port, "--events", any_port, *options]
-        found = self.start("broker", command, r"ready .*?producers=(\S+) workers=(\S+)")
-        self.producers, self.workers = found[1], found[2]
+        ready = r"ready .*?producers=(\S+) workers=(\S+) events=(\S+)"
+        found = self.start("broker", command, ready)
+        self.producers, self.workers, self.events = found.groups()
 
     def start_worker(self, name: str, limit: int, config: Path) -> None:
         """A node that knows its predecessor: started again under its name, it replaces it."""

@@ -2,7 +2,7 @@
 """A whole cluster on this machine, on real work, with one node killed on the way.
 
 Exit status: 0 every job was completed and every result is right; 1 not so, and the last lines say
-what; 2 wrong usage; 130 interrupted. Nothing is left behind, unless --keep asks for it.
+what; 2 wrong usage, or no cluster to stop; 130 interrupted. Nothing is left behind, unless --keep asks for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "producer" / "python")]
 
 import sluice  # noqa: E402
 import work  # noqa: E402
-from cluster import Cluster, CommandFailed, StartFailed  # noqa: E402
+from cluster import Cluster, CommandFailed, NoCluster, StartFailed  # noqa: E402
 from report import Report, node_name  # noqa: E402
 from screen import KindView, NodeView, Screen  # noqa: E402
 
@@ -242,11 +242,16 @@ class Demo:
         say = self.screen.say
         say("\nThe cluster goes on running. Talk to it:", "bold")
         say(f"  export SLUICE_BROKER={self.cluster.producers}")
+        say(f"  export SLUICE_EVENTS={self.cluster.events}")
         say(f"  {binaries}/sluice submit checksum path=/etc/hostname --wait")
         say(f"  PYTHONPATH={package} /usr/bin/python3 -c \\")
         say(f"    \"import sluice; print({python})\"")
         say(f"  redis-cli -s {self.cluster.redis_socket} HGETALL 'sluice:{{p0}}:stats'")
-        say(f"  {binaries}/sluice-worker --name n1 --broker {self.cluster.workers}")
+        say(f"  {binaries}/sluice events      # what happens from now on, until Ctrl-C")
+        say("One more node for its jobs, until Ctrl-C:", "bold")
+        say(f"  {binaries}/sluice-worker --name n1 --broker {self.cluster.workers} \\")
+        say(f"    --config {self.config('n2')}")
+        say("Read the broker's log:", "bold")
         say(f"  less {self.cluster.directory}/broker.log")
         say("Stop it and remove its directory:", "bold")
         say(f"  /usr/bin/python3 {here} --stop {self.cluster.directory}")
@@ -290,11 +295,22 @@ def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def stop(directory: Path) -> int:
+    try:
+        cluster = Cluster.of_directory(directory)
+    except NoCluster as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not cluster.is_alive:
+        print(f"that cluster was stopped already; removing {directory}")
+    cluster.stop()
+    return 0
+
+
 def main() -> int:
     options = read_options()
     if options.stop:
-        Cluster.of_directory(options.stop).stop()
-        return 0
+        return stop(options.stop)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     demo = Demo(options)

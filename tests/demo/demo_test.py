@@ -2,6 +2,7 @@
 and that nothing of it is left, whichever way it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -76,11 +77,40 @@ class Demo(unittest.TestCase):
         self.assertEqual(demo.returncode, 130, said)
         self.assert_nothing_is_left()
 
+    def check_what_it_says_how_to_talk(self, said):
+        """The commands as printed: events come, and the node beside the demo's does its work."""
+        environment = {**os.environ, **dict(re.findall(r"export (\w+)=(\S+)", said))}
+
+        def sluice(*words):
+            done = subprocess.run([f"{BIN}/sluice", *words], env=environment, text=True,
+                                  capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        events = subprocess.Popen([f"{BIN}/sluice", "events", "--count", "1", "--timeout", "60s"],
+                                  env=environment, stdout=subprocess.DEVNULL)
+        while events.poll() is None:  # the first may come before it listens
+            sluice("submit", "checksum", "path=/etc/hostname", "--wait")
+        self.assertEqual(events.returncode, 0)
+        command = re.search(r"^ +(\S+/sluice-worker .*\\\n.*)$", said, re.M)[1]
+        node = subprocess.Popen(["sh", "-c", f"exec {command}"], text=True, stderr=subprocess.PIPE)
+        self.addCleanup(node.stderr.close)
+        self.addCleanup(node.wait)
+        self.addCleanup(node.terminate)
+        self.assertTrue(any("broker_welcomed" in line for line in node.stderr))
+        for name in ("n2", "n4", "n8"):
+            sluice("drain", name)
+        sluice("submit", "checksum", "path=/etc/hostname", "--id", "mine", "--wait")
+        self.assertRegex(sluice("get", "mine", "--json"), r'"node": ?"n1@')
+        node.terminate()
+        node.wait(PATIENCE)
+
     def test_what_it_keeps_can_be_stopped_by_one_command(self):
         demo = self.begin("--keep")
         said = self.finish(demo)
         self.assertEqual(demo.returncode, 0, said)
         [directory] = self.folder.iterdir()
+        self.check_what_it_says_how_to_talk(said)
         stop = said.strip().splitlines()[-1].strip()
         self.assertIn(f"--stop {directory}", stop)
         subprocess.run(["sh", "-c", stop], check=True, timeout=PATIENCE)

@@ -4,7 +4,9 @@ not those of the jobs, jobs that are not completed, results that are not right. 
 import argparse
 import hashlib
 import json
+import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -142,6 +144,45 @@ class Judge(unittest.TestCase):
             with self.subTest(words), self.assertRaisesRegex(demo.Wrong, words):
                 self.judge(one)
             self.assertFalse([line for line in one.screen.said if "every result is right" in line])
+
+
+class Stop(unittest.TestCase):
+    """--stop DIR where there is nothing to stop."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="sluice-dt-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "demo"
+        self.folder.mkdir()
+
+    def stop(self, folder):
+        command = ["/usr/bin/python3", "-B", str(HERE / "demo.py"), "--stop", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertNotIn("Traceback", done.stderr)
+        return done
+
+    def test_a_directory_that_is_not_there_is_said_in_a_sentence(self):
+        done = self.stop(self.folder / "gone")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "gone is not there: that cluster was stopped already, or ")
+
+    def test_another_s_directory_is_said_in_a_sentence_and_kept(self):
+        mine = self.folder / "mine.txt"
+        mine.write_text("mine")
+        for words in (None, "not JSON", "[]", "{}", "7", '[{"name": "broker"}]'):
+            if words is not None:
+                (self.folder / "processes.json").write_text(words)
+            done = self.stop(self.folder)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1), words)
+            self.assertTrue(mine.exists())
+
+    def test_a_cluster_whose_processes_are_gone_is_said_to_be_and_removed(self):
+        gone = [{"name": "broker", "pid": 1, "started": 1}]  # pid 1 is another's by now
+        (self.folder / "processes.json").write_text(json.dumps(gone))
+        done = self.stop(self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("was stopped already", done.stdout)
+        self.assertFalse(self.folder.exists())
 
 
 if __name__ == "__main__":
