@@ -2,7 +2,8 @@
 """A whole cluster on this machine, on real work, with one node killed on the way.
 
 Exit status: 0 every job was completed and every result is right; 1 not so, and the last lines say
-what; 2 wrong usage, or no cluster to stop; 130 interrupted. Nothing is left behind, unless --keep asks for it.
+what; 2 wrong usage, or no cluster to stop; 130 interrupted. Nothing is left behind, unless --keep
+asks for it.
 """
 
 from __future__ import annotations
