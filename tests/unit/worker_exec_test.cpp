@@ -1,6 +1,7 @@
 // Real programs under a real spawner. Waiting is always for an event, never for a time.
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -270,6 +271,59 @@ TEST_F(ExecTest, a_dead_spawner_hands_everything_back_and_breaks_the_runtime) {
   EXPECT_TRUE(is_handed_back);
 }
 
+// Lets `process` have no descriptor from `limit` on, while it lives.
+class DescriptorLimit {
+ public:
+  DescriptorLimit(pid_t process, rlim_t limit) : process_(process) {
+    EXPECT_EQ(::prlimit(process_, RLIMIT_NOFILE, nullptr, &usual_), 0);
+    const rlimit few{limit, usual_.rlim_max};
+    EXPECT_EQ(::prlimit(process_, RLIMIT_NOFILE, &few, nullptr), 0);
+  }
+
+  ~DescriptorLimit() { (void)::prlimit(process_, RLIMIT_NOFILE, &usual_, nullptr); }
+
+  DescriptorLimit(const DescriptorLimit&) = delete;
+  DescriptorLimit& operator=(const DescriptorLimit&) = delete;
+
+ private:
+  pid_t process_;
+  rlimit usual_{};
+};
+
+void expect_handed_back_for_want_of_descriptors(const AttemptResult& got) {
+  EXPECT_EQ(got.outcome, Outcome::handed_back) << got.error_code << ": " << got.error;
+  EXPECT_EQ(got.error_code, "cannot_start");
+  EXPECT_THAT(got.error, HasSubstr("Too many open files"));
+}
+
+TEST_F(ExecTest, without_descriptors_in_the_node_a_job_is_handed_back_and_none_hangs) {
+  use({"cat"});
+  ASSERT_EQ(run("before").result, "before");
+  const int first_free = ::dup(0);
+  ::close(first_free);
+  bool has_run = false;
+  // Eight are needed (both pipes, the payload, three copies under way); some above may be taken.
+  for (int room = 0; !has_run && room < 100; ++room) {
+    const DescriptorLimit limit(::getpid(), static_cast<rlim_t>(first_free + room));
+    const AttemptResult got = run("payload");
+    has_run = got.outcome == Outcome::completed;
+    if (!has_run) expect_handed_back_for_want_of_descriptors(got);
+  }
+  EXPECT_TRUE(has_run);
+  EXPECT_EQ(::dup(0), first_free) << "descriptors leak";
+  ::close(first_free);
+}
+
+TEST_F(ExecTest, without_descriptors_in_the_spawner_a_job_is_handed_back_and_none_hangs) {
+  shell("read -r _ _ _ spawner _ < /proc/$PPID/stat; echo $spawner");
+  const pid_t spawner = std::stoi(run().result);
+  for (rlim_t limit = 5; limit < 8; ++limit) {  // it has 0 to 4 itself, and a program brings three
+    const DescriptorLimit few(spawner, limit);
+    expect_handed_back_for_want_of_descriptors(run());
+  }
+  EXPECT_EQ(run().outcome, Outcome::completed) << "none was lost on the way";
+}
+
 TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {
   for (const auto& [values, where] :
        {std::pair<Values, std::string>{{}, "task.t.program"},
@@ -314,7 +368,7 @@ TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
   ASSERT_GE(node, 0);
   if (node == 0) {
     Spawner spawner;
-    const bool is_sent = spawner.spawn(
+    const int error = spawner.spawn(
         {.id = 1,
          .argv = {"/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & echo up; exec sleep 1000"},
          .environment = {},
@@ -324,7 +378,7 @@ TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
          .stderr_fd = held[1]});
     ::close(held[1]);
     ::close(ready[1]);
-    if (!is_sent) ::_exit(1);
+    if (error != 0) ::_exit(1);
     while (true)
       ::pause();
   }

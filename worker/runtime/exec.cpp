@@ -88,6 +88,19 @@ std::string signal_name(int signal) {
   return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
 }
 
+// The node is short of something; its jobs are not to blame.
+bool is_shortage(int error) {
+  constexpr std::array kShortages{EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN};
+  return std::ranges::find(kShortages, error) != kShortages.end();
+}
+
+AttemptResult cannot_start(const RunJob& job, int error) {
+  AttemptResult result =
+      failed(job, "cannot_start", std::string("cannot start: ") + std::strerror(error), true);
+  if (is_shortage(error)) result.outcome = Outcome::handed_back;
+  return result;
+}
+
 AttemptResult never_ran(const Running& running, int error) {
   const bool is_missing =
       error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
@@ -96,10 +109,7 @@ AttemptResult never_ran(const Running& running, int error) {
                   "program_not_found",
                   std::string("the program cannot be run: ") + std::strerror(error),
                   false);
-  return failed(running.job,
-                "cannot_start",
-                std::string("cannot start: ") + std::strerror(error),
-                true);
+  return cannot_start(running.job, error);
 }
 
 // "exited with code 3", then what it said last.
@@ -231,17 +241,17 @@ class ExecRuntime : public Runtime {
     std::array<int, 2> out{-1, -1};
     std::array<int, 2> err{-1, -1};
     if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(err.data(), O_CLOEXEC) != 0) {
-      const std::string why = std::strerror(errno);
+      const int error = errno;
       for (const int fd : out)
         if (fd >= 0) ::close(fd);
-      return tell(failed(job, "cannot_start", why, true));
+      return tell(cannot_start(job, error));
     }
     running.out = UniqueFd(out[0]);
     running.err = UniqueFd(err[0]);
     const UniqueFd out_end(out[1]);
     const UniqueFd err_end(err[1]);
     const UniqueFd in = stdin_with(job.payload, task.is_payload_on_stdin);
-    if (!in.is_open()) return tell(failed(job, "cannot_start", "no room for the payload", true));
+    if (!in.is_open()) return tell(cannot_start(job, errno));
     const std::uint64_t number = ++last_number_;
     SpawnRequest request{.id = number,
                          .argv = std::move(argv),
@@ -250,8 +260,10 @@ class ExecRuntime : public Runtime {
                          .stdin_fd = in.get(),
                          .stdout_fd = out_end.get(),
                          .stderr_fd = err_end.get()};
-    if (!spawner_->spawn(request))
+    const int error = spawner_->spawn(request);
+    if (error == E2BIG)
       return tell(failed(job, "arguments_too_large", "arguments exceed 128 KiB; use stdin", false));
+    if (error != 0) return tell(cannot_start(job, error));
     for (const int fd : {out[0], err[0]})
       ::fcntl(fd, F_SETFL, O_NONBLOCK);
     watch(out[0], number * 2, EPOLLIN, EPOLL_CTL_ADD);

@@ -27,9 +27,10 @@ void say(const AttemptStopping& fact) {
 void say(const AttemptEnded& fact) {
   const LogLevel level = fact.outcome == Outcome::completed ? LogLevel::debug : LogLevel::info;
   if (!log::is_on(level)) return;
-  if (fact.outcome == Outcome::failed) {
-    log_line(level,
-             "attempt_failed",
+  if (!fact.error_code.empty()) {  // failed, or handed back because something is short here
+    const bool is_failed = fact.outcome == Outcome::failed;
+    log_line(is_failed ? level : LogLevel::warn,
+             is_failed ? "attempt_failed" : "attempt_handed_back",
              {{"job", fact.key.id.str()},
               {"attempt", attempt_of(fact.key)},
               {"error_code", fact.error_code},

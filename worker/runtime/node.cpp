@@ -193,11 +193,20 @@ class NodeLoop {
   bool is_stuck_ = false;
 };
 
-void raise_file_limit() {
+// Takes all the descriptors that there may be, and says so when they are too few for every slot.
+void raise_file_limit(std::uint32_t concurrency) {
+  constexpr rlim_t kOfNode = 64, kOfSlot = 2;  // a program's stdout and stderr; a call has one
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t wanted = kOfNode + kOfSlot * concurrency;
+  if (limit.rlim_max >= wanted) return;
+  log::warn(
+      "few_descriptors",
+      {{"limit", limit.rlim_max},
+       {"wanted", wanted},
+       {"reason", "jobs that find none are handed back: raise `ulimit -n`, or lower concurrency"}});
 }
 
 }  // namespace
@@ -210,8 +219,8 @@ NodeOptions with_defaults(NodeOptions options) {
 
 NodeExit run_node(NodeOptions options, TaskTable& tasks) {
   ::signal(SIGPIPE, SIG_IGN);
-  raise_file_limit();
   options = with_defaults(std::move(options));
+  raise_file_limit(options.concurrency);
   const Life life = begin_life(options.name, options.state_dir);
   tasks.prepare(life.node());
   WorkerSettings settings;

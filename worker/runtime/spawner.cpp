@@ -29,6 +29,16 @@ std::size_t thread_count() {
   return count;
 }
 
+void close_all(const std::vector<int>& fds) {
+  for (const int fd : fds)
+    ::close(fd);
+}
+
+// For now: the socket is full, or too many descriptors are under way in such sockets.
+bool is_no_room(int error) {
+  return error == EAGAIN || error == ENOBUFS || error == ETOOMANYREFS || error == EINTR;
+}
+
 }  // namespace
 
 Spawner::Spawner() {
@@ -60,14 +70,13 @@ Spawner::~Spawner() {
 void Spawner::close() {
   if (fd_ < 0) return;
   for (const Packet& packet : std::exchange(backlog_, {}))
-    for (const int fd : packet.fds)
-      ::close(fd);
+    close_all(packet.fds);
   ::close(std::exchange(fd_, -1));
   while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
-bool Spawner::spawn(const SpawnRequest& request) {
+int Spawner::spawn(const SpawnRequest& request) {
   SpawnerHead head{SpawnerOp::spawn, request.id};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   const auto append = [&bytes](const std::string& text) {
@@ -79,11 +88,19 @@ bool Spawner::spawn(const SpawnRequest& request) {
     append(text);
   for (const std::string& text : request.environment)
     append(text);
-  if (bytes.size() > kRequestBytesMax) return false;
+  if (bytes.size() > kRequestBytesMax) return E2BIG;
   Packet packet{std::move(bytes), {}};
-  for (const int fd : {request.stdin_fd, request.stdout_fd, request.stderr_fd})
-    packet.fds.push_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  return send(std::move(packet));
+  for (const int fd : {request.stdin_fd, request.stdout_fd, request.stderr_fd}) {
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) {
+      const int error = errno;
+      close_all(packet.fds);
+      return error;
+    }
+    packet.fds.push_back(copy);
+  }
+  send(std::move(packet));
+  return 0;
 }
 
 void Spawner::terminate(std::uint64_t id) {
@@ -96,16 +113,14 @@ void Spawner::kill(std::uint64_t id) {
   send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
 }
 
-bool Spawner::send(Packet packet) {
+void Spawner::send(Packet packet) {
   backlog_.push_back(std::move(packet));
   flush();
-  return true;
 }
 
 void Spawner::flush() {
   while (!backlog_.empty() && try_send(backlog_.front())) {
-    for (const int fd : backlog_.front().fds)
-      ::close(fd);
+    close_all(backlog_.front().fds);
     backlog_.pop_front();
   }
 }
@@ -127,7 +142,7 @@ bool Spawner::try_send(const Packet& packet) {
   }
   const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   // Anything but "no room": the spawner is gone, which read() tells.
-  return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != EINTR);
+  return sent >= 0 || !is_no_room(errno);
 }
 
 bool Spawner::read(std::vector<SpawnReport>& reports) {

@@ -58,8 +58,9 @@ class Spawner {
   // Readable when there are reports, or when the spawner is gone.
   [[nodiscard]] int fd() const { return fd_; }
 
-  // Asks for a program. False when the request is too large (nothing happens then).
-  [[nodiscard]] bool spawn(const SpawnRequest& request);
+  // Asks for a program. 0, or why not, as errno (nothing happens then): E2BIG for more than
+  // kRequestBytesMax, EMFILE without descriptors.
+  [[nodiscard]] int spawn(const SpawnRequest& request);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
 
@@ -79,7 +80,7 @@ class Spawner {
     std::vector<int> fds;  // duplicates, closed when sent
   };
 
-  bool send(Packet packet);
+  void send(Packet packet);
   bool try_send(const Packet& packet);
 
   int fd_ = -1;

@@ -39,6 +39,16 @@ struct Order {
   std::array<int, 3> fds{-1, -1, -1};
 };
 
+void close_fds(const Order& order) {
+  for (const int fd : order.fds)
+    if (fd >= 0) ::close(fd);
+}
+
+// Of the descriptors that a message brought.
+std::size_t fd_bytes(const cmsghdr& header) {
+  return header.cmsg_len - CMSG_LEN(0);
+}
+
 sigset_t kept_signals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -144,14 +154,15 @@ void attend(pid_t program, SpawnReport& report) {
   report.id = order.id;
   const pid_t program = ::pipe2(pipe.data(), O_CLOEXEC) == 0 ? ::fork() : -1;
   if (program == 0) become_program(order, pipe[1]);
-  for (const int fd : order.fds)
-    ::close(fd);
+  const int error = errno;
+  close_fds(order);
   if (program < 0) {
-    report.exec_errno = errno;
+    report.exec_errno = error;
   } else {
     ::close(pipe[1]);
-    int error = 0;
-    if (::read(pipe[0], &error, sizeof error) == sizeof error) report.exec_errno = error;
+    int exec_errno = 0;
+    if (::read(pipe[0], &exec_errno, sizeof exec_errno) == sizeof exec_errno)
+      report.exec_errno = exec_errno;
     attend(program, report);
     end_descendants();
   }
@@ -198,9 +209,13 @@ class SpawnerProcess {
     std::memcpy(&head, buffer_.data(), sizeof head);
     if (head.op == SpawnerOp::spawn) {
       Order order = read_order(head.id, static_cast<std::size_t>(size));
-      if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr)
-        std::memcpy(order.fds.data(), CMSG_DATA(header), sizeof order.fds);
-      start(order);
+      const cmsghdr* header = CMSG_FIRSTHDR(&message);
+      if (header != nullptr) std::memcpy(order.fds.data(), CMSG_DATA(header), fd_bytes(*header));
+      // The kernel gives as many descriptors as we may have, and drops the rest.
+      if ((message.msg_flags & MSG_CTRUNC) != 0)
+        refuse(order, EMFILE);
+      else
+        start(order);
     } else if (const auto it = keepers_.find(head.id); it != keepers_.end()) {
       ::kill(it->second, head.op == SpawnerOp::kill ? kKillSignal : SIGTERM);
     }
@@ -213,7 +228,7 @@ class SpawnerProcess {
       texts.emplace_back(buffer_.data() + at);
       at += texts.back().size() + 1;
     }
-    Order order{.id = id, .cwd = texts.at(0), .argv = {}, .environment = {}, .fds = {}};
+    Order order{.id = id, .cwd = texts.at(0), .argv = {}, .environment = {}};
     const auto arguments = static_cast<std::ptrdiff_t>(std::stoul(texts.at(1)));
     order.argv.assign(texts.begin() + 2, texts.begin() + 2 + arguments);
     order.environment.assign(texts.begin() + 2 + arguments, texts.end());
@@ -224,13 +239,13 @@ class SpawnerProcess {
     const pid_t self = ::getpid();
     const pid_t pid = ::fork();
     if (pid == 0) keep(order, fd_, self);
-    const int error = errno;
-    for (const int fd : order.fds)
-      ::close(fd);
-    if (pid > 0) {
-      keepers_[order.id] = pid;
-      return;
-    }
+    if (pid < 0) return refuse(order, errno);
+    close_fds(order);
+    keepers_[order.id] = pid;
+  }
+
+  void refuse(const Order& order, int error) {
+    close_fds(order);
     SpawnReport report;
     report.id = order.id;
     report.exec_errno = error;
