@@ -93,7 +93,7 @@ class Refusals(Story):
                                 (["--name", "no blanks"], "--name"),
                                 (["--label", "zone"], "--label"),
                                 (["--task", "sum"], "--task"),
-                                (["--builtin", "nothing"], "task.nothing"),
+                                (["--builtin", "nothing"], "--builtin: nothing is none"),
                                 (["--concurency", "3"], "--concurrency"),
                                 (["more"], "more")]:
             with self.subTest(arguments):

@@ -55,6 +55,12 @@ TEST(WorkerConfig, flags_set_what_their_table_says) {
   EXPECT_THAT(*config->tasks[0].take_texts("program").value(), ElementsAre("cut", "-d,", "-f1"));
 }
 
+TEST(WorkerConfig, a_built_in_task_that_is_none_is_named) {
+  WorkerOptions options;
+  options.builtins = {"echo", "nope"};
+  EXPECT_EQ(refusal(options), "--builtin: nope is none; there are echo, noop, sleep, fail");
+}
+
 TEST(WorkerConfig, a_node_without_tasks_offers_the_built_in_ones) {
   const auto config = worker_config({}, "");
   ASSERT_TRUE(config);

@@ -1,6 +1,7 @@
 #include "worker/runtime/broker_link.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -133,7 +134,14 @@ void BrokerLink::on_monitor(std::uint16_t event,
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      if (reopen_ms_ == kNever)
+      if (reopen_ms_ == kNever && event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && value == EAGAIN)
+        log_line(LogLevel::warn,  // its time is over, and not a byte came
+                 "broker_silent",
+                 {{"broker", address_},
+                  {"what_next",
+                   "accepts the connection and says nothing, as a broker that is "
+                   "stopped or hangs; trying again"}});
+      else if (reopen_ms_ == kNever)
         log_line(LogLevel::error,
                  "handshake_failed",
                  {{"broker", address_},

@@ -5,9 +5,14 @@
 //   fail   {"code": "...", "message": "...", "retryable": false, "retry_after_ms": 100}
 #pragma once
 
+#include <array>
+#include <string_view>
+
 #include "worker/runtime/thread_runtime.h"
 
 namespace sluice {
+
+inline constexpr std::array<std::string_view, 4> kBuiltinTasks{"echo", "noop", "sleep", "fail"};
 
 void add_builtin_handlers(ThreadRuntimeBuilder& builder);
 

@@ -1,11 +1,15 @@
 #include "worker/runtime/worker_config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
 
 #include "common/ids.h"
 #include "common/limits.h"
+#include "worker/runtime/builtin_tasks.h"
 
 #include <CLI/CLI.hpp>
 #include <toml++/toml.h>
@@ -90,13 +94,20 @@ Result<void> take_programs(const WorkerOptions& options, WorkerConfig& config) {
   return {};
 }
 
-void take_builtins(const WorkerOptions& options, WorkerConfig& config) {
+Result<void> take_builtins(const WorkerOptions& options, WorkerConfig& config) {
   std::vector<std::string> names = options.builtins;
-  if (names.empty() && config.tasks.empty()) names = {"echo", "noop", "sleep", "fail"};
-  for (const std::string& name : names)
+  if (names.empty() && config.tasks.empty())
+    names.assign(kBuiltinTasks.begin(), kBuiltinTasks.end());
+  for (const std::string& name : names) {
+    if (std::ranges::find(kBuiltinTasks, name) == kBuiltinTasks.end())
+      return fail(ErrorCode::bad_field,
+                  "--builtin",
+                  fmt::format("{} is none; there are {}", name, fmt::join(kBuiltinTasks, ", ")));
     config.tasks.emplace_back(
         name,
         std::map<std::string, TaskSettings::Value>{{"run", std::string("thread")}});
+  }
+  return {};
 }
 
 Result<void> take_labels(const WorkerOptions& options, WorkerConfig& config) {
@@ -179,7 +190,7 @@ Result<WorkerConfig> worker_config(const WorkerOptions& options, const std::stri
   WorkerConfig config;
   if (auto taken = take_file(task_toml, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_programs(options, config); !taken) return tl::unexpected(taken.error());
-  take_builtins(options, config);
+  if (auto taken = take_builtins(options, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_node(options, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_labels(options, config); !taken) return tl::unexpected(taken.error());
   config.node = with_defaults(std::move(config.node));

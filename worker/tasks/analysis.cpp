@@ -377,7 +377,9 @@ class AnalysisRuntime : public Runtime {
     AttemptResult result = failed_call(attempt.job, reply, attempt.secrets, now.wall_ms);
     if (reply.status == 404 && reply.error_code.empty()) {
       const bool is_assistant = attempt.step == Step::create;
-      result.error_code = is_assistant ? "assistant_not_found" : "run_not_found";
+      result.error_code = is_assistant                   ? "assistant_not_found"
+                          : attempt.step == Step::thread ? "no_threads_here"
+                                                         : "run_not_found";
       // A server in memory that was started again has forgotten the thread: begin again.
       result.retryable = !is_assistant && attempt.step != Step::thread;
     }

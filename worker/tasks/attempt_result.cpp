@@ -1,5 +1,7 @@
 #include "worker/tasks/attempt_result.h"
 
+#include <algorithm>
+
 #include "worker/core/text.h"
 #include "worker/tasks/retry_after.h"
 
@@ -8,6 +10,8 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kBodyShownBytes = 300;
+// One wrong header of a target must not park a job for years.
+constexpr std::int64_t kRetryAfterMaxMs = 24LL * 3600 * 1000;
 
 AttemptResult result_of(const RunJob& job, Outcome outcome) {
   AttemptResult result;
@@ -66,7 +70,8 @@ AttemptResult failed_call(const RunJob& job,
     result.error_code = "http_" + std::to_string(reply.status);
     result.retryable = is_worth_another_try(reply.status);
     if (result.retryable)
-      result.retry_after_ms = parse_retry_after(reply.header("retry-after"), wall_ms);
+      if (const auto after_ms = parse_retry_after(reply.header("retry-after"), wall_ms))
+        result.retry_after_ms = std::min(*after_ms, kRetryAfterMaxMs);
     text = "status " + std::to_string(reply.status) + " from " + shown_target(reply.url);
     std::string body = reply.body;
     redact(body, secrets);  // before it is cut: half a secret would not be found

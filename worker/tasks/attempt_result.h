@@ -19,7 +19,8 @@ namespace sluice {
 [[nodiscard]] AttemptResult stopped_attempt(const RunJob& job, StopReason reason);
 
 // Of an answer that is not what was asked for: 408, 425, 429 and 5xx may be tried again, when the
-// server says; other statuses never; without an answer as the reply itself says. `wall_ms` is now.
+// server says, but within a day; other statuses never; without an answer as the reply itself says.
+// `wall_ms` is now.
 [[nodiscard]] AttemptResult failed_call(const RunJob& job,
                                         const HttpReply& reply,
                                         const std::vector<UsedSecret>& secrets,
