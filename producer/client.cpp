@@ -92,17 +92,22 @@ std::int64_t Client::down_ms_max() const {
 
 ClientError Client::no_answer() const {
   std::string detail;
+  const bool is_silent =
+      connection_->is_up() || (connection_->is_accepted() && connection_->refusal().empty());
   if (!connection_->refusal().empty()) {
     detail = "no broker at " + options_.broker + ": " + connection_->refusal();
   } else if (connection_->is_up()) {
     detail = "the broker at " + options_.broker + " did not answer in time; ask again, or " +
              "look at its log";
+  } else if (is_silent) {
+    detail = "what listens at " + options_.broker + " accepts the connection and says nothing; " +
+             "if it is the broker, it is stopped or hangs";
   } else {
     detail = std::string(connection_->was_up() ? "the broker at " : "no broker answers at ") +
              options_.broker + (connection_->was_up() ? " went away" : "") +
              "; start one with `sluice-broker`, or name another with --broker or SLUICE_BROKER";
   }
-  return {connection_->is_up() ? ClientFailure::silent : ClientFailure::unreachable,
+  return {is_silent ? ClientFailure::silent : ClientFailure::unreachable,
           {ErrorCode::store_unavailable, options_.broker, std::move(detail)},
           true};
 }
@@ -331,8 +336,8 @@ Answer<SubmitResult> Client::queue_analysis(std::string_view ticker,
 
 // ---------------------------------------------------------------- BulkSubmit
 
-BulkSubmit::BulkSubmit(Client& client, OnResult on_result)
-    : client_(client), on_result_(std::move(on_result)) {}
+BulkSubmit::BulkSubmit(Client& client, OnResult on_result, OnWaiting on_waiting)
+    : client_(client), on_result_(std::move(on_result)), on_waiting_(std::move(on_waiting)) {}
 
 Answer<void> BulkSubmit::add(JobSpec job) {
   give_id(job);
@@ -388,6 +393,7 @@ Answer<void> BulkSubmit::put_off(Batch batch, const ErrorReply& why) {
   again_.push_back(std::move(batch));
   if (put_off_since_ms_ == 0) put_off_since_ms_ = now_ms;
   if (now_ms - put_off_since_ms_ > client_.options_.outage_ms) return tl::unexpected(refusal(why));
+  if (on_waiting_) on_waiting_(why.error);
   return {};
 }
 

@@ -45,7 +45,7 @@ inline constexpr std::string_view kDefaultBroker = "tcp://127.0.0.1:7711";
 // Why a call brought no answer, or a refusal.
 enum class ClientFailure : std::uint8_t {
   unreachable,  // no broker there, or it went away, for the whole time-out
-  silent,       // it is there and did not answer within the time-out
+  silent,       // it is there, or something is, and did not answer within the time-out
   refused,      // the broker answered with an error: error.code says which
   unexpected,   // an answer of another kind: a broker of another version
 };
@@ -147,7 +147,10 @@ class BulkSubmit {
   // Called for each job when its fate is known, in no promised order. `index` counts add() from 0.
   using OnResult = std::function<void(std::uint64_t index, const SubmitResult&)>;
 
-  BulkSubmit(Client& client, OnResult on_result);
+  // Called when jobs wait because the broker cannot take them yet, each time that it says so again.
+  using OnWaiting = std::function<void(const Error& why)>;
+
+  BulkSubmit(Client& client, OnResult on_result, OnWaiting on_waiting = nullptr);
 
   // Takes a job; may wait for answers when enough is in flight. Fails only when the broker cannot
   // be reached, refuses a whole message, or has taken nothing for `outage_ms` (its memory is full
@@ -171,6 +174,7 @@ class BulkSubmit {
 
   Client& client_;
   OnResult on_result_;
+  OnWaiting on_waiting_;
   Batch next_;
   std::uint64_t count_ = 0;
   std::unordered_map<std::uint64_t, Batch> in_flight_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -17,9 +18,10 @@ namespace sluice {
 
 namespace {
 
-constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                           ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                           ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                           ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 constexpr std::int64_t kResendMs = 5'000;  // without an answer on a standing connection; doubles
 // After a refused handshake, or a connection that libzmq ended because the peer broke the rules (a
 // message over the bound): it does not try again by itself.
@@ -128,14 +130,20 @@ struct Connection::Impl {
     while (monitor.recv(head, zmq::recv_flags::dontwait)) {
       if (head.more() && !monitor.recv(peer, zmq::recv_flags::none)) return;
       std::uint16_t event = 0;
-      if (head.size() < sizeof event) continue;
+      std::uint32_t value = 0;
+      if (head.size() < sizeof event + sizeof value) continue;
       std::memcpy(&event, head.data(), sizeof event);
-      on_monitor(event);
+      std::memcpy(&value, static_cast<const char*>(head.data()) + sizeof event, sizeof value);
+      on_monitor(event, value);
     }
   }
 
-  void on_monitor(std::uint16_t event) {
+  void on_monitor(std::uint16_t event, std::uint32_t value) {
     const std::int64_t now_ms = steady_ms();
+    if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_CLOSED) {
+      is_accepted = event == ZMQ_EVENT_CONNECTED;
+      return;
+    }
     if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
       is_up = was_up = true;
       revive_ms = 0;
@@ -151,6 +159,8 @@ struct Connection::Impl {
       revive_ms = now_ms + kReopenMs;
       return mark_unsent();
     }
+    // The time for the handshake is over, and not a byte came.
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && value == EAGAIN) return;
     refusal = event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
                   ? "it does not know this client's key"
                   : "what listens there does not speak the broker's protocol";
@@ -214,6 +224,7 @@ struct Connection::Impl {
   std::int64_t down_since_ms = steady_ms();
   std::int64_t reopen_ms = 0;  // 0 = not asked for
   std::int64_t revive_ms = 0;  // unless libzmq says by then that it tries again
+  bool is_accepted = false;
   std::string refusal;
 };
 
@@ -268,6 +279,10 @@ bool Connection::is_up() const {
 
 bool Connection::was_up() const {
   return impl_->was_up;
+}
+
+bool Connection::is_accepted() const {
+  return impl_->is_accepted;
 }
 
 const std::string& Connection::refusal() const {

@@ -40,6 +40,8 @@ class Connection {
   [[nodiscard]] bool is_up() const;
   // Whether it ever stood.
   [[nodiscard]] bool was_up() const;
+  // Whether somebody accepts connections there, or the kernel does for somebody who is stopped.
+  [[nodiscard]] bool is_accepted() const;
   // Why the last handshake was refused, in words; empty when none was.
   [[nodiscard]] const std::string& refusal() const;
   [[nodiscard]] std::size_t open_count() const;

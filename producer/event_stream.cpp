@@ -9,6 +9,7 @@
 #include <zmq.hpp>
 
 #include "common/limits.h"
+#include "producer/connection.h"
 
 namespace sluice {
 
@@ -18,6 +19,7 @@ struct EventStream::Impl {
   zmq::socket_t monitor{context, zmq::socket_type::pair};
 
   bool is_up = false;
+  bool is_accepted = false;
   std::uint64_t lost_count = 0;
 
   void read_monitor() {
@@ -28,7 +30,9 @@ struct EventStream::Impl {
       std::uint16_t event = 0;
       if (head.size() < sizeof event) continue;
       std::memcpy(&event, head.data(), sizeof event);
-      if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+      if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_CLOSED)
+        is_accepted = event == ZMQ_EVENT_CONNECTED;
+      else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
         is_up = true;
       else if (std::exchange(is_up, false))
         ++lost_count;
@@ -55,7 +59,8 @@ EventStream::EventStream(const std::string& address, const std::vector<std::stri
     if (topics.empty()) socket.set(zmq::sockopt::subscribe, "");
     for (const std::string& topic : topics)
       socket.set(zmq::sockopt::subscribe, topic);
-    constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED |
+                               ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
     if (zmq_socket_monitor(socket.handle(), "inproc://events", kMonitored) != 0)
       throw zmq::error_t();
     impl_->monitor.set(zmq::sockopt::linger, 0);
@@ -70,9 +75,12 @@ EventStream::~EventStream() = default;
 
 bool EventStream::wait_until_up(std::int64_t wait_ms) {
   std::array<zmq::pollitem_t, 1> item{{{impl_->monitor.handle(), 0, ZMQ_POLLIN, 0}}};
+  const std::int64_t until_ms = steady_ms() + wait_ms;
   try {
-    zmq::poll(item.data(), item.size(), std::chrono::milliseconds(wait_ms));
-    impl_->read_monitor();
+    while (!impl_->is_up && steady_ms() < until_ms) {
+      zmq::poll(item.data(), item.size(), std::chrono::milliseconds(until_ms - steady_ms()));
+      impl_->read_monitor();
+    }
   } catch (const zmq::error_t&) {
     return false;
   }
@@ -81,6 +89,10 @@ bool EventStream::wait_until_up(std::int64_t wait_ms) {
 
 bool EventStream::is_up() const {
   return impl_->is_up;
+}
+
+bool EventStream::is_accepted() const {
+  return impl_->is_accepted;
 }
 
 std::uint64_t EventStream::lost_count() const {

@@ -28,6 +28,8 @@ class EventStream {
   std::optional<SequencedEvent> next(std::int64_t wait_ms);
 
   [[nodiscard]] bool is_up() const;
+  // Whether somebody accepts connections there, or the kernel does for somebody who is stopped.
+  [[nodiscard]] bool is_accepted() const;
   // How often the publisher went away. It is sought again without end; what it says in between is
   // not seen, and a new one counts its events anew.
   [[nodiscard]] std::uint64_t lost_count() const;

@@ -94,7 +94,9 @@ class Display {
     std::string text = bytes_total_ == 0 ? "" : progress_bar(bytes_, bytes_total_) + "  ";
     text += fmt::format("{} submitted, {} jobs/s", tally.answered(), rate);
     if (!tally.is_clean()) text += fmt::format(", {} not taken", tally.refused + tally.bad);
-    if (bytes_total_ > bytes_ && bytes_ != 0 && ms > 1000)
+    if (!waits_for_.empty())
+      text += "; waiting: " + waits_for_;
+    else if (bytes_total_ > bytes_ && bytes_ != 0 && ms > 1000)
       text += fmt::format(", {} left",
                           span_text(static_cast<std::int64_t>(
                               static_cast<double>(ms) * static_cast<double>(bytes_total_ - bytes_) /
@@ -102,12 +104,16 @@ class Display {
     line_.show(text);
   }
 
+  // Why nothing goes on; empty when it does.
+  void wait_for(std::string why) { waits_for_ = std::move(why); }
+
   void clear() { line_.clear(); }
 
  private:
   std::uint64_t bytes_total_;
   std::uint64_t bytes_ = 0;
   std::int64_t began_ms_ = wall_now_ms();
+  std::string waits_for_;
   ProgressLine line_;
 };
 
@@ -117,9 +123,13 @@ class Importer {
       : cli_(cli),
         arguments_(arguments),
         display_(std::in_place, bytes_total),
-        bulk_(cli.client(), [this](std::uint64_t index, const SubmitResult& result) {
-          on_result(index, result);
-        }) {}
+        bulk_(
+            cli.client(),
+            [this](std::uint64_t index, const SubmitResult& result) { on_result(index, result); },
+            [this](const Error& why) {
+              display_->wait_for(why.detail);
+              display_->show(tally_);
+            }) {}
 
   int run(std::istream& in) {
     Line line;
@@ -163,6 +173,7 @@ class Importer {
 
   void on_result(std::uint64_t index, const SubmitResult& result) {
     const Open open = take_open(index);
+    display_->wait_for("");
     // An id made here can be known to the broker only from a message that we had to send again.
     const bool is_ours = result.status == SubmitStatus::duplicate && open.is_id_made;
     if (result.status == SubmitStatus::accepted || is_ours) {
@@ -196,6 +207,9 @@ class Importer {
                  tally_.refused,
                  tally_.bad,
                  open_.size());
+    if (!done && !open_.empty() && !cli_.is_json)
+      cli_.warn(
+          "those without an answer may be sent again; lines with an \"id\" are not taken twice");
     if (!done) return cli_.fail(done.error());
     return tally_.exit_code();
   }
@@ -227,7 +241,12 @@ int submit_lines(Cli& cli, const BulkArguments& arguments) {
     if (!file) return cli.fail(kExitUsage, fmt::format("{}: cannot be read", arguments.path));
   }
   std::istream& in = is_stdin ? std::cin : file;
-  return Importer(cli, arguments, is_stdin ? 0 : size_of(arguments.path)).run(in);
+  try {
+    return Importer(cli, arguments, is_stdin ? 0 : size_of(arguments.path)).run(in);
+  } catch (const std::ios_base::failure&) {
+    return cli.fail(kExitUsage,
+                    fmt::format("{}: cannot be read; is it a directory?", arguments.path));
+  }
 }
 
 }  // namespace sluice::cli

@@ -58,7 +58,7 @@ Client& Cli::client() {
   if (!client_) {
     ClientOptions options;
     options.broker = broker;
-    options.timeout_ms = duration_option("--timeout", timeout);
+    options.timeout_ms = timeout_ms();
     try {
       client_ = std::make_unique<Client>(std::move(options));
     } catch (const std::runtime_error& error) {
@@ -68,6 +68,12 @@ Client& Cli::client() {
     }
   }
   return *client_;
+}
+
+std::int64_t Cli::timeout_ms() const {
+  const std::int64_t value_ms = duration_option("--timeout", timeout);
+  if (value_ms == 0) throw CLI::ValidationError("--timeout", "must be longer than 0");
+  return value_ms;
 }
 
 int Cli::fail(int code, std::string_view message) const {

@@ -35,6 +35,9 @@ struct Cli {
   // Whether --timeout stands on the command line.
   [[nodiscard]] bool has_timeout() const { return timeout_option->count() != 0; }
 
+  // Of --timeout. Throws CLI::ValidationError for what is none.
+  [[nodiscard]] std::int64_t timeout_ms() const;
+
   CLI::Option* timeout_option = nullptr;
 
  private:

@@ -140,7 +140,13 @@ int watch(Cli& cli, const EventArguments& arguments) {
   } catch (const std::runtime_error&) {
     throw CLI::ValidationError("--events", "is no address; write tcp://HOST:PORT");
   }
-  if (!stream->wait_until_up(duration_option("--timeout", cli.timeout)))
+  const bool is_up = stream->wait_until_up(cli.timeout_ms());
+  if (!is_up && stream->is_accepted())
+    return cli.fail(kExitTimeout,
+                    fmt::format("what listens at {} accepts the connection and says nothing; if it "
+                                "is the broker, it is stopped or hangs",
+                                arguments.address));
+  if (!is_up)
     return cli.fail(kExitUnavailable,
                     fmt::format("nobody publishes events at {}; start a broker "
                                 "with `sluice-broker`, or name its events port "

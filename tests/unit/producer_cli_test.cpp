@@ -1,5 +1,8 @@
 // The command in this process, against a scripted broker.
+#include <arpa/inet.h>
 #include <fmt/core.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -57,12 +60,38 @@ TEST(Cli, no_broker_is_69_and_one_sentence) {
   EXPECT_EQ(std::count(ping.err.begin(), ping.err.end(), '\n'), 1);
 }
 
+// As of a broker that is stopped: its kernel accepts, and nobody says a word.
+TEST(Cli, what_accepts_and_says_nothing_is_124_and_not_called_absent) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof here;
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&here), size), 0);
+  ASSERT_EQ(::listen(listener, 16), 0);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&here), &size), 0);
+  const std::string address = fmt::format("tcp://127.0.0.1:{}", ntohs(here.sin_port));
+  for (const auto& command : {std::vector<std::string>{"ping", "--broker", address},
+                              std::vector<std::string>{"events", "--events", address}}) {
+    std::vector<std::string> arguments = command;
+    for (const char* timeout : {"300ms", "4s"}) {  // before the handshake is given up, and after
+      arguments.resize(command.size());
+      arguments.insert(arguments.end(), {"--timeout", timeout});
+      const Ended ended = sluice(arguments);
+      EXPECT_EQ(ended.code, kExitTimeout) << ended.err;
+      EXPECT_THAT(ended.err, HasSubstr(address + " accepts the connection and says nothing"));
+    }
+  }
+  ::close(listener);
+}
+
 TEST(Cli, wrong_usage_is_2) {
   EXPECT_EQ(sluice({}).code, kExitUsage);
   EXPECT_EQ(sluice({"submit"}).code, kExitUsage);
   EXPECT_EQ(sluice({"get", "no good"}).code, kExitUsage);
   EXPECT_EQ(sluice({"list", "--state", "sleeping"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--timeout", "soon"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"ping", "--timeout", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--broker", "nonsense"}).code, kExitUsage);
   EXPECT_EQ(sluice({"submit", "echo", "--priority", "urgent"}).code, kExitUsage);
 }
@@ -301,6 +330,15 @@ TEST(Cli, jsonl_reports_bad_lines_by_number_and_goes_on) {
   EXPECT_EQ(Json::parse(bulk.out)["bad_lines"], 2);
   EXPECT_THAT(bulk.err, HasSubstr(R"("line":2)"));
   EXPECT_THAT(bulk.err, HasSubstr("colour"));
+}
+
+TEST(Cli, a_directory_is_no_input) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"submit", "echo", "@/tmp"}, {"submit", "--jsonl", "/tmp"}}) {
+    const Ended ended = sluice(arguments);
+    EXPECT_EQ(ended.code, kExitUsage) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("/tmp: cannot be read; is it a directory?"));
+  }
 }
 
 // Its answer was lost with the connection, so the broker that comes back knows the jobs already.
