@@ -148,6 +148,7 @@ void Engine::turn(Now now) {
   if (is_fenced_) return;
   if (now.mono_ms >= take_over_again_ms_) begin_resync(resync_meta_, now);
   watch_store(now);
+  watch_memory(now);
   core_.settle(now, output_);
   say(now);
   write_batches(now);
@@ -164,6 +165,13 @@ void Engine::turn(Now now) {
         pipeline_.confirmed(),
         [this](const Req& req) { return refusal(req); },
         frames_);
+}
+
+void Engine::watch_memory(Now now) {
+  constexpr std::int64_t kSayAgainMs = 60'000;
+  if (!core_.is_memory_full() || now.mono_ms < say_full_at_ms_) return;
+  say_full_at_ms_ = now.mono_ms + kSayAgainMs;
+  fact(EngineFact::Kind::memory_full, {});
 }
 
 // Everything that the core wished in this turn goes to the outbox, behind the newest batch: the one

@@ -44,6 +44,7 @@ struct EngineFact {
     store_fenced,       // another broker owns the state
     store_unsafe,       // a setting of Redis became unsafe; text
     bad_message,        // text
+    memory_full,        // submits are told to come back
   } kind = Kind::job;
   std::string what;
   std::string id;  // job or node
@@ -114,6 +115,7 @@ class Engine {
   void publish(const EventBody& body, std::uint64_t after_batch);
   void write_batches(Now now);
   void watch_store(Now now);
+  void watch_memory(Now now);
   void go_down(Now now);
   [[nodiscard]] std::string down_reason() const;
   [[nodiscard]] std::string refusal(const Req& req) const;
@@ -200,6 +202,8 @@ class Engine {
     bool is_open = false;  // nothing was accepted since the last one
     bool is_told = false;  // and that it is over has not been
   } refusals_;
+
+  std::int64_t say_full_at_ms_ = 0;  // not again before
 
   std::string away_reason_;
   std::size_t projects_out_ = 0;

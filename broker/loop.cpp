@@ -222,6 +222,12 @@ void Loop::log_facts() {
       case EngineFact::Kind::store_unsafe:
         log::error("store_unsafe", {{"reason", fact.text}});
         break;
+      case EngineFact::Kind::memory_full:
+        log::warn("memory_full",
+                  {{"reason",
+                    "memory_max is used up, submits are told to come back: start workers, "
+                    "or give it more"}});
+        break;
       case EngineFact::Kind::bad_message:
         log::warn("bad_message", {{"reason", fact.text}});
         break;

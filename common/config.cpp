@@ -213,6 +213,13 @@ struct ConfigTable::Impl {
     Texts known = names(flag_of);
     known.insert(known.end(), {"--config", "--check-config", "--help", "--version"});
     const std::string flag = argument.substr(0, argument.find('='));
+    for (const auto& entry : entries)
+      if (entry->is_secret && flag_of(entry->key) == flag)
+        return {
+            ErrorCode::bad_field,
+            flag,
+            "is a secret, which every user of the machine could read in the process list: set " +
+                environment_of(entry->key) + ", or " + entry->key + " in the file"};
     const std::string near = nearest_name(flag, known);
     return {
         ErrorCode::bad_field,
@@ -312,6 +319,7 @@ void ConfigTable::set_epilog(std::string text) {
 }
 
 Result<ConfigAction> ConfigTable::parse(int argc, const char* const* argv) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): once, before there is a second thread
   return parse(argc, argv, [](const char* name) -> const char* { return std::getenv(name); });
 }
 

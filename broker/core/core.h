@@ -85,6 +85,9 @@ class BrokerCore {
 
   [[nodiscard]] bool is_store_down() const { return is_store_down_; }
 
+  // Submits are told to come back until jobs have ended.
+  [[nodiscard]] bool is_memory_full() const;
+
   [[nodiscard]] std::uint64_t running_count() const;
 
  private:

@@ -81,7 +81,7 @@ void BrokerCore::on_fetched_list(FetchedList& fetched, Now now, Output& out) {
     ids.push_back(job.id());
   const auto narrow = [&](auto& operation) {
     operation.targets.filter.reset();
-    operation.targets.ids = std::move(ids);
+    operation.targets.ids.swap(ids);  // one of the three below
   };
   auto& body = parked.request.request.body;
   if (auto* cancel = std::get_if<Cancel>(&body)) narrow(*cancel);

@@ -116,6 +116,10 @@ void BrokerCore::on_request(
 
 // ---------------------------------------------------------------- submit
 
+bool BrokerCore::is_memory_full() const {
+  return jobs_.memory_bytes() >= config_.memory_max_bytes && !MUTANT(ignores_memory_max);
+}
+
 std::optional<Error> BrokerCore::refuse_submit() const {
   if (is_stopping_)
     return Error{ErrorCode::draining, "", "the broker is stopping; send it again when it is back"};
@@ -123,10 +127,11 @@ std::optional<Error> BrokerCore::refuse_submit() const {
     return Error{ErrorCode::store_full,
                  "",
                  "Redis is above 85 % of its maxmemory; remove finished jobs or give it more"};
-  if (jobs_.memory_bytes() >= config_.memory_max_bytes && !MUTANT(ignores_memory_max))
+  if (is_memory_full())
     return Error{ErrorCode::retry_later,
                  "",
-                 "the broker's memory for jobs (memory_max) is used up"};
+                 "the broker's memory for jobs (memory_max) is used up; it goes on when jobs have "
+                 "ended: start workers, or give it more"};
   return std::nullopt;
 }
 

@@ -171,7 +171,9 @@ PrivateRedis::~PrivateRedis() {
 Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wanted) {
   std::error_code error;
   const std::string directory = std::filesystem::absolute(wanted, error).string();
-  std::filesystem::create_directories(directory, error);
+  // It holds the payloads: nobody else's business. One that was there is as its owner wants it.
+  if (std::filesystem::create_directories(directory, error))
+    std::filesystem::permissions(directory, std::filesystem::perms::owner_all, error);
   if (error)
     return fail(ErrorCode::bad_field,
                 "--data",

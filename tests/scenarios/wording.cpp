@@ -366,6 +366,8 @@ std::string describe(const EngineFact& fact) {
     case Kind::job:
     case Kind::node:
       return {};
+    case Kind::memory_full:
+      return with_text("memory_full");
     case Kind::store_lost:
       return with_text("store_lost");
     case Kind::store_back:

@@ -196,7 +196,10 @@ TEST_F(Config, secrets_are_never_shown_and_have_no_flag) {
   EXPECT_THAT(table_.effective(), Not(Contains(HasSubstr("hunter2"))));
   EXPECT_THAT(table_.effective(), Contains("redis_password=(set) (environment)"));
   EXPECT_THAT(table_.effective(), Contains("redis=redis://u:***@h:1/0 (environment)"));
-  EXPECT_FALSE(parse({"--redis-password", "x"}));
+  const auto refused = parse({"--redis-password", "x"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().where, "--redis-password");
+  EXPECT_THAT(refused.error().detail, HasSubstr("set SLUICE_REDIS_PASSWORD"));
 }
 
 TEST_F(Config, check_config_answers_and_leaves) {
