@@ -86,7 +86,10 @@ void Ledger::write(const ViewRow& row) {
             "no_accepted_job_lost",
             "no payload with " + text(row.job));
     durable = {};
-    if (!is_new) told_.erase(id);
+    if (!is_new) {  // another job: its attempts begin at 1 again
+      told_.erase(id);
+      std::erase_if(reports_, [&](const auto& entry) { return entry.first.id == id; });
+    }
     check_birth(row.job);
     // What ended before this history began is not counted.
     if (!row.job.attempts.empty()) durable.attempts_before = row.job.attempts.back().attempt;
