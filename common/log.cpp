@@ -16,7 +16,7 @@ namespace sluice::log {
 namespace {
 
 constexpr std::string_view kLevelNames[] = {"debug", "info", "warn", "error", "off"};
-constexpr std::size_t kLineBytesMax = 16 * 1024;
+constexpr std::size_t kLineBytesMax = std::size_t{16} * 1024;
 
 std::string_view name_of(Level level) {
   return kLevelNames[static_cast<std::size_t>(level)];

@@ -184,7 +184,7 @@ class In {
   bool repeated() { return fail(ErrorCode::malformed, "comes twice"); }
 
   msgpack::Reader reader_;
-  std::array<Step, 2 * kDepthMax> path_;
+  std::array<Step, std::size_t{2} * kDepthMax> path_;
   std::size_t depth_ = 0;
   bool failed_ = false;
   Error error_;
