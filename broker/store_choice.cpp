@@ -142,6 +142,7 @@ Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signa
 int exit_code_of(const Error& error) {
   switch (error.code) {
     case ErrorCode::store_unavailable:
+    case ErrorCode::denied:  // wrong password
       return kExitUnavailable;
     case ErrorCode::bad_field:
       return kExitUsage;

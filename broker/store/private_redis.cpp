@@ -276,6 +276,10 @@ void PrivateRedis::stop() {
   const auto deadline = Clock::now() + kStopMax;
   while (is_alive() && Clock::now() < deadline)
     std::this_thread::sleep_for(kLookAgain);
+  // The short directory for a socket whose path would be too long; it goes when it is empty.
+  const std::filesystem::path holder = std::filesystem::path(socket_).parent_path();
+  std::error_code error;
+  if (holder != std::filesystem::path(directory_)) std::filesystem::remove(holder, error);
 }
 
 }  // namespace sluice

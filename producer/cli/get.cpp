@@ -85,6 +85,7 @@ void add_get(CLI::App& app, Cli& cli) {
   set_footer(*command,
              "Examples:\n  sluice get 0192f1c4-...\n  sluice get ID --json | jq .result\n"
              "\nTimes are local; in JSON they are milliseconds since 1970-01-01T00:00:00Z.\n"
+             "--json of one id is an object, of several an array.\n"
              "Exit status: 0 shown, 4 one of them is not known.");
   command->callback([&cli, ids] { cli.exit_code = get(cli, *ids); });
 }
@@ -99,6 +100,7 @@ void add_wait(CLI::App& app, Cli& cli) {
   set_footer(*command,
              "Examples:\n  sluice wait $ID --for 5m && echo completed\n"
              "  sluice wait a b c --json | jq -r '.[] | .id + \" \" + .state'\n\n"
+             "--json of one id is an object, of several an array.\n"
              "Exit status: 0 all completed, 1 one failed or was cancelled, 4 one is not known,\n"
              "124 they had not ended within --for.");
   command->callback([&cli, arguments] {

@@ -3,6 +3,7 @@ what was submitted."""
 
 import signal
 import unittest
+from pathlib import Path
 
 from cluster import IS_PYTHON, Gate, Redis, Story, is_running, job, until
 
@@ -145,6 +146,18 @@ class Recovery(Story):
         self.assertEqual(self.cluster.client().ask("ping")["op"], "pong")
 
 
+class DataDirectory(Story):
+    def test_a_path_too_long_for_a_socket_leaves_nothing_elsewhere(self):
+        runtime = self.cluster.folder / "runtime"
+        runtime.mkdir()
+        self.cluster.data = self.cluster.folder / ("d" * 120)
+        broker = self.cluster.start_broker(XDG_RUNTIME_DIR=str(runtime))
+        self.assertEqual(len(list(runtime.glob("sluice-*/redis.sock"))), 1)
+        self.assertEqual(self.cluster.data.stat().st_mode & 0o777, 0o700, "it holds payloads")
+        self.assertEqual(broker.stop(), 0)
+        self.assertEqual(list(runtime.iterdir()), [])
+
+
 class OtherRedis(Story):
     """--redis unix:///PATH: a server that somebody else runs."""
 
@@ -179,6 +192,23 @@ class OtherRedis(Story):
         self.assertNotEqual(broker.exit_code(), 0)
         self.assertIn("allkeys-lru", broker.log())
         self.assertIn("noeviction", broker.log())
+
+    def test_a_password_comes_from_the_environment_or_a_file(self):
+        _, path = self.use()
+        redis = Redis(path)
+        self.addCleanup(redis.close)
+        redis.ask("CONFIG", "SET", "requirepass", "open sesame")
+        for environment, word in [({}, "NOAUTH"), ({"SLUICE_REDIS_PASSWORD": "no"}, "WRONGPASS")]:
+            broker = self.cluster.start(self.cluster.broker_command(), **environment)
+            self.assertEqual(broker.exit_code(), 69)
+            self.assertIn(word, broker.log())
+        file = self.cluster.write("password", "open sesame\n")
+        for arguments, environment in [([], {"SLUICE_REDIS_PASSWORD": "open sesame"}),
+                                       (["--redis-password-file", file], {})]:
+            broker = self.cluster.start_broker(*arguments, **environment)
+            self.assertNotIn("sesame", broker.log())
+            self.assertNotIn(b"sesame", Path(f"/proc/{broker.pid}/cmdline").read_bytes())
+            self.assertEqual(broker.stop(), 0)
 
     def test_a_replica_is_refused(self):
         self.use("--replicaof", "127.0.0.1", "1")

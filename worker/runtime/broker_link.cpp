@@ -31,7 +31,7 @@ void set_options(zmq::socket_t& socket, int high_water_mark) {
   socket.set(zmq::sockopt::linger, 0);
   socket.set(zmq::sockopt::immediate, true);
   socket.set(zmq::sockopt::reconnect_ivl, 100);
-  socket.set(zmq::sockopt::reconnect_ivl_max, 5000);
+  socket.set(zmq::sockopt::reconnect_ivl_max, 1000);
   socket.set(zmq::sockopt::heartbeat_ivl, 2000);
   socket.set(zmq::sockopt::heartbeat_timeout, 6000);
   socket.set(zmq::sockopt::heartbeat_ttl, 10'000);

@@ -123,7 +123,7 @@ class Dealer:
             (zmq.LINGER, 0),
             (zmq.IMMEDIATE, 1),
             (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 5000),
+            (zmq.RECONNECT_IVL_MAX, 1000),
             (zmq.HEARTBEAT_IVL, 2000),
             (zmq.HEARTBEAT_TIMEOUT, 6000),
             (zmq.HEARTBEAT_TTL, 10000),
