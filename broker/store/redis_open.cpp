@@ -38,11 +38,11 @@ struct FreeReply {
 
 using ReplyPtr = std::unique_ptr<redisReply, FreeReply>;
 
-// Reads the array of a HGETALL straight into fields. hiredis makes two objects of every element,
-// and of a million jobs that is most of a start.
+// Reads the array of a HGETALL straight into fields, over those of the job before. hiredis makes
+// two objects of every element, and of a million jobs that is most of a start.
 class PairReader {
  public:
-  explicit PairReader(FieldPairs& pairs) : pairs_(pairs) { pairs_.clear(); }
+  explicit PairReader(FieldPairs& pairs) : pairs_(pairs) {}
 
   // The next reply of the connection; false when it ended first.
   [[nodiscard]] bool read(redisContext& context) {
@@ -54,6 +54,7 @@ class PairReader {
     const bool is_read = redisGetReply(&context, &token) == REDIS_OK;
     reader.fn = usual;
     reader.privdata = usual_data;
+    pairs_.resize(count_);
     return is_read;
   }
 
@@ -81,13 +82,16 @@ class PairReader {
   static void nothing(void*) {}
 
   void take(std::string_view text) {
-    if (std::exchange(is_value_next_, !is_value_next_))
-      pairs_.back().second = text;
-    else
-      pairs_.emplace_back(text, std::string());
+    if (std::exchange(is_value_next_, !is_value_next_)) {
+      pairs_[count_ - 1].second = text;
+      return;
+    }
+    if (count_ == pairs_.size()) pairs_.emplace_back();
+    pairs_[count_++].first = text;
   }
 
   FieldPairs& pairs_;
+  std::size_t count_ = 0;  // of `pairs_`, of this job
   std::string error_;
   bool is_value_next_ = false;
 };
@@ -122,13 +126,14 @@ class Connection {
     return owned;
   }
 
-  // The same, of a HGETALL.
-  void get_pairs(FieldPairs& pairs) {
+  // The same, of a HGETALL. False after a failure; `pairs` is nothing then.
+  [[nodiscard]] bool get_pairs(FieldPairs& pairs) {
     PairReader reader(pairs);
     if (!error_.empty() || !reader.read(*context_))
       fail(context_ == nullptr ? "no connection" : context_->errstr);
     else if (!reader.error().empty() && !reader.error().starts_with("WRONGTYPE"))
       fail(reader.error());  // a foreign key is set aside by the round that meets it
+    return error_.empty();
   }
 
   ReplyPtr ask(RespWriter&& command) {
@@ -207,7 +212,7 @@ void read_jobs(Connection& connection,
       if (!progress(jobs.size())) return connection.give_up();
       ask_page();
     }
-    connection.get_pairs(pairs);
+    if (!connection.get_pairs(pairs)) return;
     auto job = from_fields(ids[i], pairs);
     if (job) jobs.push_back(std::move(*job));
   }
