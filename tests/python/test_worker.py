@@ -71,6 +71,41 @@ def test_every_end_of_a_handler_is_an_outcome(broker, start):
     assert run_one(broker, "f", "unknown")["error"]["code"] == "unknown_task"
 
 
+ODD = {
+    "number": ("404", "('not', 'found')"),
+    "later-number": ("503", "7"),
+    "text": ("TypeError", "RetryAfter wants a number of seconds, not '5'"),
+    "nan": ("ValueError", "RetryAfter wants a number of seconds, not NaN"),
+    "inf": ("retry_after", "again after 86400 s"),
+    "speechless": ("Speechless", "a Speechless that has no text"),
+    "speechless-never": ("a_Speechless_that_has_no_text", "a Speechless that has no text"),
+    "blind": ("Blind", "of which no more can be said: RuntimeError"),
+    "surrogate": ("ValueError", "ValueError: ?"),
+}
+
+
+@pytest.mark.parametrize("task", ["odd", "odd-process"])
+def test_whatever_a_handler_raises_is_a_failed_attempt_and_costs_no_slot(broker, start, task):
+    start()
+    broker.welcome()
+    for what, (code, words) in ODD.items():  # more of them than there are slots
+        error = run_one(broker, what, task, what)["error"]
+        assert error["code"] == code and words in error["message"], what
+        assert error["retryable"] is ("never" not in what and what != "number"), what
+        assert error.get("retry_after_ms") == {"inf": 86_400_000, "later-number": 2000}.get(what)
+    assert run_one(broker, "z", "shout", "hi")["outcome"] == "completed"
+
+
+def test_an_exception_of_the_loop_is_logged_and_no_handler_is_blamed(broker, start):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "break")])
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "node_failed" in said and "ZeroDivisionError: the loop's own" in said
+    assert "Traceback" in said and "handler_stuck" not in said
+
+
 def test_json_in_json_out(broker, start):
     start()
     broker.welcome()

@@ -26,6 +26,50 @@ def never(task):
     raise sluice.Never("no_such_thing", "do not try again")
 
 
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Blind(sluice.Never):
+    def __init__(self):
+        pass
+
+    @property
+    def code(self):
+        raise RuntimeError("no code")
+
+
+ODD = {
+    "number": lambda: sluice.Never(404, ("not", "found")),
+    "later-number": lambda: sluice.RetryAfter(2, 7, code=503),
+    "text": lambda: sluice.RetryAfter("5"),
+    "nan": lambda: sluice.RetryAfter(float("nan")),
+    "inf": lambda: sluice.RetryAfter(float("inf")),
+    "speechless": Speechless,
+    "speechless-never": lambda: sluice.Never(Speechless(), Speechless()),
+    "blind": Blind,
+    "surrogate": lambda: ValueError("\udcff"),
+}
+
+
+@worker.task("odd")
+@worker.task("odd-process", processes=True)
+def odd(task):
+    raise ODD[task.payload]()
+
+
+@worker.task("break")
+def break_the_loop(task):
+    """A bug of the package's own, as a stand-in for all of them."""
+    def settle(self, now):
+        raise ZeroDivisionError("the loop's own")
+
+    sluice.core.WorkerCore.settle = settle
+    task.progress(1, "breaking")
+    threading.Event().wait()
+
+
 @worker.task("later")
 def later(task):
     raise sluice.RetryAfter(1.5)

@@ -57,6 +57,10 @@ class Ended:
     cpu_ms: int = 0
     rss_bytes_max: int = 0
 
+    def __post_init__(self) -> None:
+        self.code = wire.text_of(self.code)
+        self.message = wire.text_of(self.message)
+
 
 class Fact(NamedTuple):
     """What happened, for the log: `event key=value…` in sluice-worker's words, and its level there."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+import math
+from datetime import timedelta
+from typing import Any, Mapping, Optional, Union
+
+from . import wire
+
+RETRY_AFTER_MAX = 24 * 3600.0  # seconds
 
 
 class Error(Exception):
@@ -86,16 +92,24 @@ class Never(Error):
     """Raised by a handler: the attempt failed and the job must not be tried again."""
 
     def __init__(self, code: str, message: str = "") -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+        self.code = wire.text_of(code)  # 404 is often meant as a code
+        self.message = wire.text_of(message)
+        super().__init__(f"{self.code}: {self.message}")
 
 
 class RetryAfter(Error):
-    """Raised by a handler: the attempt failed; try again after so many seconds."""
+    """Raised by a handler: the attempt failed; try again after so many seconds, at most a day."""
 
-    def __init__(self, seconds: float, message: str = "", code: str = "retry_after") -> None:
-        super().__init__(message or f"again after {seconds} s")
-        self.seconds = seconds
-        self.code = code
-        self.message = message or f"again after {seconds} s"
+    def __init__(
+        self, seconds: Union[float, timedelta], message: str = "", code: str = "retry_after"
+    ) -> None:
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"RetryAfter wants a number of seconds, not {seconds!r}")
+        if math.isnan(seconds):
+            raise ValueError("RetryAfter wants a number of seconds, not NaN")
+        self.seconds: float = max(0, min(seconds, RETRY_AFTER_MAX))
+        self.code = wire.text_of(code)
+        self.message = wire.text_of(message) if message else f"again after {self.seconds:g} s"
+        super().__init__(self.message)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional, Union
 
 from . import core, wire
 from .core import Ended, Key
-from .errors import Never, RetryAfter
+from .errors import RETRY_AFTER_MAX, Never, RetryAfter
 from .spawner import Spawner, SpawnerGone, read_frame, write_frame
 
 Handler = Callable[["Task"], Any]
@@ -86,14 +86,24 @@ def call(handler: Handler, task: Task) -> Ended:
         if isinstance(value, bytes) and task.content_type not in (wire.JSON, wire.MSGPACK):
             return Ended("completed", value)
         return Ended("completed", wire.encode_value(value, kind))
-    except Never as error:
-        return Ended("failed", code=error.code, message=error.message, retryable=False)
-    except RetryAfter as error:
-        after_ms = max(0, round(error.seconds * 1000))
-        return Ended("failed", code=error.code, message=error.message, retry_after_ms=after_ms)
     except BaseException as error:  # SystemExit of a handler must not end the node
-        text = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
-        return Ended("failed", code=type(error).__name__, message=text)
+        return failure(error)
+
+
+def failure(error: BaseException) -> Ended:
+    """The failed attempt that an exception makes, even one that cannot be looked at."""
+    name = type(error).__name__
+    try:
+        if isinstance(error, Never):
+            return Ended("failed", code=error.code, message=error.message, retryable=False)
+        if isinstance(error, RetryAfter):
+            after_ms = round(max(0, min(error.seconds, RETRY_AFTER_MAX)) * 1000)
+            return Ended("failed", code=error.code, message=error.message, retry_after_ms=after_ms)
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-3))
+        return Ended("failed", code=name, message=f"{name}: {wire.text_of(error)}\n{trace}")
+    except BaseException as another:
+        text = f"{name}, of which no more can be said: {type(another).__name__} when asked for it"
+        return Ended("failed", code=name, message=text)
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,8 @@ class Handlers:
                 ended = Ended("handed_back")
             except OSError as error:
                 ended = Ended("failed", code="cannot_start", message=str(error))
+            except BaseException as error:  # this thread has its slot to give back
+                ended = failure(error)
             with self._lock:
                 self._idle += 1
             self._emit(Done(attempt.key, _by_reason(ended, attempt.reason)))

@@ -121,16 +121,22 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 old[number] = signal.signal(number, lambda *_: self.stop())
         handlers = Handlers(self._offers, self._emit, spawner)
-        is_clean = False
+        is_clean = is_broken = False
         try:
             is_clean = _Loop(self, handlers, life.replaces).run()
+        except BaseException:
+            is_broken = True
+            log.exception('node_failed what_next="a bug of this package: please report it; the node '
+                          'ends, and the broker queues its jobs again"')
+            raise
         finally:
             is_over = handlers.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
             if is_main and not is_over:  # a thread cannot be ended, only left with the process
-                log.error('handler_stuck what_next="a handler does not return; the process ends '
-                          'under it"')
+                if not is_broken:
+                    log.error('handler_stuck what_next="a handler does not return; the process ends '
+                              'under it"')
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(0 if is_clean else 1)

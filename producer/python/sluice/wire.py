@@ -74,6 +74,14 @@ def new_id() -> str:
     return str(uuid.UUID(int=number))
 
 
+def text_of(value: Any) -> str:
+    """Its text, as UTF-8 can carry it, whatever it is: `str()` of a stranger's object may raise."""
+    try:
+        return str(value).encode("utf-8", "replace").decode()
+    except Exception:
+        return f"a {type(value).__name__} that has no text"
+
+
 def clean_text(text: str, bytes_max: int) -> str:
     text = "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text)
     return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
