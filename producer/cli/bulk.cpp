@@ -92,7 +92,8 @@ class Display {
     const std::int64_t ms = std::max<std::int64_t>(1, wall_now_ms() - began_ms_);
     const std::uint64_t rate = tally.answered() * 1000 / static_cast<std::uint64_t>(ms);
     std::string text = bytes_total_ == 0 ? "" : progress_bar(bytes_, bytes_total_) + "  ";
-    text += fmt::format("{} submitted, {} jobs/s", tally.answered(), rate);
+    text += fmt::format("{} submitted", tally.answered());
+    if (waits_for_.empty()) text += fmt::format(", {} jobs/s", rate);
     if (!tally.is_clean()) text += fmt::format(", {} not taken", tally.refused + tally.bad);
     if (!waits_for_.empty())
       text += "; waiting: " + waits_for_;

@@ -170,7 +170,9 @@ void add_events(CLI::App& app, Cli& cli) {
       ->type_name("ADDRESS")
       ->envname("SLUICE_EVENTS")
       ->capture_default_str();
-  command->add_option("--count,-n", arguments->count, "leave after so many events")->type_name("N");
+  command->add_option("--count,-n", arguments->count, "leave after so many events")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber.description(""));
   set_footer(
       *command,
       "Examples:\n  sluice events\n  sluice events job.failed --json\n"

@@ -26,7 +26,7 @@ Result<std::string> read_bytes_of(std::istream& in, std::string_view where) {
   std::string bytes(kPayloadBytesMax + 1, '\0');
   in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   bytes.resize(static_cast<std::size_t>(in.gcount()));
-  if (in.bad())
+  if (in.bad() || (&in == &std::cin && std::ferror(stdin) != 0))
     return fail(ErrorCode::bad_field, std::string(where), "cannot be read; is it a directory?");
   if (bytes.size() > kPayloadBytesMax)
     return fail(ErrorCode::too_large, std::string(where), "a payload has at most 1 MiB");

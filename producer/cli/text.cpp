@@ -1,6 +1,7 @@
 #include "producer/cli/text.h"
 
 #include <fmt/core.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,6 +50,11 @@ bool is_dumb_terminal() {
   const char* term = std::getenv("TERM");           // NOLINT(concurrency-mt-unsafe)
   return (no_colour != nullptr && *no_colour != '\0') || term == nullptr ||
          std::string_view(term) == "dumb";
+}
+
+std::size_t terminal_columns() {
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 }  // namespace
@@ -132,6 +138,14 @@ std::string Table::str(bool with_colour) const {
   return out;
 }
 
+std::string_view within_line(std::string_view text, std::size_t columns) {
+  if (columns == 0 || text.size() < columns) return text;
+  std::size_t size = columns - 1;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80)
+    --size;
+  return text.substr(0, size);
+}
+
 ProgressLine::ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
@@ -144,6 +158,7 @@ bool ProgressLine::is_due() const {
 
 void ProgressLine::show(std::string_view text) {
   if (!is_terminal_) return;
+  text = within_line(text, terminal_columns());
   drawn_ms_ = wall_now_ms();
   is_drawn_ = true;
   fmt::print(stderr, "\r\x1b[K{}", text);

@@ -43,6 +43,11 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// As much of `text` as a line of so many columns takes without going on in the next (which could
+// not be drawn over); 0: not known, all of it. A character of several bytes is whole or left out,
+// and counts by its bytes.
+[[nodiscard]] std::string_view within_line(std::string_view text, std::size_t columns);
+
 // A line on stderr that is drawn over itself; silent when stderr is no terminal.
 class ProgressLine {
  public:

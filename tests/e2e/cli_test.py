@@ -1,6 +1,7 @@
 """The `sluice` command as a script uses it: exit statuses, JSON, pipes."""
 
 import json
+import os
 import subprocess
 import threading
 import unittest
@@ -32,6 +33,16 @@ class CommandLine(Story):
     def start_worker(self, *arguments):
         self.cluster.start_worker("--concurrency", "2", *arguments)
         self.cluster.client().until_workers(1)
+
+    def test_a_directory_on_stdin_is_no_payload(self):
+        folder = os.open(self.cluster.folder, os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        done = subprocess.run([BIN / "sluice", "submit", "echo", "-"], stdin=folder,
+                              capture_output=True, timeout=PATIENCE,
+                              env={**clean_environment(),
+                                   "SLUICE_BROKER": self.cluster.addresses[0]})
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn(b"stdin: cannot be read", done.stderr)
 
     def test_a_job_from_submit_to_its_result(self):
         self.start_worker("--builtin", "echo,fail")

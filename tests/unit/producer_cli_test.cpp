@@ -92,6 +92,7 @@ TEST(Cli, wrong_usage_is_2) {
   EXPECT_EQ(sluice({"list", "--state", "sleeping"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--timeout", "soon"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--timeout", "0"}).code, kExitUsage);
+  EXPECT_EQ(sluice({"events", "--count", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--broker", "nonsense"}).code, kExitUsage);
   EXPECT_EQ(sluice({"submit", "echo", "--priority", "urgent"}).code, kExitUsage);
 }
@@ -330,6 +331,13 @@ TEST(Cli, jsonl_reports_bad_lines_by_number_and_goes_on) {
   EXPECT_EQ(Json::parse(bulk.out)["bad_lines"], 2);
   EXPECT_THAT(bulk.err, HasSubstr(R"("line":2)"));
   EXPECT_THAT(bulk.err, HasSubstr("colour"));
+}
+
+TEST(Cli, a_progress_line_stays_within_its_line) {
+  EXPECT_EQ(within_line("abc", 0), "abc");
+  EXPECT_EQ(within_line("abc", 4), "abc");
+  EXPECT_EQ(within_line("abcd", 4), "abc");
+  EXPECT_EQ(within_line("ab\u00e4", 4), "ab") << "no half of a character";
 }
 
 TEST(Cli, a_directory_is_no_input) {

@@ -134,13 +134,8 @@ void BrokerLink::on_monitor(std::uint16_t event,
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      if (reopen_ms_ == kNever && event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && value == EAGAIN)
-        log_line(LogLevel::warn,  // its time is over, and not a byte came
-                 "broker_silent",
-                 {{"broker", address_},
-                  {"what_next",
-                   "accepts the connection and says nothing, as a broker that is "
-                   "stopped or hangs; trying again"}});
+      if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && value == EAGAIN)
+        say_silent(now);
       else if (reopen_ms_ == kNever)
         log_line(LogLevel::error,
                  "handshake_failed",
@@ -156,9 +151,25 @@ void BrokerLink::on_monitor(std::uint16_t event,
   }
 }
 
-void BrokerLink::say_nobody_answers(Now now) {
-  if (is_up_ || (said_ms_ != INT64_MIN && now.mono_ms < said_ms_ + kSayAgainMs)) return;
+bool BrokerLink::may_say(Now now) {
+  if (is_up_ || (said_ms_ != INT64_MIN && now.mono_ms < said_ms_ + kSayAgainMs)) return false;
   said_ms_ = now.mono_ms;
+  return true;
+}
+
+// The time of the handshake is over, and not a byte came.
+void BrokerLink::say_silent(Now now) {
+  if (!may_say(now)) return;
+  log_line(LogLevel::warn,
+           "broker_silent",
+           {{"broker", address_},
+            {"what_next",
+             "accepts the connection and says nothing, as a broker that is stopped or "
+             "hangs; trying again"}});
+}
+
+void BrokerLink::say_nobody_answers(Now now) {
+  if (!may_say(now)) return;
   log_line(LogLevel::warn,
            "no_broker",
            {{"broker", address_},

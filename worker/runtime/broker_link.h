@@ -52,6 +52,9 @@ class BrokerLink {
                   std::uint32_t value,
                   Now now,
                   std::vector<WorkerEvent>& events);
+  // Whether it is time to say how the broker is; once a minute.
+  [[nodiscard]] bool may_say(Now now);
+  void say_silent(Now now);
   void say_nobody_answers(Now now);
   void flush();
 
