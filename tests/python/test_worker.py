@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -328,6 +329,48 @@ def test_it_says_that_its_spawner_died(broker, start):
     os.kill(spawner, signal.SIGKILL)
     broker.order("run", jobs=[broker.job("b", "wait-process")])
     line_with(process, "runtime_failed")
+
+
+def children_of(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("where", ["node", "spawner", "spawner-fork"])
+def test_without_descriptors_a_job_is_handed_back_with_a_warning_and_the_next_one_runs(
+    broker, start, where
+):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    pid = process.pid if where == "node" else children_of(process.pid)[0]
+    open_ones = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    few = min(set(range(len(open_ones) + 1)) - open_ones)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    # What the spawner has left over: none for what it is sent, or one for that and none to reap with.
+    few += where == "spawner-fork"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, before[1]))
+    result = run_one(broker, "a", "odd-process", "number")
+    if where == "spawner-fork":
+        assert result["error"]["code"] == "404"
+    else:
+        assert result["outcome"] == "handed_back"
+        line = line_with(process, "attempt_handed_back")
+        assert "job=a" in line and "cannot_start" in line and "Too many open files" in line
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert run_one(broker, "b", "odd-process", "number")["error"]["code"] == "404"
+
+
+def test_without_memory_for_a_thread_a_job_is_handed_back_and_the_node_lives(broker, start):
+    process = start(stderr=subprocess.PIPE, text=True)
+    broker.welcome()
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0])
+    before = resource.prlimit(process.pid, resource.RLIMIT_AS)
+    limit = (pages << 12) + (4 << 20)  # less than the stack of a thread
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, before[1]))
+    assert run_one(broker, "a", "shout", "hi")["outcome"] == "handed_back"
+    line = line_with(process, "attempt_handed_back")
+    assert "job=a" in line and "can't start new thread" in line
+    resource.prlimit(process.pid, resource.RLIMIT_AS, before)
+    assert run_one(broker, "b", "shout", "hi")["outcome"] == "completed"
 
 
 def test_a_broken_message_is_ignored(broker, start):

@@ -353,6 +353,9 @@ class WorkerCore:
             return
         if held.has_report and self._is_connected:
             self._report(key, held, now)  # ahead of the result: the next attempt wants it
+        if ended.outcome == "handed_back" and ended.code:  # something is short here
+            ref = {"job": key.id, "attempt": key.attempt, "error_code": ended.code}
+            self._fact("attempt_handed_back", logging.WARNING, **ref, error=ended.message[:200])
         self._finish(key, held, ended)
 
     def progress(

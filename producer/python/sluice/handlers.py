@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional, Union
 from . import core, wire
 from .core import Ended, Key
 from .errors import RETRY_AFTER_MAX, Never, RetryAfter
-from .spawner import Spawner, SpawnerGone, read_frame, write_frame
+from .spawner import Spawner, SpawnerGone, is_shortage, read_frame, write_frame
 
 Handler = Callable[["Task"], Any]
 
@@ -196,9 +196,13 @@ class Handlers:
         with self._lock:
             is_new_needed = self._idle == 0
             self._idle += 0 if is_new_needed else -1
-        self._work.put(attempt)
         if is_new_needed:
-            threading.Thread(target=self._serve, name="sluice-handler", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, name="sluice-handler", daemon=True).start()
+            except (RuntimeError, OSError, MemoryError) as error:
+                self._emit(Done(key, _cannot_start(error)))
+                return
+        self._work.put(attempt)
 
     def stop(self, key: Key, reason: str, now_ms: float) -> None:
         attempt = self._attempts.get(key)
@@ -243,8 +247,6 @@ class Handlers:
             except SpawnerGone as error:
                 self._emit(Broken(str(error)))
                 ended = Ended("handed_back")
-            except OSError as error:
-                ended = Ended("failed", code="cannot_start", message=str(error))
             except BaseException as error:  # this thread has its slot to give back
                 ended = failure(error)
             with self._lock:
@@ -267,7 +269,10 @@ class Handlers:
 
     def _run_process(self, attempt: _Attempt) -> Ended:
         assert self._spawner is not None
-        pid, sock = self._spawner.fork()
+        try:
+            pid, sock = self._spawner.fork()
+        except (OSError, MemoryError) as error:
+            return _cannot_start(error)
         attempt.set_pid(pid)
         last: Optional[dict[str, Any]] = None
         try:
@@ -296,6 +301,12 @@ def _by_reason(ended: Ended, reason: str) -> Ended:
     if reason == core.HAND_BACK:
         return Ended("handed_back", cpu_ms=ended.cpu_ms)
     return ended
+
+
+def _cannot_start(error: BaseException) -> Ended:
+    """Where something is short the job goes back, at no cost to it: another node may have it."""
+    outcome = "handed_back" if is_shortage(error) else "failed"
+    return Ended(outcome, code="cannot_start", message=f"cannot start: {wire.text_of(error)}")
 
 
 def _crashed(status: int) -> Ended:

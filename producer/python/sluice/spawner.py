@@ -13,6 +13,7 @@ On the attempt's socket: the job goes in, reports come out, each as 4 bytes of l
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -24,6 +25,19 @@ from . import wire
 
 ChildMain = Callable[["socket.socket"], None]
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+SHORTAGES = (
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EAGAIN,
+    errno.ETOOMANYREFS,
+)  # fmt: skip
+
+
+def is_shortage(error: BaseException) -> bool:
+    """The node is short of something; its jobs are not to blame."""
+    if isinstance(error, OSError):
+        return error.errno in SHORTAGES
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 class SpawnerGone(RuntimeError):
@@ -104,6 +118,11 @@ class Spawner:
         try:
             fds = [passed.fileno()] if passed else []
             socket.send_fds(self._control, [wire.pack(request)], fds)
+        except OSError as error:
+            if passed and is_shortage(error):  # nothing was sent, nothing was started
+                raise
+            raise SpawnerGone(str(error)) from error
+        try:
             answer = self._control.recv(4096)
         except OSError as error:
             raise SpawnerGone(str(error)) from error
@@ -111,7 +130,7 @@ class Spawner:
             raise SpawnerGone("the helper process has ended")
         reply = wire.unpack(answer)
         if "error" in reply:
-            raise OSError(reply["error"])
+            raise OSError(reply["errno"], reply["error"])
         return reply
 
 
@@ -134,11 +153,13 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
         request = wire.unpack(data)
         try:
             if request["op"] == "fork":
+                if not fds:  # the kernel could not hand it to us
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 answer: dict[str, Any] = {"pid": _fork_child(fds[0], control, child_main)}
             else:
                 answer = {"status": _reap(request["pid"])}
         except OSError as error:
-            answer = {"error": str(error)}
+            answer = {"error": error.strerror or str(error), "errno": error.errno or 0}
         finally:
             for fd in fds:
                 os.close(fd)
@@ -175,7 +196,10 @@ def _reap(pid: int) -> int:
     except ProcessLookupError:
         pass
     status = os.waitpid(pid, 0)[1]
-    _reap_orphans()
+    try:
+        _reap_orphans()
+    except OSError:
+        pass  # no descriptor left to look with: the next one does it
     return status
 
 
