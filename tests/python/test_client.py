@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import datetime, timezone
 
 import msgpack
@@ -289,3 +290,15 @@ def test_ids_are_uuids_of_version_7_and_sort_by_time():
     ids = [uuid.UUID(sluice.make_job("t")["id"]) for _ in range(50)]
     assert {(i.version, i.variant) for i in ids} == {(7, uuid.RFC_4122)}
     assert [i.int >> 80 for i in ids] == sorted(i.int >> 80 for i in ids)
+
+
+def test_what_accepts_and_says_nothing_is_not_called_absent():
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        address = "tcp://127.0.0.1:%d" % stopped.getsockname()[1]
+        with sluice.connect(address, timeout=0.5) as client:
+            with pytest.raises(sluice.TimedOut) as caught:
+                client.ping()
+    assert str(caught.value) == (
+        f"what listens at {address} accepts the connection and says nothing; "
+        "if it is the broker, it is stopped or hangs"
+    )

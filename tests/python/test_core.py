@@ -349,3 +349,24 @@ def test_leaving_is_a_warning_when_results_are_left_unacknowledged(is_finished, 
         world.done("a")
     world.core.leave_at_once()
     assert [fact.level for fact in world.turn().facts] == [level]
+
+
+def test_a_silent_broker_is_said_at_once_then_once_a_minute_and_anew_after_a_connection():
+    world = World(connected=False)
+
+    def said(later):
+        world.now += later
+        world.core.broker_silent("tcp://h:1", world.now)
+        facts = world.turn().facts
+        assert all(f.level == logging.WARNING for f in facts)
+        return [f.text.split()[0] for f in facts]
+
+    assert said(0) == ["broker_silent"]
+    assert said(59_999) == []
+    assert said(1) == ["broker_silent"]
+    world.core.connected(world.now)
+    world.turn()
+    assert said(60_000) == []
+    world.core.disconnected()
+    world.turn()
+    assert said(0) == ["broker_silent"]

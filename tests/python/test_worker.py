@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -291,6 +292,18 @@ def test_without_any_logging_set_up_it_says_that_nobody_answers_and_goes_on_tryi
     broker.close()
     process = start(stderr=subprocess.PIPE, text=True)
     assert f"broker={broker.address} " in line_with(process, "no_broker")
+    broker._open(broker.address)
+    broker.welcome()
+    assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"
+
+
+def test_a_broker_that_accepts_and_says_nothing_is_called_silent_and_nothing_else(broker, start):
+    broker.close()
+    host, port = broker.address.removeprefix("tcp://").split(":")
+    with socket.create_server((host, int(port))):  # as the kernel does it for a stopped process
+        process = start(stderr=subprocess.PIPE, text=True)
+        first = process.stderr.readline()
+        assert "broker_silent" in first and f"broker={broker.address} " in first
     broker._open(broker.address)
     broker.welcome()
     assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"

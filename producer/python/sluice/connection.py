@@ -129,6 +129,11 @@ class Connection:
     def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Exception:
         if refusal is not None:
             return refusal
+        if self._dealer.is_silent:
+            return TimedOut(
+                f"what listens at {self._dealer.address} accepts the connection and says nothing; "
+                "if it is the broker, it is stopped or hangs"
+            )
         if not self._dealer.is_up:
             return NoBroker(self._dealer.address)
         return TimedOut(f"the broker at {self._dealer.address} did not answer in {timeout:g} s")

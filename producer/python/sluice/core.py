@@ -137,7 +137,7 @@ class WorkerCore:
         self._result_bytes_max = wire.RESULT_BYTES_MAX
         self._next_status_ms: float = 0
         self._drain_deadline_ms: float = NEVER
-        self._say_nobody_ms = -NEVER
+        self._say_nobody_ms = self._say_silent_ms = -NEVER
         self._is_grace_over = False
         self._has_left = False
         self._out = Output()
@@ -194,7 +194,7 @@ class WorkerCore:
     def connected(self, now: float) -> None:
         self._is_connected = True
         self._is_welcomed = False
-        self._say_nobody_ms = -NEVER
+        self._say_nobody_ms = self._say_silent_ms = -NEVER
         self._send_status(now)  # before anything else: it says who speaks
         self._repeat_everything()
 
@@ -216,6 +216,15 @@ class WorkerCore:
         self._say_nobody_ms = now + SAY_AGAIN_MS
         what_next = "nobody answers there; trying again until a sluice-broker does"
         self._fact("no_broker", logging.WARNING, broker=address, what_next=what_next)
+
+    def broker_silent(self, address: str, now: float) -> None:
+        """An attempt to connect was accepted, and no more: said at once, then once a minute."""
+        if self._is_connected or now < self._say_silent_ms:
+            return
+        self._say_silent_ms = now + SAY_AGAIN_MS
+        what_next = ("accepts the connection and says nothing, as a broker that is stopped or hangs; "
+                     "trying again")
+        self._fact("broker_silent", logging.WARNING, broker=address, what_next=what_next)
 
     def _repeat_everything(self) -> None:
         """Nothing sent before counts as delivered over a new connection or to a new broker."""

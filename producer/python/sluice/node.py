@@ -234,6 +234,9 @@ class _Loop:
             if change == wire.Dealer.NOBODY:
                 self._core.nobody_answers(self._dealer.address, now)
                 continue
+            if change == wire.Dealer.SILENT:
+                self._core.broker_silent(self._dealer.address, now)
+                continue
             self._backlog.clear()  # the core repeats it all on the next connection
             self._core.disconnected()
             if change == wire.Dealer.REFUSED and self._reopen_at == NEVER:

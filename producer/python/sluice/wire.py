@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -112,16 +113,17 @@ class Dealer:
     a word that libzmq tries again.
     """
 
-    UP, DOWN, REFUSED, NOBODY = "up", "down", "refused", "nobody"
+    UP, DOWN, REFUSED, NOBODY, SILENT = "up", "down", "refused", "nobody", "silent"
 
     def __init__(self, context: "zmq.Context[Any]", address: str, high_water_mark: int) -> None:
         self._context = context
         self.address = address
         self._high_water_mark = high_water_mark
+        self._is_refused = False
         self._open()
 
     def _open(self) -> None:
-        self.is_up = False
+        self.is_up = self._is_accepted = False
         self.reopen_at = math.inf
         self.socket = self._context.socket(zmq.DEALER)
         for option, value in (
@@ -140,7 +142,9 @@ class Dealer:
         ):
             self.socket.setsockopt(option, value)
         self.monitor = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            zmq.EVENT_CONNECTED
+            | zmq.EVENT_CLOSED
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
             | zmq.EVENT_DISCONNECTED
             | zmq.EVENT_CONNECT_RETRIED
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -168,6 +172,11 @@ class Dealer:
             return False
         return True
 
+    @property
+    def is_silent(self) -> bool:
+        """The connection was accepted, and nothing has come over it."""
+        return self._is_accepted and not self.is_up and not self._is_refused
+
     def changes(self) -> Iterator[str]:
         """What happened to the connection since the last look."""
         while True:
@@ -175,20 +184,28 @@ class Dealer:
                 parts = self.monitor.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            (event,) = struct.unpack_from("=H", parts[0])
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            event, value = struct.unpack_from("=HI", parts[0])
+            if event in (zmq.EVENT_CONNECTED, zmq.EVENT_CLOSED):
+                self._is_accepted = event == zmq.EVENT_CONNECTED
+                self._is_refused = self._is_refused and self._is_accepted
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.is_up = True
+                self._is_refused = False
                 self.reopen_at = math.inf
                 yield self.UP
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self.reopen_at = math.inf
-                yield self.NOBODY
+                if not self._is_accepted:
+                    yield self.NOBODY
             elif event == zmq.EVENT_DISCONNECTED:
                 self.is_up = False
                 self.reopen_at = time.monotonic() + 1
                 yield self.DOWN
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value == errno.EAGAIN:
+                yield self.SILENT  # its time is over, and not a byte came; libzmq tries again
             else:
                 self.is_up = False
+                self._is_refused = True
                 yield self.REFUSED
 
     def messages(
