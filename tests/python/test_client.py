@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 
 import msgpack
 import pytest
@@ -69,7 +69,7 @@ def test_a_closed_client_says_that_it_is_closed(broker, in_background, call, is_
     client.close()
 
 
-@pytest.mark.parametrize("address", ["tcp://h:port", "tcp://h:70000", "a b", "what://h:1"])
+@pytest.mark.parametrize("address", ["garbage", "tcp://h:port", "tcp://h:70000", "a b", "what://h:1"])
 def test_an_address_that_is_none_is_refused_at_once(address, monkeypatch):
     with pytest.raises(ValueError, match="^address must be tcp://HOST:PORT"):
         sluice.connect(address)
@@ -302,3 +302,38 @@ def test_what_accepts_and_says_nothing_is_not_called_absent():
         f"what listens at {address} accepts the connection and says nothing; "
         "if it is the broker, it is stopped or hangs"
     )
+
+
+@pytest.mark.parametrize("field, wrong", [
+    ("delay", "5s"), ("delay", float("nan")), ("delay", float("inf")), ("timeout", True),
+    ("run_at", "now"), ("expires_at", date(2030, 1, 1)), ("keep_result", [1]), ("tags", None),
+])  # fmt: skip
+def test_a_value_that_is_none_is_refused_with_the_argument_s_name(field, wrong):
+    with pytest.raises(sluice.SubmitFailed, match=f"must be .*field {field}") as caught:
+        sluice.make_job("echo", **{field: wrong})
+    assert (caught.value.code, caught.value.field) == ("bad_field", field)
+
+
+@pytest.mark.parametrize("ticker, day, field", [
+    (None, "2024-01-15", "ticker"), (7, "2024-01-15", "ticker"), ("A", None, "trade_date"),
+    ("A", datetime(2024, 1, 15), "trade_date"), ("A", 20240115, "trade_date"),
+])  # fmt: skip
+def test_an_analysis_of_what_is_no_text_is_refused_with_the_field(client, ticker, day, field):
+    with pytest.raises(sluice.SubmitFailed) as caught:
+        client.queue_analysis(ticker, day)
+    assert (caught.value.code, caught.value.field) == ("bad_field", field)
+
+
+def test_an_analysis_takes_a_date(broker, client, in_background):
+    call = in_background(client.queue_analysis, "BRK.B", date(2024, 1, 15))
+    request = broker.take()
+    (job,) = request["jobs"]
+    assert msgpack.unpackb(job["payload"]) == {"ticker": "BRK.B", "trade_date": "2024-01-15"}
+    assert job["tags"] == ["BRK.B", "2024-01-15"]
+    broker.answer(request, "submitted", results=accept(request))
+    call.result()
+
+
+def test_an_address_that_is_no_text_is_refused():
+    with pytest.raises(ValueError, match="^address must be tcp://HOST:PORT, not 7711"):
+        sluice.connect(7711)

@@ -30,6 +30,10 @@ WRONG = [
     ({"labels": {f"l{n}": "" for n in range(33)}}, "labels must be at most 32"),
     ({"drain_grace": -1}, "drain_grace must be 0 to 86400 seconds, not -1"),
     ({"drain_grace": float("nan")}, "drain_grace must be 0 to 86400 seconds"),
+    ({"drain_grace": "abc"}, "drain_grace must be 0 to 86400 seconds, not 'abc'"),
+    ({"broker": 7712}, "broker must be tcp://HOST:PORT, not 7712"),
+    ({"labels": ["a"]}, "labels must be a dict of texts, not ['a']"),
+    ({"queues": 7}, "queues must be a list of names, not 7"),
     ({"drain_grace": 86_401}, "drain_grace must be 0 to 86400 seconds"),
 ]
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from datetime import date
 from types import TracebackType
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
@@ -64,8 +65,10 @@ class Client:
     """
 
     def __init__(self, address: Optional[str] = None, *, timeout: float = 10.0) -> None:
-        self.address = wire.host_and_port(address or os.environ.get("SLUICE_BROKER"), 7711)
-        check_address("address" if address else "SLUICE_BROKER", self.address)
+        given = address or os.environ.get("SLUICE_BROKER")
+        if given:
+            check_address("address" if address else "SLUICE_BROKER", given)
+        self.address = wire.host_and_port(given, 7711)
         self.timeout = timeout
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._local = threading.local()
@@ -148,16 +151,19 @@ class Client:
         finally:
             connection.close()
 
-    def queue_analysis(self, ticker: str, trade_date: str, priority: str = "normal") -> Handle:
-        """An `analysis` job: one run of the stock analysis for a ticker and a day (YYYY-MM-DD).
+    def queue_analysis(
+        self, ticker: str, trade_date: Union[str, date], priority: str = "normal"
+    ) -> Handle:
+        """An `analysis` job: one run of the stock analysis for a ticker and a day (a date, or
+        YYYY-MM-DD).
         Raises SubmitFailed, `field` being `ticker` or `trade_date`, before anything is sent."""
-        check_analysis(ticker, trade_date)
+        day = check_analysis(ticker, trade_date)
         return self.submit(
             "analysis",
-            {"ticker": ticker, "trade_date": trade_date},
+            {"ticker": ticker, "trade_date": day},
             queue="analysis",
             priority=priority,
-            tags=[ticker, trade_date],
+            tags=[ticker, day],
         )
 
     # ------------------------------------------------------------ look and wait

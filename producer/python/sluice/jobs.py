@@ -42,13 +42,13 @@ def make_job(
     optional = {
         "queue": queue,
         "priority": priority,
-        "delay_ms": _duration_ms(delay),
-        "run_at_ms": _moment_ms(run_at),
-        "expires_at_ms": _moment_ms(expires_at),
-        "timeout_ms": _duration_ms(timeout),
+        "delay_ms": _duration_ms("delay", delay),
+        "run_at_ms": _moment_ms("run_at", run_at),
+        "expires_at_ms": _moment_ms("expires_at", expires_at),
+        "timeout_ms": _duration_ms("timeout", timeout),
         "max_retries": max_retries,
         "retry": dict(retry) if isinstance(retry, Mapping) else retry,
-        "keep_result_ms": _duration_ms(keep_result),
+        "keep_result_ms": _duration_ms("keep_result", keep_result),
         "keep_payload": keep_payload,
         "tags": _tags(tags) or None,
         "headers": dict(headers) if headers else None,
@@ -124,36 +124,52 @@ class SubmitResult:
         return failed
 
 
-def check_analysis(ticker: str, trade_date: str) -> None:
-    """As common/analysis.h, so that a wrong one is said here and not by a failed job."""
-    if not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
+def check_analysis(ticker: str, trade_date: Union[str, date]) -> str:
+    """As common/analysis.h, so that a wrong one is said here and not by a failed job. The date's
+    text."""
+    if isinstance(trade_date, date) and not isinstance(trade_date, datetime):
+        trade_date = trade_date.isoformat()
+    if not isinstance(ticker, str) or not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
         text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
         raise SubmitFailed("bad_field", text, "ticker")
     try:
         is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", trade_date, re.ASCII) is not None
         date.fromisoformat(trade_date)
-    except ValueError:
+    except (TypeError, ValueError):
         is_date = False
     if not is_date:
         text = f"must be a date such as 2024-01-15, not {trade_date!r}"
         raise SubmitFailed("bad_field", text, "trade_date")
+    return trade_date
 
 
 def _tags(tags: Sequence[str]) -> list[str]:
     if isinstance(tags, (str, bytes)):  # a sequence, too: of its letters
         text = f"must be a list of texts, such as [{tags!r}], not the text {tags!r}"
         raise SubmitFailed("bad_field", text, "tags")
-    return list(tags)
+    try:
+        return list(tags)
+    except TypeError:
+        text = f"must be a list of texts, not {tags!r}"
+        raise SubmitFailed("bad_field", text, "tags") from None
 
 
-def _duration_ms(duration: Optional[Seconds]) -> Optional[int]:
+def _duration_ms(name: str, duration: Optional[Seconds]) -> Optional[int]:
     if duration is None:
         return None
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    return round(seconds * 1000)
+    return _milliseconds(name, seconds, "a number of seconds or a timedelta")
 
 
-def _moment_ms(moment: Optional[Moment]) -> Optional[int]:
+def _moment_ms(name: str, moment: Optional[Moment]) -> Optional[int]:
     if moment is None:
         return None
-    return round((moment.timestamp() if isinstance(moment, datetime) else moment) * 1000)
+    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    return _milliseconds(name, seconds, "a datetime or a number of seconds since 1970")
+
+
+def _milliseconds(name: str, seconds: float, rule: str) -> int:
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not abs(seconds) < 1e15:  # so written, NaN is refused
+        raise SubmitFailed("bad_field", f"must be {rule}, not {seconds!r}", name)
+    return round(seconds * 1000)

@@ -29,14 +29,18 @@ def check_concurrency(concurrency: int) -> None:
 
 
 def check_seconds(setting: str, seconds: float, seconds_max: float) -> None:
-    if not 0 <= seconds <= seconds_max:  # so written, NaN is refused
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= seconds_max:  # so written, NaN is refused
         raise ValueError(f"{setting} must be 0 to {seconds_max:.0f} seconds, not {seconds!r}")
 
 
 def check_queues(queues: Iterable[str]) -> list[str]:
     if isinstance(queues, str):
         raise ValueError(f"queues must be a list of names, not the text {queues!r}")
-    names = list(queues)
+    try:
+        names = list(queues)
+    except TypeError:
+        raise ValueError(f"queues must be a list of names, not {queues!r}") from None
     if len(names) > QUEUES_MAX:
         raise ValueError(f"queues must be at most {QUEUES_MAX}, not {len(names)}")
     for name in names:
@@ -45,6 +49,8 @@ def check_queues(queues: Iterable[str]) -> list[str]:
 
 
 def check_labels(labels: Optional[Mapping[str, str]]) -> dict[str, str]:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise ValueError(f"labels must be a dict of texts, not {labels!r}")
     taken = dict(labels or {})
     if len(taken) > LABELS_MAX:
         raise ValueError(f"labels must be at most {LABELS_MAX}, not {len(taken)}")
@@ -57,9 +63,10 @@ def check_labels(labels: Optional[Mapping[str, str]]) -> dict[str, str]:
 
 
 def check_address(setting: str, address: str) -> None:
-    if re.fullmatch(r"ipc://.+", address):
+    text = address if isinstance(address, str) else ""
+    if re.fullmatch(r"ipc://.+", text):
         return
-    found = re.fullmatch(r"(?:tcp://)?[^\s/]+:(\d{1,5})", address, re.ASCII)
+    found = re.fullmatch(r"(?:tcp://)?[^\s/]+:(\d{1,5})", text, re.ASCII)
     if found is None or not 1 <= int(found[1]) <= 65_535:
         raise ValueError(f"{setting} must be tcp://HOST:PORT, not {address!r}")
 
