@@ -180,7 +180,7 @@ struct FieldsWriter {
 };
 
 // The number of each field by its name. Most fields of a job are absent: looking for each in turn
-// was half of a broker's start.
+// is a fifth of what a broker computes at its start.
 class FieldNumbers {
  public:
   FieldNumbers() {
