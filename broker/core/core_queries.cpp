@@ -223,6 +223,7 @@ StatsInfo BrokerCore::stats_info(Now now) const {
   info.texts = {{"version", config_.version},
                 {"store", is_store_down_ ? "down" : "ok"},
                 {"durable", std::string(to_string(config_.durability))}};
+  if (is_store_down_) info.texts.emplace_back("store_reason", store_down_reason_);
   if (config_.is_insecure) info.texts.emplace_back("insecure", "yes");
   return info;
 }

@@ -45,31 +45,65 @@ std::vector<Targets> targets_of(const ChangeArguments& arguments) {
   return pages;
 }
 
+// What became of the jobs, one by one.
+class Outcome {
+ public:
+  explicit Outcome(bool is_json) : is_json_(is_json) {}
+
+  void add(const TargetResult& result) {
+    const std::string state = result.state ? std::string(to_string(*result.state)) : "";
+    if (is_json_)
+      all_.push_back({{"id", result.id.view()}, {"status", result.status}, {"state", state}});
+    else
+      table_.add({result.id.str(), result.status, state});
+    code_ = std::max(code_, exit_code_of_status(result.status));
+    ++count_;
+  }
+
+  void print() {
+    if (is_json_)
+      print_json({{"results", std::move(all_)}});
+    else if (table_.empty())
+      fmt::print("no such job\n");
+    else
+      fmt::print("{}", table_.str(use_colours()));
+  }
+
+  [[nodiscard]] std::size_t count() const { return count_; }
+
+  [[nodiscard]] int code() const { return code_; }
+
+ private:
+  bool is_json_;
+  Json all_ = Json::array();
+  Table table_{{"id", "result", "state"}};
+  std::size_t count_ = 0;
+  int code_ = kExitOk;
+};
+
+// By a filter it may take long: jobs that come meanwhile and meet it are taken too.
 int change(Cli& cli, const ChangeArguments& arguments, Change act) {
-  Json all = Json::array();
-  Table table({"id", "result", "state"});
-  int code = kExitOk;
+  Outcome outcome(cli.is_json);
+  ProgressLine progress;
   for (Targets targets : targets_of(arguments)) {
     for (;;) {
       auto done = act(cli.client(), targets, arguments.reason);
-      if (!done) return cli.fail(done.error());
-      for (const TargetResult& result : done->results) {
-        const std::string state = result.state ? std::string(to_string(*result.state)) : "";
-        all.push_back({{"id", result.id.view()}, {"status", result.status}, {"state", state}});
-        table.add({result.id.str(), result.status, state});
-        code = std::max(code, exit_code_of_status(result.status));
+      if (!done) {
+        // What was done stays done, and is told before what went wrong.
+        progress.clear();
+        if (outcome.count() != 0) outcome.print();
+        return cli.fail(done.error());
       }
+      for (const TargetResult& result : done->results)
+        outcome.add(result);
       if (!targets.filter || done->cursor.empty()) break;
       targets.filter->cursor = done->cursor;
+      if (progress.is_due()) progress.show(fmt::format("{} jobs so far", outcome.count()));
     }
   }
-  if (cli.is_json)
-    print_json({{"results", std::move(all)}});
-  else if (table.empty())
-    fmt::print("no such job\n");
-  else
-    fmt::print("{}", table.str(use_colours()));
-  return code;
+  progress.clear();
+  outcome.print();
+  return outcome.code();
 }
 
 void add_change(CLI::App& app,
@@ -103,6 +137,7 @@ void add_changes(CLI::App& app, Cli& cli) {
              "Cancel jobs that wait or run",
              "Examples:\n  sluice cancel ID --reason 'typed the wrong date'\n"
              "  sluice cancel --state queued --tag AAPL\n\n"
+             "With a filter, jobs that come while it runs and meet it are taken too.\n"
              "A running job is asked to stop (`cancelling`) and can no longer become completed.\n"
              "Exit status: 0 done, 1 too late, 4 not found.",
              [](Client& client, Targets targets, const std::string& reason) {

@@ -1,10 +1,13 @@
 // `sluice events`.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <memory>
 #include <stdexcept>
+#include <string_view>
 
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
@@ -20,6 +23,28 @@ struct EventArguments {
   std::vector<std::string> topics;
   std::uint64_t count = 0;  // 0 = until Ctrl-C
 };
+
+// The topics of PROTOCOL.md, Events; behind one of a job stands its queue.
+constexpr std::array<std::string_view, 13> kTopics{"job.queued.",
+                                                   "job.started.",
+                                                   "job.progress.",
+                                                   "job.retrying.",
+                                                   "job.completed.",
+                                                   "job.failed.",
+                                                   "job.cancelled.",
+                                                   "job.requeued.",
+                                                   "node.joined",
+                                                   "node.left",
+                                                   "node.dead",
+                                                   "node.draining",
+                                                   "node.refused"};
+
+// Whether a topic may begin so: any other would be waited for in vain.
+bool is_beginning_of_topic(std::string_view text) {
+  return std::any_of(kTopics.begin(), kTopics.end(), [text](std::string_view topic) {
+    return topic.starts_with(text) || (topic.ends_with('.') && text.starts_with(topic));
+  });
+}
 
 volatile std::sig_atomic_t is_interrupted = 0;
 
@@ -134,6 +159,11 @@ class Watcher {
 };
 
 int watch(Cli& cli, const EventArguments& arguments) {
+  for (const std::string& topic : arguments.topics)
+    if (!is_beginning_of_topic(topic))
+      throw CLI::ValidationError(
+          "TOPIC",
+          fmt::format("no event begins with '{}'; there are {}", topic, fmt::join(kTopics, " ")));
   std::unique_ptr<EventStream> stream;
   try {
     stream = std::make_unique<EventStream>(arguments.address, arguments.topics);

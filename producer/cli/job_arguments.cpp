@@ -45,6 +45,8 @@ Result<void> set_payload(JobSpec& job, const JobArguments& arguments) {
     return {};
   }
   const std::string path = is_file ? payload[0].substr(1) : "stdin";
+  if (path.empty())
+    return fail(ErrorCode::bad_field, "@", "a file's name is missing; write @FILE, or - for stdin");
   std::ifstream file;
   if (is_file) {
     file.open(path, std::ios::binary);

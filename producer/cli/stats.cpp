@@ -52,6 +52,8 @@ int ping(Cli& cli) {
                to_string(pong->durable),
                pong->epoch,
                span_text(took_ms));
+  if (pong->store == "down" && !cli.is_json)
+    cli.warn("the broker cannot use its Redis now; `sluice stats` says why");
   return pong->store == "down" ? kExitFailed : kExitOk;
 }
 

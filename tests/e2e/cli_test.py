@@ -192,7 +192,7 @@ class CommandLine(Story):
         self.assertEqual(watcher.stop(), OK)
 
     def test_a_watcher_leaves_after_a_silence_of_its_timeout(self):
-        watcher = self.watch("job.nothing", "--timeout", "2s")
+        watcher = self.watch("job.progress", "--timeout", "2s")
         self.assertEqual(watcher.exit_code(), TIMEOUT)
         self.assertIn("no event within 2s", watcher.log())
 

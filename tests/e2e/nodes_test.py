@@ -106,6 +106,15 @@ class Nodes(Story):
         ended = self.client.wait([job_id])[job_id]
         self.assertEqual((ended["attempt"], ended["lost_count"]), (2, 1))
 
+    def test_a_state_directory_that_is_none_is_left_as_it_is(self):
+        state = self.cluster.folder / "state"
+        state.mkdir()
+        (state / "life").write_text("of a beetle\n")
+        node = self.start_node("one", "--state-dir", state)
+        self.assertEqual(node.exit_code(), 1)
+        self.assertIn(f"{state}/life holds no node id", node.log())
+        self.assertEqual((state / "life").read_text(), "of a beetle\n")
+
     def test_a_drained_node_finishes_what_runs_and_takes_nothing_new(self):
         first = self.start_node("first", slots=1)
         ids = self.client.submit(job("gated"), job("gated"))

@@ -62,6 +62,7 @@ class RefusingRedis(Story):
         undecided = job("echo", b"undecided")
         held = self.client.send("submit", jobs=[undecided])
         until(lambda: self.answer("ping")["store"] == "down", "the store is not seen to be down")
+        self.assertIn("MISCONF", self.answer("stats")["stats"]["store_reason"])
         later = job("echo", b"later")
         self.check_store_unavailable(self.answer("submit", jobs=[later]), "MISCONF")
         self.check_store_unavailable(self.answer("get", ids=[undecided["id"]]), "MISCONF")

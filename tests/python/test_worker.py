@@ -70,7 +70,7 @@ def test_every_end_of_a_handler_is_an_outcome(broker, start):
     failed = run_one(broker, "d", "raise")["error"]
     assert (failed["code"], failed["retryable"]) == ("KeyError", True)
     assert run_one(broker, "e", "exit")["error"]["code"] == "SystemExit"
-    assert run_one(broker, "f", "unknown")["error"]["code"] == "unknown_task"
+    assert run_one(broker, "f", "unknown")["error"]["code"] == "task_not_offered"
 
 
 ODD = {

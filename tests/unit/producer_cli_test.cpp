@@ -94,7 +94,35 @@ TEST(Cli, wrong_usage_is_2) {
   EXPECT_EQ(sluice({"ping", "--timeout", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"events", "--count", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--broker", "nonsense"}).code, kExitUsage);
+  EXPECT_THAT(sluice({"submit", "echo", "@"}).err, HasSubstr("@: a file's name is missing"));
   EXPECT_EQ(sluice({"submit", "echo", "--priority", "urgent"}).code, kExitUsage);
+}
+
+TEST(Cli, a_topic_that_no_event_has_is_refused_with_those_there_are) {
+  for (const char* topic : {"job.nothing", "jobs", "node.joined.x", "mail", "job.failedmail"}) {
+    const Ended ended = sluice({"events", topic});
+    EXPECT_EQ(ended.code, kExitUsage) << topic;
+    EXPECT_THAT(ended.err, HasSubstr("there are job.queued.")) << topic;
+  }
+  for (const char* topic : {"job", "job.", "job.failed", "job.fail", "job.failed.mail", "node"})
+    EXPECT_EQ(sluice({"events", topic, "--timeout", "1ms", "--events", nobody()}).code,
+              kExitUnavailable)
+        << topic;
+}
+
+TEST(Cli, what_was_done_before_a_failure_is_told) {
+  bool is_first = true;
+  const ScriptedBroker broker([&](const RequestBody&) -> Bodies {
+    if (!is_first) return {ErrorReply{Error{ErrorCode::internal, "", "no more"}, false, {}}};
+    is_first = false;
+    TargetsDone done{"cancelled", {{JobId("a"), "cancelled", JobState::cancelled}}, "more"};
+    return {std::move(done)};
+  });
+  const Ended ended =
+      sluice({"cancel", "--state", "queued", "--broker", broker.address(), "--json"});
+  EXPECT_NE(ended.code, kExitOk);
+  EXPECT_EQ(Json::parse(ended.out)["results"][0]["id"], "a") << ended.out << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("no more"));
 }
 
 TEST(Cli, help_and_version_are_0) {

@@ -21,6 +21,7 @@
 #include <system_error>
 #include <thread>
 
+#include "common/ids.h"
 #include "common/limits.h"
 #include "worker/runtime/log_line.h"
 
@@ -100,6 +101,11 @@ Life begin_life(std::string_view name, const std::string& state_dir) {
     ::close(fd);
     throw std::runtime_error("the state directory " + state_dir +
                              " belongs to a worker that is running: " + before);
+  }
+  if (!before.empty() && !is_node_id(before)) {
+    ::close(fd);
+    throw std::runtime_error(lock_path.string() + " holds no node id: is " + state_dir +
+                             " a worker's state directory? If so, remove the file and start again");
   }
   if (!before.empty()) {
     if (const int killed = sweep_processes(before); killed > 0)

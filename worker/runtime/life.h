@@ -28,7 +28,8 @@ class Life {
 
 // Locks the state directory (made if it is not there), reads the life before, kills the processes
 // that it left behind (see sweep_processes) and writes down this life. Without a directory only a
-// new id. Throws std::runtime_error with a sentence: not writable, or locked by a living worker.
+// new id. Throws std::runtime_error with a sentence: not writable, locked by a living worker, or
+// another's (its file `life` holds no node id).
 [[nodiscard]] Life begin_life(std::string_view name, const std::string& state_dir);
 
 // Kills every process whose environment carries SLUICE_NODE=`node`, until none is left or two

@@ -190,7 +190,7 @@ class Handlers:
         offer = self._offers.get(str(job.get("task")))
         if offer is None:
             text = f"this worker has no task {job.get('task')!r}"
-            self._emit(Done(key, Ended("failed", code="unknown_task", message=text, retryable=False)))
+            self._emit(Done(key, Ended("failed", code="task_not_offered", message=text, retryable=False)))
             return
         attempt = self._attempts[key] = _Attempt(key, job, deadline, offer)
         with self._lock:

@@ -14,6 +14,7 @@ import time
 from types import TracebackType
 from typing import Optional
 
+from . import settings
 from .errors import CannotStart
 
 log = logging.getLogger("sluice")
@@ -66,9 +67,16 @@ class Life:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self.let_go()
                 raise CannotStart(
                     f"the state directory {state_dir} belongs to a worker that is running: {before}"
                 ) from None
+            if before and not settings.is_node_id(before):
+                self.let_go()
+                raise CannotStart(
+                    f"{path} holds no node id: is {state_dir} a worker's state directory? If so, "
+                    "remove the file and start again"
+                )
             if before:
                 sweep(before)
             os.ftruncate(self._fd, 0)

@@ -22,6 +22,11 @@ def check_name(setting: str, name: object) -> None:
         raise ValueError(f"{setting} must be {NAME_RULE}, not {name!r}")
 
 
+def is_node_id(text: str) -> bool:
+    """NAME@LIFE, as node ids are made."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]{1,64}@[A-Za-z0-9_.-]{1,64}", text) is not None
+
+
 def check_concurrency(concurrency: int) -> None:
     is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
     if not (is_count and 1 <= concurrency <= CONCURRENCY_MAX):
