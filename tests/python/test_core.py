@@ -102,6 +102,14 @@ def test_a_run_of_a_held_fence_is_ignored_and_of_a_newer_one_is_not():
     assert [key.attempt for key, _, _ in world.run("a", attempt=2).starts] == [2]
 
 
+@pytest.mark.parametrize("timeout_ms", ["soon", None, [], {}])
+def test_a_job_whose_time_out_is_no_number_is_refused_as_it_comes_and_the_next_one_runs(timeout_ms):
+    world = World()
+    with pytest.raises((TypeError, ValueError)):
+        world.run("a", timeout_ms=timeout_ms)
+    assert [key.id for key, _, _ in world.run("b").starts] == ["b"]
+
+
 def test_its_own_limit_holds_whatever_the_broker_sends():
     world = World(concurrency=2)
     assert len(world.run("a", "b", "c", "d").starts) == 2

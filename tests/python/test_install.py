@@ -29,8 +29,17 @@ def test_pip_installs_it_and_what_is_installed_works(tmp_path):
     assert out.split() == [str(target / "sluice" / "__init__.py"), "36"]
 
 
-def test_the_runner_takes_a_module_and_refuses_what_is_no_worker(tmp_path):
-    (tmp_path / "tasks.py").write_text("worker = 7\n")
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("worker = 7", "tasks:worker is not a sluice.Worker"),
+        ("import sluice\nworker = sluice.Worker(concurrency=0)", "tasks: concurrency must be 1 to"),
+        (None, "there is no module tasks"),
+    ],
+)
+def test_the_runner_takes_a_module_and_refuses_what_is_no_worker(tmp_path, source, words):
+    if source:
+        (tmp_path / "tasks.py").write_text(source)
     ran = subprocess.run(
         [sys.executable, "-m", "sluice.worker", "tasks:worker"],
         env={"PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -38,11 +47,10 @@ def test_the_runner_takes_a_module_and_refuses_what_is_no_worker(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 2 and "tasks:worker is not a sluice.Worker" in ran.stderr
+    assert ran.returncode == 2 and words in ran.stderr and "Traceback" not in ran.stderr
 
 
 def test_its_types_hold(tmp_path):
-    pytest.importorskip("mypy")  # Debian: mypy; not among what ./dev installs
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports"]
         + ["--cache-dir", str(tmp_path), str(PACKAGE / "sluice")],

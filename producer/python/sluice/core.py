@@ -81,6 +81,7 @@ class Output:
 @dataclass
 class _Held:
     job: Optional[dict[str, Any]]
+    timeout_ms: int
     phase: str = WAITING
     is_dropped: bool = False
     is_stopping: bool = False
@@ -288,7 +289,7 @@ class WorkerCore:
             key = key_of(job)
             if key in self._held:
                 continue
-            self._held[key] = _Held(job)
+            self._held[key] = _Held(job, int(job.get("timeout_ms", 0)))
             self._waiting.append(key)
         if self.is_draining:
             self._hand_back_waiting()
@@ -340,8 +341,7 @@ class WorkerCore:
                 continue
             held.phase = RUNNING
             self._running += 1
-            timeout_ms = int(held.job.get("timeout_ms", 0))
-            held.time_out_ms = now + timeout_ms if timeout_ms > 0 else NEVER
+            held.time_out_ms = now + held.timeout_ms if held.timeout_ms > 0 else NEVER
             job, held.job = held.job, None
             self._out.starts.append((key, job, held.time_out_ms))
 

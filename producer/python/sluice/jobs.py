@@ -127,20 +127,20 @@ class SubmitResult:
 def check_analysis(ticker: str, trade_date: Union[str, date]) -> str:
     """As common/analysis.h, so that a wrong one is said here and not by a failed job. The date's
     text."""
-    if isinstance(trade_date, date) and not isinstance(trade_date, datetime):
-        trade_date = trade_date.isoformat()
     if not isinstance(ticker, str) or not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
         text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
         raise SubmitFailed("bad_field", text, "ticker")
+    day: object = trade_date
+    if isinstance(trade_date, date) and not isinstance(trade_date, datetime):
+        day = trade_date.isoformat()
     try:
-        is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", trade_date, re.ASCII) is not None
-        date.fromisoformat(trade_date)
-    except (TypeError, ValueError):
-        is_date = False
-    if not is_date:
-        text = f"must be a date such as 2024-01-15, not {trade_date!r}"
-        raise SubmitFailed("bad_field", text, "trade_date")
-    return trade_date
+        if isinstance(day, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII):
+            date.fromisoformat(day)
+            return day
+    except ValueError:
+        pass
+    text = f"must be a date such as 2024-01-15, not {trade_date!r}"
+    raise SubmitFailed("bad_field", text, "trade_date")
 
 
 def _tags(tags: Sequence[str]) -> list[str]:
