@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 
 #include <zmq.h>
 
+#include "common/clock.h"
 #include "common/exit_codes.h"
 #include "common/log.h"
 
@@ -30,16 +30,6 @@ constexpr std::int64_t kStopMaxMs = 4000;
 
 }  // namespace
 
-std::int64_t monotonic_ms() {
-  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
-  return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
-}
-
-std::int64_t system_wall_ms() {
-  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::system_clock;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
-
 bool is_signalled(int signals, int wait_ms) {
   pollfd signal{signals, POLLIN, 0};
   return ::poll(&signal, 1, wait_ms) > 0;
@@ -50,7 +40,7 @@ Loop::Loop(Engine& engine, Store& store, LoopSockets& sockets, int signals)
       store_(store),
       sockets_(sockets),
       signals_(signals),
-      clock_(monotonic_ms(), system_wall_ms()),
+      clock_(monotonic_ms(), wall_clock_ms()),
       last_turn_ms_(monotonic_ms()) {}
 
 int Loop::run() {
@@ -74,8 +64,8 @@ int Loop::run() {
 Now Loop::read_clock() {
   bool has_jumped = false;
   const std::int64_t mono_ms = monotonic_ms();
-  const Now now = clock_.update(mono_ms, system_wall_ms(), has_jumped);
-  if (has_jumped) log::warn("wall_clock_jumped", {{"by_ms", system_wall_ms() - now.wall_ms}});
+  const Now now = clock_.update(mono_ms, wall_clock_ms(), has_jumped);
+  if (has_jumped) log::warn("wall_clock_jumped", {{"by_ms", wall_clock_ms() - now.wall_ms}});
   const std::int64_t gap_ms = mono_ms - last_turn_ms_ - last_wait_ms_;
   if (gap_ms > kGapMs) {
     log::warn("broker_slept", {{"gap_ms", gap_ms}});

@@ -57,8 +57,4 @@ class Loop {
 // Whether the signalfd `signals` has one to read; waits for it up to `wait_ms`.
 [[nodiscard]] bool is_signalled(int signals, int wait_ms);
 
-// The clocks of this machine.
-[[nodiscard]] std::int64_t monotonic_ms();
-[[nodiscard]] std::int64_t system_wall_ms();
-
 }  // namespace sluice

@@ -1,8 +1,6 @@
 // sluice-broker: reads its options, opens its store, binds its sockets, turns its loop.
 #include <malloc.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,9 +18,11 @@
 #include "broker/loop.h"
 #include "broker/options.h"
 #include "broker/store_choice.h"
+#include "common/clock.h"
 #include "common/config.h"
 #include "common/exit_codes.h"
 #include "common/log.h"
+#include "common/process.h"
 
 namespace {
 
@@ -38,25 +38,6 @@ std::string owner_name() {
   char host[64] = {};
   (void)::gethostname(host, sizeof host - 1);
   return std::string(host) + ":" + std::to_string(::getpid()) + ":" + std::to_string(random());
-}
-
-// Signals are read from a descriptor by the loop; blocked before any thread starts.
-int open_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  (void)::sigprocmask(SIG_BLOCK, &set, nullptr);
-  (void)::signal(SIGPIPE, SIG_IGN);
-  return ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-}
-
-// ZeroMQ spins when descriptors run out: take all that we may.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // Binds one port. A port in use is asked for again for a moment, until a signal: a broker that was
@@ -113,8 +94,8 @@ int run(const BrokerOptions& options, int signals) {
   const Durability durability = opened->opened.durability;
   config.core.durability = durability;
   bool has_jumped = false;
-  SlewedClock clock(monotonic_ms(), system_wall_ms());
-  const Now now = clock.update(monotonic_ms(), system_wall_ms(), has_jumped);
+  SlewedClock clock(monotonic_ms(), wall_clock_ms());
+  const Now now = clock.update(monotonic_ms(), wall_clock_ms(), has_jumped);
   const std::size_t jobs = opened->opened.snapshot.jobs.size();
   Engine engine(std::move(config), std::move(opened->opened), now);
   log::info("ready",
@@ -188,7 +169,9 @@ int main(int argc, char** argv) {
         {{"reason", "no keys: whoever reaches the ports may submit, run and read every job"}});
   raise_descriptor_limit();
   try {
-    return run(options, open_signals());
+    (void)::signal(SIGPIPE, SIG_IGN);
+    const StopSignals signals;
+    return run(options, signals.fd());
   } catch (const std::exception& error) {
     log::error("start_failed", {{"reason", error.what()}});
     return kExitFailed;

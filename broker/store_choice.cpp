@@ -6,6 +6,7 @@
 #include "broker/store/memory_store.h"
 #include "broker/store/private_redis.h"
 #include "broker/store/redis_store.h"
+#include "common/clock.h"
 #include "common/exit_codes.h"
 #include "common/log.h"
 
@@ -125,7 +126,7 @@ Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signa
     return !is_signalled(signals, 0);
   };
   while (true) {
-    const auto unix_ms = static_cast<std::uint64_t>(system_wall_ms());
+    const auto unix_ms = static_cast<std::uint64_t>(wall_clock_ms());
     auto opened = choice.store().open(owner, unix_ms, progress);
     if (opened) return OpenedStore{std::move(*opened), std::move(owner)};
     if (opened.error().code != ErrorCode::store_unavailable) return tl::unexpected(opened.error());

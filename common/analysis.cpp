@@ -29,7 +29,7 @@ bool is_date(std::string_view text) {
   const unsigned month = number(5, 2);
   const unsigned day = number(8, 2);
   constexpr unsigned kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  if (month < 1 || month > 12) return false;
+  if (year < 1 || month < 1 || month > 12) return false;
   const bool is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
   return day >= 1 && day <= kDays[month - 1] + (month == 2 && is_leap ? 1U : 0U);
 }

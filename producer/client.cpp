@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/analysis.h"
+#include "common/clock.h"
 #include "common/protocol/msgpack.h"
 #include "producer/connection.h"
 
@@ -114,7 +115,7 @@ ClientError Client::no_answer() const {
 
 // One request, one closing answer. Refusals that pass are asked again while time is left.
 Answer<ReplyBody> Client::call_any(const RequestBody& body) {
-  const std::int64_t deadline_ms = steady_ms() + options_.timeout_ms;
+  const std::int64_t deadline_ms = monotonic_ms() + options_.timeout_ms;
   std::uint64_t number = connection_->post(body);
   std::optional<ErrorReply> refused;
   for (;;) {
@@ -129,7 +130,7 @@ Answer<ReplyBody> Client::call_any(const RequestBody& body) {
     const auto* error = std::get_if<ErrorReply>(&answer->body);
     if (error == nullptr) return std::move(answer->body);
     const std::int64_t pause = pause_ms(*error);
-    if (!is_passing(error->error.code) || steady_ms() + pause >= deadline_ms)
+    if (!is_passing(error->error.code) || monotonic_ms() + pause >= deadline_ms)
       return tl::unexpected(refusal(*error));
     refused = *error;
     std::this_thread::sleep_for(std::chrono::milliseconds(pause));
@@ -226,7 +227,7 @@ Answer<void> Client::read_wait(std::uint64_t number,
       return {};
     } else if (const auto* error = std::get_if<ErrorReply>(&answer->body)) {
       const std::int64_t pause = pause_ms(*error);
-      if (!is_passing(error->error.code) || steady_ms() + pause >= deadline_ms)
+      if (!is_passing(error->error.code) || monotonic_ms() + pause >= deadline_ms)
         return tl::unexpected(refusal(*error));
       std::this_thread::sleep_for(std::chrono::milliseconds(pause));
       return {};
@@ -244,12 +245,13 @@ Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
     for (JobView& job : jobs)
       if (state.take(std::move(job)) && on_end) on_end(state.ended.back());
   };
-  const std::int64_t deadline_ms = steady_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
+  const std::int64_t deadline_ms =
+      monotonic_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
   while (!state.open.empty()) {
     Wait request;
     const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);
     request.ids.assign(state.open.begin(), state.open.begin() + static_cast<std::ptrdiff_t>(count));
-    request.timeout_ms = std::max<std::int64_t>(0, deadline_ms - steady_ms());
+    request.timeout_ms = std::max<std::int64_t>(0, deadline_ms - monotonic_ms());
     std::vector<JobId> more;
     auto read = read_wait(connection_->post(request), deadline_ms, take, more);
     if (!read) return tl::unexpected(std::move(read.error()));
@@ -258,7 +260,7 @@ Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
       if (!rest) return tl::unexpected(std::move(rest.error()));
       take(*rest);
     }
-    if (steady_ms() >= deadline_ms) break;
+    if (monotonic_ms() >= deadline_ms) break;
   }
   return WaitResult{std::move(state.ended), std::move(state.open)};
 }
@@ -369,7 +371,7 @@ void BulkSubmit::post(Batch batch) {
 
 Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
   while (in_flight_.size() + again_.size() > count) {
-    const std::int64_t now_ms = steady_ms();
+    const std::int64_t now_ms = monotonic_ms();
     const bool is_pausing = !again_.empty() && now_ms < again_ms_;
     if (!again_.empty() && !is_pausing)
       for (Batch& batch : std::exchange(again_, {}))
@@ -388,7 +390,7 @@ Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
 }
 
 Answer<void> BulkSubmit::put_off(Batch batch, const ErrorReply& why) {
-  const std::int64_t now_ms = steady_ms();
+  const std::int64_t now_ms = monotonic_ms();
   again_ms_ = now_ms + pause_ms(why);
   again_.push_back(std::move(batch));
   if (put_off_since_ms_ == 0) put_off_since_ms_ = now_ms;

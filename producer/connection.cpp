@@ -11,6 +11,7 @@
 
 #include <zmq.hpp>
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/protocol/codec.h"
 
@@ -56,11 +57,6 @@ bool is_closing(const ReplyBody& body) {
 
 }  // namespace
 
-std::int64_t steady_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
-}
-
 struct Connection::Impl {
   struct Open {
     std::string frame;
@@ -95,7 +91,7 @@ struct Connection::Impl {
   }
 
   void reopen_if_due() {
-    const std::int64_t now_ms = steady_ms();
+    const std::int64_t now_ms = monotonic_ms();
     const auto is_due = [now_ms](std::int64_t at_ms) {
       return at_ms != 0 && now_ms >= at_ms;
     };
@@ -139,7 +135,7 @@ struct Connection::Impl {
   }
 
   void on_monitor(std::uint16_t event, std::uint32_t value) {
-    const std::int64_t now_ms = steady_ms();
+    const std::int64_t now_ms = monotonic_ms();
     if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_CLOSED) {
       is_accepted = event == ZMQ_EVENT_CONNECTED;
       return;
@@ -169,7 +165,7 @@ struct Connection::Impl {
   }
 
   void send_waiting() {
-    const std::int64_t now_ms = steady_ms();
+    const std::int64_t now_ms = monotonic_ms();
     for (auto& [number, request] : open) {
       const bool is_due =
           !request.is_sent || (is_up && !request.may_take_long && now_ms >= request.resend_ms);
@@ -221,7 +217,7 @@ struct Connection::Impl {
   std::map<std::uint64_t, Open> open;  // ordered: resent in the order of their posting
   bool is_up = false;
   bool was_up = false;
-  std::int64_t down_since_ms = steady_ms();
+  std::int64_t down_since_ms = monotonic_ms();
   std::int64_t reopen_ms = 0;  // 0 = not asked for
   std::int64_t revive_ms = 0;  // unless libzmq says by then that it tries again
   bool is_accepted = false;
@@ -254,7 +250,7 @@ void Connection::forget(std::uint64_t number) {
 std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms,
                                                       std::int64_t down_ms_max) {
   Impl& link = *impl_;
-  const std::int64_t began_ms = steady_ms();
+  const std::int64_t began_ms = monotonic_ms();
   for (;;) {
     link.read_monitor();
     link.reopen_if_due();
@@ -263,7 +259,7 @@ std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms,
     while (was_read)
       if (auto answer = link.read_answer(was_read)) return answer;
 
-    const std::int64_t now_ms = steady_ms();
+    const std::int64_t now_ms = monotonic_ms();
     std::int64_t until_ms = deadline_ms;
     if (!link.is_up)
       until_ms = std::min(until_ms, std::max(link.down_since_ms, began_ms) + down_ms_max);

@@ -51,7 +51,4 @@ class Connection {
   std::unique_ptr<Impl> impl_;
 };
 
-// Milliseconds of the steady clock.
-[[nodiscard]] std::int64_t steady_ms();
-
 }  // namespace sluice

@@ -8,6 +8,7 @@
 
 #include <zmq.hpp>
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "producer/connection.h"
 
@@ -75,10 +76,10 @@ EventStream::~EventStream() = default;
 
 bool EventStream::wait_until_up(std::int64_t wait_ms) {
   std::array<zmq::pollitem_t, 1> item{{{impl_->monitor.handle(), 0, ZMQ_POLLIN, 0}}};
-  const std::int64_t until_ms = steady_ms() + wait_ms;
+  const std::int64_t until_ms = monotonic_ms() + wait_ms;
   try {
-    while (!impl_->is_up && steady_ms() < until_ms) {
-      zmq::poll(item.data(), item.size(), std::chrono::milliseconds(until_ms - steady_ms()));
+    while (!impl_->is_up && monotonic_ms() < until_ms) {
+      zmq::poll(item.data(), item.size(), std::chrono::milliseconds(until_ms - monotonic_ms()));
       impl_->read_monitor();
     }
   } catch (const zmq::error_t&) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/refusal.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/text.h"
@@ -89,7 +90,7 @@ class Display {
 
   void show(const Tally& tally, bool is_last = false) {
     if (!is_last && !line_.is_due()) return;
-    const std::int64_t ms = std::max<std::int64_t>(1, wall_now_ms() - began_ms_);
+    const std::int64_t ms = std::max<std::int64_t>(1, wall_clock_ms() - began_ms_);
     const std::uint64_t rate = tally.answered() * 1000 / static_cast<std::uint64_t>(ms);
     std::string text = bytes_total_ == 0 ? "" : progress_bar(bytes_, bytes_total_) + "  ";
     text += fmt::format("{} submitted", tally.answered());
@@ -113,7 +114,7 @@ class Display {
  private:
   std::uint64_t bytes_total_;
   std::uint64_t bytes_ = 0;
-  std::int64_t began_ms_ = wall_now_ms();
+  std::int64_t began_ms_ = wall_clock_ms();
   std::string waits_for_;
   ProgressLine line_;
 };

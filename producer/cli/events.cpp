@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "common/clock.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 #include "producer/connection.h"
@@ -105,7 +106,7 @@ class Watcher {
   int run() {
     std::uint64_t seen = 0;
     while (is_interrupted == 0 && (arguments_.count == 0 || seen < arguments_.count)) {
-      const std::int64_t left_ms = heard_ms_ + silence_ms_max_ - steady_ms();
+      const std::int64_t left_ms = heard_ms_ + silence_ms_max_ - monotonic_ms();
       if (left_ms <= 0)
         return cli_.fail(kExitTimeout,
                          fmt::format("no event within {}; the broker at {} is {}",
@@ -115,7 +116,7 @@ class Watcher {
       const auto event = stream_.next(std::min<std::int64_t>(left_ms, 1000));
       tell_of_connection();
       if (!event) continue;
-      heard_ms_ = steady_ms();
+      heard_ms_ = monotonic_ms();
       ++seen;
       if (!print(*event)) break;  // the reader is gone
     }
@@ -152,7 +153,7 @@ class Watcher {
   const EventArguments& arguments_;
   EventStream& stream_;
   std::int64_t silence_ms_max_ = kTenYearsMs;
-  std::int64_t heard_ms_ = steady_ms();
+  std::int64_t heard_ms_ = monotonic_ms();
   std::uint64_t last_ = 0;
   std::uint64_t lost_count_ = 0;
   bool is_away_ = false;

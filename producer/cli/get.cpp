@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "common/clock.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"
@@ -28,7 +29,7 @@ void print_jobs(const Cli& cli, const std::vector<JobView>& jobs) {
   }
   const bool with_colour = use_colours();
   for (std::size_t i = 0; i < jobs.size(); ++i)
-    fmt::print("{}{}", i == 0 ? "" : "\n", job_to_text(jobs[i], wall_now_ms(), with_colour));
+    fmt::print("{}{}", i == 0 ? "" : "\n", job_to_text(jobs[i], wall_clock_ms(), with_colour));
 }
 
 int get(Cli& cli, const std::vector<std::string>& texts) {

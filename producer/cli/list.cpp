@@ -6,6 +6,7 @@
 #include <iterator>
 #include <memory>
 
+#include "common/clock.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"
@@ -140,7 +141,7 @@ void print_table(const std::vector<JobView>& page) {
   const bool with_colour = use_colours();
   Table table({"id", "state", "task", "queue", "priority", ">retries", ">when", "tags, error"});
   for (const JobView& job : page)
-    table.add(row(job, wall_now_ms(), with_colour));
+    table.add(row(job, wall_clock_ms(), with_colour));
   if (!table.empty()) fmt::print("{}", table.str(with_colour));
 }
 

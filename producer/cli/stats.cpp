@@ -1,6 +1,7 @@
 // `sluice stats` and `ping`.
 #include <fmt/core.h>
 
+#include "common/clock.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 #include "producer/connection.h"
@@ -31,10 +32,10 @@ int stats(Cli& cli) {
 }
 
 int ping(Cli& cli) {
-  const std::int64_t began_ms = steady_ms();
+  const std::int64_t began_ms = monotonic_ms();
   auto pong = cli.client().ping();
   if (!pong) return cli.fail(pong.error());
-  const std::int64_t took_ms = steady_ms() - began_ms;
+  const std::int64_t took_ms = monotonic_ms() - began_ms;
   if (cli.is_json)
     print_json({{"broker", cli.client().address()},
                 {"version", pong->version},

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "common/clock.h"
 #include "common/refusal.h"
 #include "producer/cli/bulk.h"
 #include "producer/cli/cli.h"
@@ -41,7 +42,7 @@ struct SubmitArguments {
 };
 
 int submit_one(Cli& cli, const SubmitArguments& arguments) {
-  auto job = job_from_arguments(arguments.job, wall_now_ms());
+  auto job = job_from_arguments(arguments.job, wall_clock_ms());
   if (!job)
     return cli.fail(kExitUsage, fmt::format("{}: {}", job.error().where, job.error().detail));
   auto result = cli.client().submit(std::move(*job));

@@ -5,10 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <utility>
+
+#include "common/clock.h"
 
 namespace sluice::cli {
 
@@ -93,11 +94,6 @@ std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms) {
                            : "in " + span_text(wall_ms - now_ms);
 }
 
-std::int64_t wall_now_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
-
 std::string printable(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -153,13 +149,13 @@ ProgressLine::~ProgressLine() {
 }
 
 bool ProgressLine::is_due() const {
-  return is_terminal_ && wall_now_ms() - drawn_ms_ >= kDrawEveryMs;
+  return is_terminal_ && wall_clock_ms() - drawn_ms_ >= kDrawEveryMs;
 }
 
 void ProgressLine::show(std::string_view text) {
   if (!is_terminal_) return;
   text = within_line(text, terminal_columns());
-  drawn_ms_ = wall_now_ms();
+  drawn_ms_ = wall_clock_ms();
   is_drawn_ = true;
   fmt::print(stderr, "\r\x1b[K{}", text);
   std::fflush(stderr);

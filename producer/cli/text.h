@@ -21,7 +21,6 @@ namespace sluice::cli {
 [[nodiscard]] std::string span_text(std::int64_t span_ms);
 // `12.3 s ago`, `in 5 min 0 s`.
 [[nodiscard]] std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms);
-[[nodiscard]] std::int64_t wall_now_ms();
 // Control characters but tab and newline made visible, so that a job's text cannot steer the
 // terminal.
 [[nodiscard]] std::string printable(std::string_view text);

@@ -117,6 +117,44 @@ class Results(unittest.TestCase):
         self.assertRegex(said, "^job AAPL-2024-01-16 is not found: ")
 
 
+class Figures(unittest.TestCase):
+    def test_the_table_has_a_line_for_each_kind_of_job_and_the_wall_time(self):
+        one = report()
+        one.table(12.34)
+        said = [line.split() for line in one.screen.said]
+        self.assertIn("checksum 1 1 1 1 1 1.50 s 1.50 s".split(), said)
+        self.assertIn("analysis 1 1 2 0 0 1.50 s 1.50 s".split(), said)
+        self.assertIn("2 jobs in 12.3 s wall time", " ".join(one.screen.said))
+
+    def test_a_lost_attempt_is_recovered_by_a_job_that_was_completed_all_the_same(self):
+        views = [view("a", "checksum", b"", lost_count=2),
+                 view("b", "checksum", b"", lost_count=1) | {"state": "failed"}]
+        one = work.Outcome.of("checksum", views)
+        self.assertEqual((one.count, one.states["completed"], one.lost, one.recovered), (2, 1, 3, 2))
+
+    def test_percentiles_are_those_of_the_nearest_rank(self):
+        views = [view(f"j{ms}", "checksum", b"") | {"created_ms": 0, "finished_ms": ms * 10}
+                 for ms in range(100, 0, -1)]
+        one = work.Outcome.of("checksum", views)
+        self.assertEqual((one.percentile(0.5), one.percentile(0.99)), ("0.50 s", "0.99 s"))
+        self.assertEqual(work.Outcome.of("checksum", []).percentile(0.5), "-")
+
+
+class Watch(unittest.TestCase):
+    def test_jobs_that_end_before_the_node_was_killed_and_back_show_nothing(self):
+        shown = demo.Demo(argparse.Namespace(bin=HERE))
+        self.addCleanup(shown.cluster.stop)
+        shown.jobs = [work.checksum("file-001", FILE)]
+        shown.client = mock.Mock()
+        shown.client.queues.return_value = shown.client.list.return_value = []
+        submitting = mock.Mock()
+        with mock.patch.object(shown, "show", return_value=1), \
+                mock.patch.object(shown, "is_time_to_kill", return_value=False), \
+                self.assertRaisesRegex(demo.Wrong, "before n. was killed and back: too few jobs"):
+            shown.watch(submitting)
+        submitting.result.assert_called_once()
+
+
 class Judge(unittest.TestCase):
     """What the demo makes of it: Wrong, by which it leaves with 1."""
 

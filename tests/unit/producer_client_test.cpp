@@ -193,6 +193,7 @@ TEST(Client, queue_analysis_refuses_a_wrong_date_or_ticker_and_names_the_field) 
   EXPECT_EQ(field_of("AAPL", "2023-02-29"), "trade_date");
   EXPECT_EQ(field_of("AAPL", "20.11.2026"), "trade_date");
   EXPECT_EQ(field_of("AAPL", ""), "trade_date");
+  EXPECT_EQ(field_of("AAPL", "0000-01-01"), "trade_date");
   EXPECT_EQ(field_of("a/b", "2026-11-20"), "ticker");
   EXPECT_THAT(client.queue_analysis("AAPL", "2023-02-29").error().message(),
               testing::HasSubstr("trade_date: must be a date such as 2024-01-15"));

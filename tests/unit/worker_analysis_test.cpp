@@ -8,7 +8,7 @@
 
 #include <gmock/gmock.h>
 
-#include "worker/runtime/clock.h"
+#include "common/clock.h"
 #include "worker/tasks/analysis.h"
 
 #include <nlohmann/json.hpp>

@@ -16,8 +16,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/clock.h"
 #include "common/limits.h"
-#include "worker/runtime/clock.h"
 #include "worker/runtime/exec.h"
 
 namespace {

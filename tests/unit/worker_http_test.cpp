@@ -9,8 +9,8 @@
 
 #include <gmock/gmock.h>
 
+#include "common/clock.h"
 #include "tests/support/http_server.h"
-#include "worker/runtime/clock.h"
 #include "worker/tasks/http.h"
 #include "worker/tasks/retry_after.h"
 

@@ -9,8 +9,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/clock.h"
 #include "worker/runtime/builtin_tasks.h"
-#include "worker/runtime/clock.h"
 #include "worker/runtime/thread_runtime.h"
 
 namespace {

@@ -16,8 +16,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/limits.h"
-#include "worker/runtime/clock.h"
 #include "worker/runtime/life.h"
 #include "worker/runtime/payload.h"
 

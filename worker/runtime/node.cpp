@@ -2,8 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,53 +9,21 @@
 #include <climits>
 #include <cstdlib>
 #include <map>
-#include <system_error>
 #include <unordered_map>
 #include <utility>
 
 #include <zmq.hpp>
 
+#include "common/clock.h"
+#include "common/process.h"
 #include "worker/core/worker_core.h"
 #include "worker/runtime/broker_link.h"
-#include "worker/runtime/clock.h"
 #include "worker/runtime/life.h"
 #include "worker/runtime/log_line.h"
 
 namespace sluice {
 
 namespace {
-
-// SIGTERM and SIGINT as something to read.
-class SignalFd {
- public:
-  SignalFd() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
-  }
-
-  ~SignalFd() { ::close(fd_); }
-
-  SignalFd(const SignalFd&) = delete;
-  SignalFd& operator=(const SignalFd&) = delete;
-
-  [[nodiscard]] int fd() const { return fd_; }
-
-  [[nodiscard]] int take_count() const {
-    int count = 0;
-    signalfd_siginfo info{};
-    while (::read(fd_, &info, sizeof info) == sizeof info)
-      ++count;
-    return count;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 class NodeLoop {
  public:
@@ -179,7 +145,7 @@ class NodeLoop {
     return code;
   }
 
-  SignalFd signals_;  // first: the threads of ZeroMQ and of the pool inherit the blocked signals
+  StopSignals signals_;  // first: the threads of ZeroMQ and of the pool inherit the blocked signals
   WorkerCore core_;
   TaskTable::Built built_;
   BrokerLink link_;
@@ -193,18 +159,16 @@ class NodeLoop {
   bool is_stuck_ = false;
 };
 
-// Takes all the descriptors that there may be, and says so when they are too few for every slot.
-void raise_file_limit(std::uint32_t concurrency) {
-  constexpr rlim_t kOfNode = 64, kOfSlot = 2;  // a program's stdout and stderr; a call has one
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t wanted = kOfNode + kOfSlot * concurrency;
-  if (limit.rlim_max >= wanted) return;
+// Says so when there are too few descriptors for every slot.
+void check_descriptors(std::uint32_t concurrency) {
+  constexpr std::uint64_t kOfNode = 64,
+                          kOfSlot = 2;  // a program's stdout and stderr; a call has one
+  const std::uint64_t limit = raise_descriptor_limit();
+  const std::uint64_t wanted = kOfNode + kOfSlot * concurrency;
+  if (limit == 0 || limit >= wanted) return;
   log::warn(
       "few_descriptors",
-      {{"limit", limit.rlim_max},
+      {{"limit", limit},
        {"wanted", wanted},
        {"reason", "jobs that find none are handed back: raise `ulimit -n`, or lower concurrency"}});
 }
@@ -220,7 +184,7 @@ NodeOptions with_defaults(NodeOptions options) {
 NodeExit run_node(NodeOptions options, TaskTable& tasks) {
   ::signal(SIGPIPE, SIG_IGN);
   options = with_defaults(std::move(options));
-  raise_file_limit(options.concurrency);
+  check_descriptors(options.concurrency);
   const Life life = begin_life(options.name, options.state_dir);
   tasks.prepare(life.node());
   WorkerSettings settings;

@@ -7,8 +7,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/limits.h"
-#include "worker/runtime/clock.h"
 #include "worker/runtime/wake.h"
 
 namespace sluice {

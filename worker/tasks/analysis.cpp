@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "worker/runtime/clock.h"
+#include "common/clock.h"
 #include "worker/runtime/payload.h"
 #include "worker/tasks/attempt_result.h"
 

@@ -18,7 +18,7 @@
 
 #include <curl/curl.h>
 
-#include "worker/runtime/clock.h"
+#include "common/clock.h"
 #include "worker/runtime/wake.h"
 
 namespace sluice {

@@ -1,0 +1,31 @@
+// What the broker and a worker node ask of the system for their process.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice {
+
+// SIGTERM and SIGINT as something to read. Made before any thread starts, for it blocks them in
+// this thread and those started by it. Throws std::system_error.
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  // Readable when one has come; not blocking.
+  [[nodiscard]] int fd() const { return fd_; }
+
+  // How many have come since the last call.
+  [[nodiscard]] int take_count() const;
+
+ private:
+  int fd_ = -1;
+};
+
+// Takes all the file descriptors that this process may have, and returns how many: ZeroMQ aborts or
+// spins without. 0: not known.
+std::uint64_t raise_descriptor_limit();
+
+}  // namespace sluice
