@@ -52,6 +52,13 @@ class PrivateStore : public RedisStore {
   PrivateStore(RedisConfig config, PrivateRedis& redis)
       : RedisStore(std::move(config)), redis_(redis) {}
 
+  Result<Opened> open(std::string owner,
+                      std::uint64_t epoch_min,
+                      const OpenProgress& progress) override {
+    if (const auto kept = redis_.keep_up(); !kept) return tl::unexpected(kept.error());
+    return RedisStore::open(std::move(owner), epoch_min, progress);
+  }
+
   void on_ready(bool is_readable, bool is_writable, Now now) override {
     if (!is_connected() && redis_.check())
       log::warn("redis_restarted", {{"pid", redis_.pid()}, {"socket", redis_.socket()}});
@@ -93,6 +100,10 @@ Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options
   if (!redis) return tl::unexpected(redis.error());
   log::info((*redis)->is_adopted() ? "redis_adopted" : "redis_started",
             {{"pid", (*redis)->pid()}, {"socket", (*redis)->socket()}});
+  if ((*redis)->is_silent())
+    log::warn("redis_silent",
+              {{"pid", (*redis)->pid()},
+               {"reason", "it lives and does not answer yet; waited for, or kill it if it hangs"}});
   RedisConfig config;
   config.address.path = (*redis)->socket();
   return std::make_unique<PrivateChoice>(std::move(*redis), std::move(config));

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -30,6 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kStartMax = std::chrono::seconds(10);
 constexpr auto kStopMax = std::chrono::seconds(4);
+// A server that begins makes its socket within milliseconds.
+constexpr auto kSocketMax = std::chrono::seconds(2);
 constexpr auto kLookAgain = std::chrono::milliseconds(5);
 
 struct FreeContext {
@@ -137,8 +140,40 @@ std::vector<std::string> command_line(const std::string& directory, const std::s
           directory + "/redis.log"};
 }
 
+// Whoever serves the files of a directory holds a record lock on this file in it: to the very end
+// of its process, which children of it do not prolong (fcntl(2)).
+constexpr const char* kServerLock = "/redis.lock";
+constexpr int kExitServed = 126;
+
+struct flock whole_file() {
+  struct flock lock {};
+
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+// Nobody: 0.
+pid_t server_of(const std::string& directory) {
+  const int file = ::open((directory + kServerLock).c_str(), O_RDWR | O_CLOEXEC);
+  if (file < 0) return 0;
+  struct flock lock = whole_file();
+  const bool is_known = fcntl(file, F_GETLK, &lock) == 0;
+  ::close(file);
+  return is_known && lock.l_type != F_UNLCK ? lock.l_pid : 0;
+}
+
+// What the server wrote last; its log is its own.
+std::string last_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string last;
+  for (std::string line; std::getline(file, line);)
+    if (!line.empty()) last = std::move(line);
+  return last;
+}
+
 // Only what is safe between fork and exec in a process with threads.
-[[noreturn]] void become(char* const* argv) {
+[[noreturn]] void become(char* const* argv, const char* lock_path) {
   setsid();
   sigset_t none;
   sigemptyset(&none);
@@ -148,6 +183,9 @@ std::vector<std::string> command_line(const std::string& directory, const std::s
   dup2(null, 0);
   dup2(null, 1);
   dup2(null, 2);
+  struct flock lock = whole_file();
+  const int file = open(lock_path, O_RDWR | O_CREAT, 0600);  // open for ever: closing it unlocks
+  if (file < 0 || fcntl(file, F_SETLK, &lock) != 0) _exit(kExitServed);
   execvp(argv[0], argv);
   _exit(127);
 }
@@ -186,11 +224,36 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
     return tl::unexpected(socket.error());
   }
   std::unique_ptr<PrivateRedis> redis(new PrivateRedis(directory, *socket, *lock));
-  if (redis->adopt()) return redis;
+  if (const auto found = redis->find(); !found) return tl::unexpected(found.error());
+  if (redis->is_adopted_) return redis;
   if (const auto spawned = redis->spawn(); !spawned) return tl::unexpected(spawned.error());
   if (const auto answered = redis->wait_for_answer(); !answered)
     return tl::unexpected(answered.error());
   return redis;
+}
+
+Result<void> PrivateRedis::find() {
+  auto until = Clock::now() + kSocketMax;
+  for (bool is_told_to_end = false;; std::this_thread::sleep_for(kLookAgain)) {
+    const pid_t server = server_of(directory_);
+    if (server == 0) return {};
+    pid_ = server;
+    // One that is slow, busy or stopped is ours too: a second one would spoil its files.
+    is_silent_ = !adopt();
+    if (!is_silent_ || std::filesystem::exists(socket_)) {
+      is_adopted_ = true;
+      return {};
+    }
+    if (Clock::now() < until) continue;
+    if (is_told_to_end)
+      return fail(ErrorCode::internal,
+                  "redis-server",
+                  "the one of this directory, pid " + std::to_string(server) +
+                      ", has lost its socket and does not end: kill it, and start again");
+    is_told_to_end = true;
+    until = Clock::now() + kStopMax;
+    ::kill(server, SIGTERM);
+  }
 }
 
 bool PrivateRedis::adopt() {
@@ -217,11 +280,12 @@ Result<void> PrivateRedis::spawn() {
   for (std::string& argument : arguments)
     argv.push_back(argument.data());
   argv.push_back(nullptr);
+  const std::string lock_path = directory_ + kServerLock;
   const pid_t pid = fork();
   if (pid < 0) return fail(ErrorCode::internal, "redis-server", std::strerror(errno));
-  if (pid == 0) become(argv.data());
+  if (pid == 0) become(argv.data(), lock_path.c_str());
   pid_ = pid;
-  is_adopted_ = false;
+  is_adopted_ = is_silent_ = has_given_up_ = false;
   return {};
 }
 
@@ -237,9 +301,9 @@ Result<void> PrivateRedis::wait_for_answer() {
         return fail(ErrorCode::internal,
                     "redis-server",
                     "it is not installed: install redis-server, or give --redis an address");
-      return fail(ErrorCode::internal,
-                  "redis-server",
-                  "it ended at once; " + directory_ + "/redis.log says why");
+      // The one that a killed broker began just now was quicker.
+      if (WIFEXITED(status) && WEXITSTATUS(status) == kExitServed) return find();
+      return tl::unexpected(gave_up());
     }
     std::this_thread::sleep_for(kLookAgain);
   }
@@ -248,9 +312,29 @@ Result<void> PrivateRedis::wait_for_answer() {
               "it does not answer; " + directory_ + "/redis.log may say why");
 }
 
+Error PrivateRedis::gave_up() const {
+  const std::string log = directory_ + "/redis.log";
+  return {ErrorCode::internal,
+          "redis-server",
+          "it ended by itself; " + log + ": " + last_line(log)};
+}
+
+Result<void> PrivateRedis::keep_up() {
+  if (is_alive()) return {};
+  if (has_given_up_) return tl::unexpected(gave_up());
+  (void)check();
+  return {};
+}
+
 bool PrivateRedis::is_alive() {
   if (pid_ <= 0) return false;
-  if (!is_adopted_) return waitpid(pid_, nullptr, WNOHANG) == 0;
+  if (!is_adopted_) {
+    int status = 0;
+    if (waitpid(pid_, &status, WNOHANG) == 0) return true;
+    has_given_up_ = WIFEXITED(status) && WEXITSTATUS(status) != 0;
+    pid_ = -1;
+    return false;
+  }
   // Not our child: a pidfd is readable from its end on, even while nobody has reaped it.
   const auto descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (descriptor < 0) return errno != ESRCH;
@@ -262,7 +346,11 @@ bool PrivateRedis::is_alive() {
 
 bool PrivateRedis::check() {
   if (is_alive()) return false;
-  if (adopt()) return false;
+  if (const pid_t server = server_of(directory_); server != 0) {
+    pid_ = server;
+    is_adopted_ = true;
+    return false;
+  }
   return spawn().has_value();
 }
 

@@ -1,8 +1,10 @@
 // A Redis of the broker's own, in its data directory: what is used without --redis.
 //
-// The directory is locked; a second broker is refused. A server that answers on the socket there is
-// adopted, so that a killed broker finds its Redis again at once; else one is started: append-only,
-// unix socket, no TCP, in a session of its own so that Ctrl-C does not reach it before the broker.
+// The directory is locked; a second broker is refused. A server that lives there is adopted, so
+// that a killed broker finds its Redis again at once, and one that does not answer is waited for:
+// the server holds a lock of its own, so that there are never two on the same files. Else one is
+// started: append-only, unix socket, no TCP, in a session of its own so that Ctrl-C does not reach
+// it before the broker.
 #pragma once
 
 #include <sys/types.h>
@@ -16,8 +18,9 @@ namespace sluice {
 
 class PrivateRedis {
  public:
-  // `directory` is made when it is not there. Errors: denied (another broker has it, with its pid),
-  // bad_field (not writable), internal (redis-server is not installed, or ends at once).
+  // `directory` is made when it is not there. A server that lives without its socket, which nobody
+  // can reach, is ended first. Errors: conflict (another broker has it, with its pid), bad_field
+  // (not writable), internal (redis-server is not installed, ends at once, or such a one stays).
   [[nodiscard]] static Result<std::unique_ptr<PrivateRedis>> start(const std::string& directory);
   // Leaves the server running: a killed broker does not take its Redis along. stop() ends it.
   ~PrivateRedis();
@@ -31,6 +34,13 @@ class PrivateRedis {
 
   [[nodiscard]] bool is_adopted() const { return is_adopted_; }
 
+  // Whether the one that was found at the start did not answer then: busy, stopped, or hanging.
+  [[nodiscard]] bool is_silent() const { return is_silent_; }
+
+  // Before its first answer: starts it again if it was killed. Error: internal, with the last line
+  // of its log, when it ended by itself, as for files that it cannot read.
+  [[nodiscard]] Result<void> keep_up();
+
   // To be called while the connection is down: starts it again if it has died. Does not wait.
   // Whether it was started.
   bool check();
@@ -42,6 +52,9 @@ class PrivateRedis {
   PrivateRedis(std::string directory, std::string socket, int lock);
 
   [[nodiscard]] bool is_alive();
+  // Adopts the server that lives there, if one does; else there is none.
+  [[nodiscard]] Result<void> find();
+  [[nodiscard]] Error gave_up() const;
   // Whether a server with our settings answers; its pid then is ours.
   [[nodiscard]] bool adopt();
   [[nodiscard]] Result<void> spawn();
@@ -52,6 +65,8 @@ class PrivateRedis {
   int lock_;
   pid_t pid_ = -1;
   bool is_adopted_ = false;
+  bool is_silent_ = false;
+  bool has_given_up_ = false;  // ended with an error of its own
 };
 
 // $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.

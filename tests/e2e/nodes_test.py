@@ -106,6 +106,18 @@ class Nodes(Story):
         ended = self.client.wait([job_id])[job_id]
         self.assertEqual((ended["attempt"], ended["lost_count"]), (2, 1))
 
+    def test_a_stopped_broker_is_called_silent_and_not_absent(self):
+        node = self.start_node("one")
+        self.client.until_workers(1)
+        self.cluster.broker.signal(signal.SIGSTOP)
+        node.line("broker_silent")
+        self.assertNotIn("no_broker", node.log())
+        self.cluster.broker.signal(signal.SIGCONT)
+        self.gate.release()
+        [job_id] = self.client.submit(job("gated"))
+        self.assertEqual(self.client.wait([job_id])[job_id]["state"], "completed")
+        self.assertEqual(node.log().count("broker_silent"), 1)
+
     def test_a_state_directory_that_is_none_is_left_as_it_is(self):
         state = self.cluster.folder / "state"
         state.mkdir()

@@ -1,6 +1,7 @@
 """Broker and Redis killed, stopped and started again. Every accepted job ends once, and Redis says
 what was submitted."""
 
+import os
 import signal
 import unittest
 from pathlib import Path
@@ -94,6 +95,53 @@ class Recovery(Story):
         self.assertTrue(cluster.broker.is_alive())
         self.assertEqual(len(self.gate.runs()), 1)
         self.check_each_ended_once(ended, first + held + second)
+
+    def test_a_redis_that_is_stopped_is_waited_for_and_never_doubled(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        client = cluster.client()
+        ids = client.submit(*[job("echo", b"x") for _ in range(200)])
+        redis = cluster.redis()
+        pid = int(redis.info("process_id"))
+        redis.ask("BGREWRITEAOF")  # two servers in it would spoil the files
+        os.kill(pid, signal.SIGSTOP)
+        cluster.broker.kill()
+        cluster.broker = cluster.start(cluster.broker_command())
+        cluster.broker.line(f"redis_silent pid={pid}")
+        cluster.broker.line("waiting_for_redis")
+        os.kill(pid, signal.SIGCONT)
+        cluster.broker.line(" ready ")
+        self.start_node()
+        self.check_each_ended_once(client.wait(ids), ids)
+        self.assertEqual(int(cluster.redis().info("process_id")), pid)
+        cluster.processes[-1].stop()
+        self.assertEqual(cluster.broker.stop(), 0)
+        self.assertEqual(cluster.leftovers(), [])
+
+    def test_a_redis_that_lost_its_socket_is_ended_and_another_reads_its_files(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        client = cluster.client()
+        ids = client.submit(*[job("echo", b"x") for _ in range(50)])
+        pid = int(cluster.redis().info("process_id"))
+        cluster.broker.kill()
+        (cluster.data / "redis.sock").unlink()
+        cluster.start_broker()
+        self.assertFalse(is_running(pid), "two servers on the same files")
+        self.start_node()
+        self.check_each_ended_once(client.wait(ids), ids)
+
+    def test_a_redis_that_cannot_read_its_files_is_named_with_the_reason(self):
+        cluster = self.cluster
+        broker = cluster.start_broker()
+        cluster.client().submit(*[job("echo", b"x") for _ in range(50)])
+        self.assertEqual(broker.stop(), 0)
+        [log] = cluster.data.glob("appendonlydir/*.incr.aof")
+        log.write_bytes(b"spoiled" + log.read_bytes())
+        broker = cluster.start(cluster.broker_command())
+        self.assertEqual(broker.exit_code(), 1)
+        self.assertIn("redis.log", broker.log())
+        self.assertIn("Bad file format", broker.log())
 
     def test_broker_and_redis_killed_together_lose_nothing_that_redis_has_written(self):
         cluster = self.cluster

@@ -19,9 +19,10 @@ constexpr int kReadPerTurnMax = 2000;
 constexpr std::int64_t kSayAgainMs = 60'000;
 constexpr std::int64_t kReopenDelayMs = 1000;
 constexpr std::int64_t kReopenDelayMaxMs = 30'000;
-constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                           ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                           ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                           ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 
 // pitfalls.md, "libzmq": every peer has these.
 void set_options(zmq::socket_t& socket, int high_water_mark) {
@@ -62,6 +63,7 @@ void BrokerLink::open() {
   monitor_->set(zmq::sockopt::linger, 0);
   monitor_->connect(endpoint);
   socket_->connect(address_);
+  is_accepted_ = false;
 }
 
 void BrokerLink::shut(int linger_ms) {
@@ -116,9 +118,15 @@ void BrokerLink::on_monitor(std::uint16_t event,
                             Now now,
                             std::vector<WorkerEvent>& events) {
   switch (event) {
+    case ZMQ_EVENT_CONNECTED:
+      is_accepted_ = true;
+      return;
+    case ZMQ_EVENT_CLOSED:  // an attempt to connect failed
+      is_accepted_ = false;
+      return;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       is_up_ = true;
-      said_ms_ = INT64_MIN;
+      said_nobody_ms_ = said_silent_ms_ = kNotSaid;
       reopen_delay_ms_ = kReopenDelayMs;
       revive_ms_ = kNever;
       events.emplace_back(ConnectionUp{});
@@ -130,7 +138,8 @@ void BrokerLink::on_monitor(std::uint16_t event,
       return;
     case ZMQ_EVENT_CONNECT_RETRIED:
       revive_ms_ = kNever;
-      return say_nobody_answers(now);
+      if (!is_accepted_) say_nobody_answers(now);
+      return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
@@ -151,15 +160,15 @@ void BrokerLink::on_monitor(std::uint16_t event,
   }
 }
 
-bool BrokerLink::may_say(Now now) {
-  if (is_up_ || (said_ms_ != INT64_MIN && now.mono_ms < said_ms_ + kSayAgainMs)) return false;
-  said_ms_ = now.mono_ms;
+bool BrokerLink::may_say(std::int64_t& said_ms, Now now) const {
+  if (is_up_ || (said_ms != kNotSaid && now.mono_ms < said_ms + kSayAgainMs)) return false;
+  said_ms = now.mono_ms;
   return true;
 }
 
 // The time of the handshake is over, and not a byte came.
 void BrokerLink::say_silent(Now now) {
-  if (!may_say(now)) return;
+  if (!may_say(said_silent_ms_, now)) return;
   log_line(LogLevel::warn,
            "broker_silent",
            {{"broker", address_},
@@ -169,7 +178,7 @@ void BrokerLink::say_silent(Now now) {
 }
 
 void BrokerLink::say_nobody_answers(Now now) {
-  if (!may_say(now)) return;
+  if (!may_say(said_nobody_ms_, now)) return;
   log_line(LogLevel::warn,
            "no_broker",
            {{"broker", address_},

@@ -52,8 +52,8 @@ class BrokerLink {
                   std::uint32_t value,
                   Now now,
                   std::vector<WorkerEvent>& events);
-  // Whether it is time to say how the broker is; once a minute.
-  [[nodiscard]] bool may_say(Now now);
+  // Whether to say now what was said at `said_ms`; once a minute.
+  [[nodiscard]] bool may_say(std::int64_t& said_ms, Now now) const;
   void say_silent(Now now);
   void say_nobody_answers(Now now);
   void flush();
@@ -66,7 +66,10 @@ class BrokerLink {
   std::deque<std::string> backlog_;  // what the socket had no room for
   int monitor_count_ = 0;
   bool is_up_ = false;
-  std::int64_t said_ms_ = INT64_MIN;  // when it was last said that nobody answers
+  bool is_accepted_ = false;  // by somebody, or by the kernel for somebody who is stopped
+  static constexpr std::int64_t kNotSaid = INT64_MIN;
+  std::int64_t said_nobody_ms_ = kNotSaid;
+  std::int64_t said_silent_ms_ = kNotSaid;
   // libzmq does not come back by itself after a refused handshake, nor after it ended a connection
   // over which the peer broke the rules (a message over the bound).
   std::int64_t reopen_ms_ = kNever;  // for the first: known at once
