@@ -1,5 +1,6 @@
 #include "broker/store_choice.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "broker/loop.h"
@@ -86,13 +87,18 @@ class PrivateChoice : public StoreChoice {
 // The option, or the first line of the file.
 Result<std::string> read_password(const BrokerOptions& options) {
   if (options.redis_password_file.empty()) return options.redis_password;
+  constexpr std::size_t kPasswordBytesMax = 4096;
+  const auto refuse = [&](const char* why) {
+    return fail(ErrorCode::bad_field, "--redis-password-file", options.redis_password_file + why);
+  };
   std::ifstream file(options.redis_password_file);
-  std::string line;
-  if (!std::getline(file, line))
-    return fail(ErrorCode::bad_field,
-                "--redis-password-file",
-                "can not read " + options.redis_password_file);
-  return line;
+  std::string text(kPasswordBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.empty()) return refuse(": nothing can be read there");
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  if (end > kPasswordBytesMax) return refuse(": its first line has more than 4096 bytes");
+  return text.substr(0, end);
 }
 
 Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options) {

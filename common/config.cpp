@@ -51,14 +51,19 @@ std::string place(const std::string& path, const toml::source_region& source) {
   return path + ":" + std::to_string(source.begin.line);
 }
 
+constexpr std::size_t kFileBytesMax = 1 << 20;
+
 Result<toml::table> read_file(const std::string& path) {
-  const std::ifstream file(path, std::ios::binary);
+  std::ifstream file(path, std::ios::binary);
   if (!file) return fail(ErrorCode::not_found, path, "the configuration file cannot be opened");
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!text) return fail(ErrorCode::not_found, path, "the configuration file cannot be read");
+  std::string text(kFileBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (file.bad()) return fail(ErrorCode::not_found, path, "the configuration file cannot be read");
+  if (text.size() > kFileBytesMax)
+    return fail(ErrorCode::too_large, path, "a configuration file has at most 1 MiB");
   try {
-    return toml::parse(text.str(), std::string_view(path));
+    return toml::parse(text, std::string_view(path));
   } catch (const toml::parse_error& error) {
     return fail(ErrorCode::bad_field, place(path, error.source()), error.what());
   }

@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <system_error>
 
 #include "producer/cli/job_arguments.h"
 
@@ -159,10 +161,16 @@ int run(int argc, const char* const* argv) {
     // A line that could not be read to its end has set nothing yet.
     cli.is_json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
     return cli.fail(kExitUsage, usage_message(app, error));
+  } catch (const std::system_error& error) {
+    // What fmt throws when a print fails; the clients' own errors are values.
+    return cli.fail(kExitFailed, fmt::format("what was done cannot be told: {}", error.what()));
   } catch (const std::exception& error) {
     return cli.fail(kExitInternal, fmt::format("a bug: {}", error.what()));
   }
-  return cli.exit_code;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return cli.exit_code;
+  const std::string why = std::error_code(errno, std::generic_category()).message();
+  return cli.fail(std::max<int>(cli.exit_code, kExitFailed),
+                  fmt::format("what was done cannot be told on stdout: {}", why));
 }
 
 }  // namespace sluice::cli

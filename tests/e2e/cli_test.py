@@ -196,6 +196,16 @@ class CommandLine(Story):
         self.assertEqual(watcher.exit_code(), TIMEOUT)
         self.assertIn("no event within 2s", watcher.log())
 
+    def test_what_cannot_be_told_is_no_success(self):
+        for how in ('exec "$@" > /dev/full', 'exec "$@" >&-'):
+            for arguments in (["stats"], ["submit", "echo"], ["list", "--json"]):
+                done = subprocess.run(["sh", "-c", how, "sh", BIN / "sluice", *arguments],
+                                      env={**clean_environment(),
+                                           "SLUICE_BROKER": self.cluster.addresses[0]},
+                                      capture_output=True, timeout=PATIENCE)
+                self.assertEqual(done.returncode, 1, (how, arguments, done.stderr))
+                self.assertIn(b"cannot be told", done.stderr)
+
     def test_no_broker_is_a_sentence_and_not_a_hang(self):
         nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"
         for arguments in (["ping"], ["submit", "echo", "a=1"], ["get", "a"], ["wait", "a"],

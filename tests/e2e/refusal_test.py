@@ -67,6 +67,12 @@ class Refusals(Story):
         self.check(self.broker("--config", path), 2, "b.toml:1 keep_count", "'many'")
         self.check(self.broker("--config", "/nowhere/b.toml"), 2, "/nowhere/b.toml")
 
+    def test_files_without_an_end(self):
+        self.check(self.broker("--config", "/dev/zero"), 2, "/dev/zero", "at most 1 MiB")
+        self.check(self.refusal("sluice-worker", "--config", "/dev/zero"), 2, "at most 1 MiB")
+        self.check(self.broker("--redis", "redis://localhost:1/0", "--redis-password-file",
+                               "/dev/zero"), 2, "/dev/zero: its first line has more than")
+
     def test_a_broker_s_wrong_flag_or_variable(self):
         self.check(self.broker("--hartbeat-ms", "3"), 2, "--hartbeat-ms", "--heartbeat-ms")
         self.check(self.broker("--dead-after-ms", "1"), 2, "--dead-after-ms", "100ms")
