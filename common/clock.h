@@ -10,13 +10,13 @@ namespace sluice {
 
 // Never goes back; durations run on it.
 [[nodiscard]] inline std::int64_t monotonic_ms() {
-  using namespace std::chrono;
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
   return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 // Since the epoch, UTC; may jump.
 [[nodiscard]] inline std::int64_t wall_clock_ms() {
-  using namespace std::chrono;
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::system_clock;
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
