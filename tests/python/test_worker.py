@@ -152,6 +152,88 @@ def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(bro
         wait_gone(pid)
 
 
+@pytest.mark.parametrize("is_far", [False, True])
+def test_an_attempt_ends_with_its_handler_s_process_and_takes_what_that_left_with_it(
+    broker, start, is_far
+):
+    start()
+    broker.welcome()
+    ends = {
+        "kill": "the handler's process was killed by signal 9",
+        "exit": "the handler's process left with exit code 7",
+        "exit-in-a-frame": "the handler's process left with exit code 7",
+        "raise": "SystemExit: no",
+        "return": None,
+    }
+    for end, message in ends.items():  # more of them than there are slots
+        broker.order("run", jobs=[broker.job(end, "leave-child", [end, is_far])])
+        (left,) = pids(broker)
+        (result,) = broker.take("result")["results"]
+        assert not os.path.exists(f"/proc/{left}"), f"{end}: reported before all was gone"
+        assert result.get("error", {}).get("message", "").startswith(message or "")
+        assert (result["outcome"], "error" in result) == (
+            ("failed", True) if message else ("completed", False)
+        )
+        broker.order("ack", results=[broker.ref(end)])
+    assert run_one(broker, "z", "leave-child", ["return", is_far])["outcome"] == "completed"
+
+
+def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "daemon")])
+    (daemon,) = pids(broker)
+    assert run_one(broker, "b", "leave-child", ["kill", True])["error"]["code"] == "crashed"
+    assert Path(f"/proc/{daemon}/stat").read_text().split()[2] != "Z"
+    broker.order("cancel", attempts=[broker.ref("a")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+    assert not os.path.exists(f"/proc/{daemon}")
+
+
+def test_a_fork_that_returns_from_the_handler_has_no_word_in_the_outcome(broker, start):
+    start()
+    broker.welcome()
+    assert msgpack.unpackb(run_one(broker, "a", "both")["result"]) == "parent"
+
+
+def test_a_process_that_left_its_group_is_killed_all_the_same(broker, start):
+    start()
+    broker.welcome()
+    broker.order("run", jobs=[broker.job("a", "move-away")])
+    (handler,) = pids(broker)
+    broker.order("cancel", attempts=[broker.ref("a")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+    assert not os.path.exists(f"/proc/{handler}")
+
+
+@pytest.mark.parametrize("then, words", [
+    ("stay", "closed its connection to the node"),
+    ("return", "closed its connection to the node"),
+    ("exit", "left with exit code 7"),
+])  # fmt: skip
+def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(broker, start, then, words):
+    start()
+    broker.welcome()
+    error = run_one(broker, "a", "close", then)["error"]
+    assert error["code"] == "crashed" and words in error["message"]
+
+
+@pytest.mark.parametrize("task", ["percent", "percent-process"])
+def test_progress_means_the_same_on_a_thread_and_in_a_process(broker, start, task):
+    start()
+    broker.welcome()
+    taken = {"huge": 100, "low": 0, "inf": 100, "text": 50, "surrogate": 7}
+    for what, percent in taken.items():
+        broker.order("run", jobs=[broker.job(what, task, what)])
+        progress = broker.take("progress")
+        assert (progress["percent"], progress["message"]) == (percent, "?"), what
+        assert broker.take("result")["results"][0]["outcome"] == "completed", what
+        broker.order("ack", results=[broker.ref(what)])
+    for what in ("odd", "nan"):
+        error = run_one(broker, what, task, what)["error"]
+        assert error["code"] == "ValueError" and "percent must be a number" in error["message"]
+
+
 def test_a_timed_out_process_is_reported_when_it_is_gone(broker, start):
     start()
     broker.welcome()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -118,6 +120,101 @@ def orphan(task):
     child = subprocess.Popen(["setsid", "sleep", "1000"], start_new_session=True)
     task.progress(1, f"{os.getppid()} {child.pid}")
     task.wait_for_stop()
+
+
+def leave_behind(is_far: bool) -> int:
+    """A child that holds all that we hold, and stays; its pid, when it is where it should be."""
+    ready_r, ready_w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if is_far:
+            os.setsid()
+        os.write(ready_w, b"x")
+        while True:
+            signal.pause()
+    os.read(ready_r, 1)
+    return pid
+
+
+ENDS = {
+    "kill": lambda: os.kill(os.getpid(), 9),
+    "exit": lambda: os._exit(7),
+    "exit-in-a-frame": lambda: (os.write(sockets()[0], b"\0\0\0\x09half"), os._exit(7)),
+    "raise": lambda: sys.exit("no"),
+    "return": lambda: "done",
+}
+
+
+def sockets():
+    """The connection to the node: the only socket of a handler's process but its wakeup pair."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_stream(fd)]
+
+
+def is_stream(fd: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            return sock.type == socket.SOCK_STREAM and sock.getblocking()
+    except OSError:
+        return False
+
+
+@worker.task("leave-child", processes=True)
+def leave_child(task):
+    """Ends as it is told, and a child of its own lives on: near, or in a session of its own."""
+    end, is_far = task.payload
+    task.progress(1, str(leave_behind(is_far)))
+    return ENDS[end]()
+
+
+@worker.task("daemon", processes=True)
+def daemon(task):
+    """Waits beside a process that nobody's child is: its parent has ended."""
+    r, w = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.write(w, str(leave_behind(True)).encode())
+        os._exit(0)
+    os.waitpid(parent, 0)
+    task.progress(1, os.read(r, 100).decode())
+    task.wait_for_stop()
+
+
+@worker.task("both", processes=True)
+def both(task):
+    """A fork that goes the whole way, like its parent."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return "parent" if pid else "child"
+
+
+@worker.task("move-away", processes=True, kill_grace=0.1)
+def move_away(task):
+    os.setpgid(0, os.getpgid(os.getppid()))
+    task.progress(1, str(os.getpid()))
+    return sum(range(10**15))
+
+
+@worker.task("close", processes=True)
+def close(task):
+    os.closerange(3, 1024)
+    if task.payload == "stay":
+        threading.Event().wait()
+    if task.payload == "exit":
+        os._exit(7)
+
+
+PERCENTS = {
+    "huge": 10**30, "low": -(10**30), "inf": float("inf"), "text": "50", "odd": object(),
+    "nan": float("nan"), "surrogate": 7,
+}  # fmt: skip
+
+
+@worker.task("percent")
+@worker.task("percent-process", processes=True)
+def percent(task):
+    task.progress(PERCENTS[task.payload], "\udcff")
 
 
 @worker.task("resume", processes=True)

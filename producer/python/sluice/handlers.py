@@ -16,9 +16,11 @@ from typing import Any, Callable, Optional, Union
 from . import core, wire
 from .core import Ended, Key
 from .errors import RETRY_AFTER_MAX, Never, RetryAfter
-from .spawner import Spawner, SpawnerGone, is_shortage, read_frame, write_frame
+from .spawner import Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
 
 Handler = Callable[["Task"], Any]
+_UNCONNECTED = 69  # the exit code of a child whose outcome cannot be told: EX_UNAVAILABLE
+_END_WITHIN = 2.0  # seconds: a process that dies closes its socket a moment before it has ended
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,24 @@ class Task:
         return self._stop(seconds)
 
     def progress(self, percent: int, text: str = "", checkpoint: Any = None) -> None:
-        """Tells who watches; a checkpoint (at most 4 KiB) comes with the next attempt."""
-        report: dict[str, Any] = {"percent": int(percent), "text": str(text)}
+        """Tells who watches; a checkpoint (at most 4 KiB) comes with the next attempt. Below 0 is
+        0 percent and above 100 is 100."""
+        report: dict[str, Any] = {"percent": _percent(percent), "text": wire.text_of(text)}
         if checkpoint is not None:
             data = wire.encode_value(checkpoint, wire.MSGPACK)
             if len(data) > wire.CHECKPOINT_BYTES_MAX:
                 raise ValueError(f"a checkpoint of {len(data)} bytes; allowed are 4096")
             report["checkpoint"] = data
         self._report(report)
+
+
+def _percent(percent: Any) -> int:
+    try:
+        return max(0, min(100, int(percent)))
+    except OverflowError:  # an infinite one
+        return 100 if percent > 0 else 0
+    except (TypeError, ValueError):
+        raise ValueError(f"percent must be a number from 0 to 100, not {percent!r}") from None
 
 
 def call(handler: Handler, task: Task) -> Ended:
@@ -155,11 +167,11 @@ class _Attempt:
                 self._kill(number)
 
     def _kill(self, number: int) -> None:
+        if number == signal.SIGKILL:
+            kill_all(self._pid)
+            return
         try:
-            if number == signal.SIGKILL:
-                os.killpg(self._pid, number)
-            else:
-                os.kill(self._pid, number)  # the handler alone: it knows what it started
+            os.kill(self._pid, number)  # the handler alone: it knows what it started
         except ProcessLookupError:
             pass
 
@@ -270,26 +282,26 @@ class Handlers:
     def _run_process(self, attempt: _Attempt) -> Ended:
         assert self._spawner is not None
         try:
-            pid, sock = self._spawner.fork()
+            child = self._spawner.fork()
         except (OSError, MemoryError) as error:
             return _cannot_start(error)
-        attempt.set_pid(pid)
+        attempt.set_pid(child.pid)
         last: Optional[dict[str, Any]] = None
+        has_ended = True
         try:
-            with sock:
-                try:
-                    write_frame(sock, {"job": attempt.job, "deadline": attempt.deadline})
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # it died at once; the exit status says how
-                while (frame := read_frame(sock)) is not None:
+            with child:
+                child.write({"job": attempt.job, "deadline": attempt.deadline})
+                while (frame := child.read()) is not None:
                     if "outcome" in frame:
                         last = frame
                         break
                     self._report(attempt, frame)
+                else:
+                    has_ended = child.has_ended(within=_END_WITHIN)
         finally:
             attempt.set_pid(0)
-            status = self._spawner.reap(pid)
-        return Ended(**last) if last else _crashed(status)
+            status = self._spawner.reap(child.pid)
+        return Ended(**last) if last else _crashed(status, has_ended)
 
 
 def _by_reason(ended: Ended, reason: str) -> Ended:
@@ -309,9 +321,12 @@ def _cannot_start(error: BaseException) -> Ended:
     return Ended(outcome, code="cannot_start", message=f"cannot start: {wire.text_of(error)}")
 
 
-def _crashed(status: int) -> Ended:
+def _crashed(status: int, has_ended: bool) -> Ended:
+    """By its own end, or by ours when it could tell us no more."""
     code = os.waitstatus_to_exitcode(status)
     how = f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}"
+    if not has_ended or code == _UNCONNECTED:
+        how = "closed its connection to the node, so its outcome is not known"
     return Ended("failed", code="crashed", message=f"the handler's process {how}")
 
 
@@ -324,9 +339,10 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
     def run(sock: socket.socket) -> None:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        order = read_frame(sock)
+        order = read_frame(sock.recv)
         if order is None:
             return
+        pid = os.getpid()
         job = order["job"]
 
         def wait(seconds: Optional[float]) -> bool:
@@ -334,9 +350,14 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
 
         task = Task(job, order["deadline"], wait, lambda report: write_frame(sock, report))
         ended = call(offers[job["task"]].handler, task)
+        if os.getpid() != pid:  # a fork of the handler's that returned: it has no word in this
+            return
         used = resource.getrusage(resource.RUSAGE_SELF)
         ended.cpu_ms = round((used.ru_utime + used.ru_stime) * 1000)
         ended.rss_bytes_max = used.ru_maxrss * 1024
-        write_frame(sock, vars(ended))
+        try:
+            write_frame(sock, vars(ended))
+        except OSError:
+            os._exit(_UNCONNECTED)
 
     return run

@@ -5,6 +5,13 @@ thread. The helper has no thread and no ZeroMQ; it forks one child per attempt, 
 handler in its own memory: nothing is imported again, closures work. When the worker is gone, even
 by SIGKILL, the helper kills all its descendants and ends.
 
+An attempt ends with the process of its handler, whatever that one left running: the worker watches
+the process (a pidfd), not the socket, which its descendants may hold. What is left goes with it.
+Each child is a subreaper: as long as it lives, all below it stays below it, whatever session it
+makes for itself; then it falls to the helper. So what the helper finds among its children and did
+not fork itself belongs to an attempt that is over, and is killed. (A keeper between helper and
+child, as sluice-worker has one, would do the same for one more fork of Python for every attempt.)
+
 Requests and answers are single packets; the child's end of an attempt's socket pair travels along:
     {"op": "fork"} + fd -> {"pid": n}        {"op": "reap", "pid": n} -> {"status": wait status}
 On the attempt's socket: the job goes in, reports come out, each as 4 bytes of length and msgpack.
@@ -15,10 +22,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
 import socket
 import struct
 import threading
+from types import TracebackType
 from typing import Any, Callable, Optional
 
 from . import wire
@@ -49,24 +58,71 @@ def write_frame(sock: socket.socket, message: dict[str, Any]) -> None:
     sock.sendall(struct.pack("!I", len(data)) + data)
 
 
-def read_frame(sock: socket.socket) -> Optional[dict[str, Any]]:
-    """None at the end of the stream."""
-    head = _read(sock, 4)
-    data = _read(sock, struct.unpack("!I", head)[0]) if head else None
+def read_frame(receive: Callable[[int], bytes]) -> Optional[dict[str, Any]]:
+    """None at the end of the stream. `receive` is that of a socket."""
+    head = _read(receive, 4)
+    data = _read(receive, struct.unpack("!I", head)[0]) if head else None
     return wire.unpack(data) if data else None
 
 
-def _read(sock: socket.socket, size: int) -> Optional[bytes]:
+def _read(receive: Callable[[int], bytes], size: int) -> Optional[bytes]:
     data = bytearray()
     while len(data) < size:
         try:
-            part = sock.recv(min(size - len(data), 1 << 16))
+            part = receive(min(size - len(data), 1 << 16))
         except ConnectionResetError:
             return None
         if not part:
             return None
         data += part
     return bytes(data)
+
+
+class Child:
+    """The process of an attempt, as the worker's side sees it. One thread uses it."""
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self._sock = sock
+        self._end = os.pidfd_open(pid)  # readable when the process has ended
+        self._poll = select.poll()
+        self._poll.register(self._end, select.POLLIN)
+        self._poll.register(sock, select.POLLIN)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        os.close(self._end)
+        self._sock.close()
+
+    def write(self, message: dict[str, Any]) -> None:
+        """One that died at once hears nothing: its exit status says how it died."""
+        try:
+            write_frame(self._sock, message)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def read(self) -> Optional[dict[str, Any]]:
+        """None when the process has ended, or has closed the connection."""
+        return read_frame(self._receive)
+
+    def has_ended(self, within: float) -> bool:
+        """Waits for it so many seconds."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        return bool(poll.poll(within * 1000))
+
+    def _receive(self, size: int) -> bytes:
+        if self._end in dict(self._poll.poll()):
+            # What it said can still be read; descendants that hold the socket say no more.
+            self._sock.shutdown(socket.SHUT_RD)
+        return self._sock.recv(size)
 
 
 class Spawner:
@@ -91,18 +147,28 @@ class Spawner:
                 os._exit(0)
         theirs.close()
 
-    def fork(self) -> tuple[int, socket.socket]:
-        """A child that runs `child_main` and leads a process group; its pid and our socket."""
+    def fork(self) -> Child:
+        """A child that runs `child_main` and leads a process group. Its pid is its own until
+        `reap`."""
         ours, theirs = socket.socketpair()
         try:
             with self._lock:
                 answer = self._ask({"op": "fork"}, theirs)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
-        return int(answer["pid"]), ours
+        try:
+            return Child(answer["pid"], ours)
+        except OSError:
+            ours.close()
+            self.reap(answer["pid"])
+            raise
 
     def reap(self, pid: int) -> int:
-        """Kills what is left of the child's group; its wait status. The pid is free after this."""
+        """Kills the child and all its descendants; its wait status. None of them is left after
+        this, and the pid is free."""
         with self._lock:
             return int(self._ask({"op": "reap", "pid": pid})["status"])
 
@@ -134,6 +200,15 @@ class Spawner:
         return reply
 
 
+def kill_all(pid: int) -> None:
+    """A child and its process group. It may have left that for another."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
 # ---------------------------------------------------------------- in the helper
 
 
@@ -141,23 +216,25 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the worker decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored ones cannot be waited for
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    family = _Family()
     while True:
         try:
             data, fds, _, _ = socket.recv_fds(control, 4096, 1)
         except OSError:
             data, fds = b"", []
         if not data:
-            _kill_descendants()
+            family.end()
             return
         request = wire.unpack(data)
         try:
             if request["op"] == "fork":
                 if not fds:  # the kernel could not hand it to us
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                answer: dict[str, Any] = {"pid": _fork_child(fds[0], control, child_main)}
+                answer: dict[str, Any] = {"pid": family.fork(fds[0], control, child_main)}
             else:
-                answer = {"status": _reap(request["pid"])}
+                answer = {"status": family.reap(request["pid"])}
         except OSError as error:
             answer = {"error": error.strerror or str(error), "errno": error.errno or 0}
         finally:
@@ -169,62 +246,67 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
             pass  # the worker is gone; the next read says so
 
 
-def _fork_child(fd: int, control: socket.socket, child_main: ChildMain) -> int:
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        try:
-            os.setpgid(pid, pid)  # here as well: nobody may see the child outside its group
-        except OSError:
-            pass
-        return pid
-    code = 1
-    try:
-        control.close()
-        os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == parent:
-            child_main(socket.socket(fileno=fd))
-            code = 0
-    finally:
-        os._exit(code)
+class _Family:
+    """The helper's children: those of attempts, and strangers, which attempts left behind."""
 
+    def __init__(self) -> None:
+        # Opened once: to end an attempt takes no descriptor, and so cannot fail for want of one.
+        self._children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        self._attempts: set[int] = set()
+        self._not_ours: set[int] = set()  # another user's (sudo); the kernel protects them from us
 
-def _reap(pid: int) -> int:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    status = os.waitpid(pid, 0)[1]
-    try:
-        _reap_orphans()
-    except OSError:
-        pass  # no descriptor left to look with: the next one does it
-    return status
-
-
-def _reap_orphans() -> None:
-    """Grandchildren that became ours and have ended; children of attempts are left for `reap`."""
-    for pid in _children():
-        try:
-            info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if info is not None and os.getpgid(pid) != pid:
-                os.waitpid(pid, 0)
-        except (ChildProcessError, ProcessLookupError):
-            pass
-
-
-def _children() -> list[int]:
-    with open("/proc/self/task/%d/children" % os.getpid()) as file:
-        return [int(word) for word in file.read().split()]
-
-
-def _kill_descendants() -> None:
-    """Until none is left: what a killed child leaves behind becomes ours."""
-    while pids := _children():
-        for pid in pids:
+    def fork(self, fd: int, control: socket.socket, child_main: ChildMain) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._attempts.add(pid)
             try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
+                os.setpgid(pid, pid)  # here as well: nobody may see the child outside its group
+            except OSError:
                 pass
+            return pid
+        code = 1
+        try:
+            control.close()
+            os.close(self._children_fd)
+            os.setpgid(0, 0)
+            libc = ctypes.CDLL(None)
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if os.getppid() == parent:
+                child_main(socket.socket(fileno=fd))
+                code = 0
+        finally:
+            os._exit(code)
+
+    def reap(self, pid: int) -> int:
+        kill_all(pid)
+        status = os.waitpid(pid, 0)[1]
+        self._attempts.discard(pid)
+        self._end_strangers()
+        return status
+
+    def end(self) -> None:
+        for pid in self._attempts:
+            kill_all(pid)
+        self._attempts.clear()
+        self._end_strangers()
+
+    def _end_strangers(self) -> None:
+        """Until none is left: what a killed process leaves behind becomes ours."""
+        self._not_ours -= {pid for pid in self._not_ours if os.waitpid(pid, os.WNOHANG)[0]}
+        while pids := self._children() - self._attempts - self._not_ours:
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except PermissionError:
+                    self._not_ours.add(pid)
+            for pid in pids - self._not_ours:
+                os.waitpid(pid, 0)
+
+    def _children(self) -> set[int]:
+        os.lseek(self._children_fd, 0, os.SEEK_SET)
+        data = b""
+        while part := os.read(self._children_fd, 1 << 16):
+            data += part
+        return {int(word) for word in data.split()}
