@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import msgpack
 import pytest
@@ -304,14 +304,104 @@ def test_what_accepts_and_says_nothing_is_not_called_absent():
     )
 
 
-@pytest.mark.parametrize("field, wrong", [
+NESTED = []
+NESTED.append(NESTED)
+WRONG_FIELDS = [
     ("delay", "5s"), ("delay", float("nan")), ("delay", float("inf")), ("timeout", True),
-    ("run_at", "now"), ("expires_at", date(2030, 1, 1)), ("keep_result", [1]), ("tags", None),
-])  # fmt: skip
-def test_a_value_that_is_none_is_refused_with_the_argument_s_name(field, wrong):
-    with pytest.raises(sluice.SubmitFailed, match=f"must be .*field {field}") as caught:
-        sluice.make_job("echo", **{field: wrong})
+    ("run_at", "now"), ("run_at", datetime.min), ("expires_at", date(2030, 1, 1)),
+    ("keep_result", [1]), ("tags", None), ("tags", [object()]), ("tags", ["a", 5]),
+    ("tags", ["\udcff"]), ("task", 5), ("task", None), ("id", 5), ("id", 0), ("id", ""),
+    ("id", "x" * 65), ("id", "\udcff"), ("queue", 5), ("priority", 1), ("content_type", 5), ("content_type", None),
+    ("max_retries", "3"), ("max_retries", 10**30), ("max_retries", 1.5), ("max_retries", True),
+    ("retry", 5), ("retry", {"base_ms": object()}), ("retry", {1: 1}), ("keep_payload", "no"),
+    ("headers", [1]), ("headers", "abc"), ("headers", []), ("headers", {"a": 1}),
+    ("headers", {1: "a"}), ("headers", {"a": "\udcff"}), ("payload", object()),
+    ("payload", 10**30), ("payload", "\udcff"), ("payload", NESTED), ("payload", {"a": {1, 2}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field, wrong", WRONG_FIELDS)
+def test_a_field_of_a_wrong_kind_is_refused_before_it_is_sent(client, field, wrong):
+    with pytest.raises(sluice.SubmitFailed, match=f"field {field}") as caught:
+        client.submit(**{"task": "echo", field: wrong})
     assert (caught.value.code, caught.value.field) == ("bad_field", field)
+    assert caught.value.message.startswith(f"{field} ")
+
+
+@pytest.mark.parametrize("content_type, wrong", [
+    ("application/json", object()), ("application/json", NESTED), ("application/json", "\udcff"),
+    ("text/plain", "a text"),
+])  # fmt: skip
+def test_a_payload_that_its_encoding_does_not_hold_is_refused_with_the_type(content_type, wrong):
+    with pytest.raises(sluice.SubmitFailed) as caught:
+        sluice.make_job("echo", wrong, content_type=content_type)
+    assert caught.value.message.startswith(f"payload cannot be sent as {content_type}: ")
+
+
+JOB = {"id": "a", "task": "echo"}
+WRONG_CALLS = [
+    (lambda c: c.submit("echo", wait="yes"), "wait must be 0 to"),
+    (lambda c: c.submit("echo", wait=None), "wait must be 0 to"),
+    (lambda c: c.submit("echo", wait=-1), "wait must be 0 to"),
+    (lambda c: c.submit_many(5), "jobs must be a list of what make_job returns, not 5"),
+    (lambda c: c.submit_many(JOB), "jobs must be a list"),
+    (lambda c: c.submit_many([JOB, 5]), "each of jobs must be what make_job returns, not 5"),
+    (lambda c: c.submit_many([JOB, {"id": 5}]), "each of jobs must be what make_job returns"),
+    (lambda c: next(c.submit_stream(5)), "jobs must be a list"),
+    (lambda c: next(c.submit_stream([JOB, 5])), "each of jobs must be"),
+    (lambda c: c.wait("x", timeout="5"), "timeout must be 0 to"),
+    (lambda c: c.wait("x", timeout=float("nan")), "timeout must be 0 to"),
+    (lambda c: c.wait("x", timeout=float("inf")), "timeout must be 0 to"),
+    (lambda c: c.wait("x", timeout=True), "timeout must be 0 to"),
+    (lambda c: c.result("x", timeout=-1), "timeout must be 0 to"),
+    (lambda c: c.wait(5), "ids must be a job's id or a list of them, not 5"),
+    (lambda c: c.get(5), "ids must be a job's id or a list of them, not 5"),
+    (lambda c: c.get(["a", 5]), "each of ids must be a text, not 5"),
+    (lambda c: c.get(b"a"), "each of ids must be a text, not 97"),
+    (lambda c: c.get("\udcff"), "ids must be a text"),
+    (lambda c: c.result(5), "id must be a text, not 5"),
+    (lambda c: c.result(["a"]), "id must be a text, not ['a']"),
+    (lambda c: c.cancel(5), "ids must be a job's id or a list of them, not 5"),
+    (lambda c: c.retry(5), "ids must be a job's id or a list of them, not 5"),
+    (lambda c: c.delete(5), "ids must be a job's id or a list of them, not 5"),
+    (lambda c: c.cancel("a", reason=5), "reason must be a text, not 5"),
+    (lambda c: c.cancel(queue=5), "queue must be a text, not 5"),
+    (lambda c: c.cancel(queue=None), "queue must be a text, not None"),
+    (lambda c: c.cancel(queue="q", stat="failed"), "stat is nothing to filter by; there are state"),
+    (lambda c: c.list(5), "state must be a text, not 5"),
+    (lambda c: c.list(tag=5), "tag must be a text, not 5"),
+    (lambda c: c.list(page_size="5"), "page_size must be a whole number, not '5'"),
+    (lambda c: c.pause(5), "queue must be a text, not 5"),
+    (lambda c: c.resume(5), "queue must be a text, not 5"),
+    (lambda c: c.purge(5), "queue must be a text, not 5"),
+    (lambda c: c.drain(5), "node must be a text, not 5"),
+    (lambda c: c.set_concurrency(5, 1), "node must be a text, not 5"),
+    (lambda c: c.set_concurrency("n", "4"), "concurrency must be a whole number, not '4'"),
+    (lambda c: sluice.connect(0), "address must be tcp://HOST:PORT, not 0"),
+    (lambda c: sluice.connect(timeout="10"), "timeout must be 0 to"),
+    (lambda c: sluice.connect(timeout=None), "timeout must be 0 to"),
+    (lambda c: sluice.connect(timeout=float("nan")), "timeout must be 0 to"),
+    (lambda c: sluice.connect(timeout=-1), "timeout must be 0 to"),
+]
+
+
+@pytest.mark.parametrize("call, words", WRONG_CALLS)
+def test_a_call_of_a_wrong_kind_is_refused_before_it_is_sent(broker, client, call, words):
+    with pytest.raises(ValueError) as caught:
+        call(client)
+    assert str(caught.value).startswith(words)
+    assert not broker._socket.poll(0)
+
+
+def test_a_time_out_may_be_a_timedelta(broker, in_background):
+    with sluice.connect(broker.address, timeout=timedelta(minutes=1)) as client:
+        assert client.timeout == 60
+        call = in_background(client.wait, "a", timedelta(milliseconds=0))
+        request = broker.take("wait")
+        assert request["timeout_ms"] == 0
+        broker.answer(request, "waited", unfinished=["a"])
+        with pytest.raises(sluice.TimedOut):
+            call.result()
 
 
 @pytest.mark.parametrize("ticker, day, field", [

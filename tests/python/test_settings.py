@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from datetime import timedelta
+from pathlib import Path
 
 import conftest  # noqa: F401  (puts the package on the path)
 import pytest
@@ -35,6 +37,18 @@ WRONG = [
     ({"labels": ["a"]}, "labels must be a dict of texts, not ['a']"),
     ({"queues": 7}, "queues must be a list of names, not 7"),
     ({"drain_grace": 86_401}, "drain_grace must be 0 to 86400 seconds"),
+    ({"drain_grace": timedelta(days=2)}, "drain_grace must be 0 to 86400 seconds, not datetime.timedelta(days=2)"),
+    ({"drain_grace": None}, "drain_grace must be 0 to 86400 seconds"),
+    ({"name": 0}, "name must be 1 to 64 of A-Z a-z 0-9 _ . -, not 0"),
+    ({"name": False}, "name must be 1 to 64 of"),
+    ({"broker": 0}, "broker must be tcp://HOST:PORT, not 0"),
+    ({"broker": "h\udcff:1"}, "broker must be tcp://HOST:PORT"),
+    ({"labels": {"a": "\udcff"}}, "labels['a'] must be a text of at most 1024 bytes"),
+    ({"labels": 0}, "labels must be a dict of texts, not 0"),
+    ({"state_dir": 5}, "state_dir must be the path of a directory, not 5"),
+    ({"state_dir": 0}, "state_dir must be the path of a directory, not 0"),
+    ({"state_dir": b"x"}, "state_dir must be the path of a directory"),
+    ({"state_dir": "a\0b"}, "state_dir must be the path of a directory"),
 ]
 
 
@@ -56,6 +70,11 @@ def test_what_is_at_the_bounds_is_taken():
         "n" * 64, 10_000, broker="ipc:///tmp/workers", queues=["q"] * 256, drain_grace=0,
         labels={f"l{n}": "x" * 1024 for n in range(32)},
     )  # fmt: skip
+    worker = sluice.Worker(drain_grace=timedelta(seconds=1.5), state_dir=Path("/tmp/x"))
+    assert (worker._drain_grace_ms, worker._state_dir) == (1500, "/tmp/x")
+    worker.task("t", kill_grace=timedelta(minutes=1))(print)
+    assert worker._offers["t"].kill_grace == 60
+    assert sluice.Worker("", broker="").address == "tcp://127.0.0.1:7712"
     assert sluice.Worker(broker="h:1").address == "tcp://h:1"
     assert sluice.Worker(broker="tcp://[::1]:7712").address == "tcp://[::1]:7712"
 
@@ -71,6 +90,20 @@ def test_a_task_is_refused_where_it_is_named(name):
     worker = sluice.Worker()
     with pytest.raises(ValueError, match="^a task's name must be 1 to 64 of"):
         worker.task(name)
+
+
+@pytest.mark.parametrize("offer, words", [
+    (lambda worker: worker.task("a", processes="no"), "processes must be True or False, not 'no'"),
+    (lambda worker: worker.task("a", processes=1), "processes must be True or False, not 1"),
+    (lambda worker: worker.task("a", kill_grace="2"), "kill_grace must be 0 to"),
+    (lambda worker: worker.task("a")(5), "handler of task 'a' must be a function, not 5"),
+])  # fmt: skip
+def test_an_offer_of_a_wrong_kind_is_refused_with_the_argument_s_name(offer, words):
+    worker = sluice.Worker()
+    with pytest.raises(ValueError) as caught:
+        offer(worker)
+    assert str(caught.value).startswith(words)
+    assert not worker._offers
 
 
 def test_a_task_is_refused_without_its_name_with_a_wrong_grace_and_beyond_256():

@@ -207,14 +207,15 @@ def close(task):
 
 PERCENTS = {
     "huge": 10**30, "low": -(10**30), "inf": float("inf"), "text": "50", "odd": object(),
-    "nan": float("nan"), "surrogate": 7,
+    "nan": float("nan"), "surrogate": 7, "checkpoint": 7,
 }  # fmt: skip
 
 
 @worker.task("percent")
 @worker.task("percent-process", processes=True)
 def percent(task):
-    task.progress(PERCENTS[task.payload], "\udcff")
+    checkpoint = object() if task.payload == "checkpoint" else None
+    task.progress(PERCENTS[task.payload], "\udcff", checkpoint)
 
 
 @worker.task("resume", processes=True)

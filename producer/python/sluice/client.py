@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -16,20 +15,30 @@ import zmq
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
 from .errors import ClientClosed, RequestFailed, TimedOut
-from .jobs import STATES, JobView, SubmitResult, check_analysis, make_job
-from .settings import check_address
+from .jobs import STATES, JobView, SubmitResult, check_analysis, check_jobs, make_job
+from .settings import (
+    TIMEOUT_MAX,
+    Seconds,
+    check_count,
+    check_ids,
+    check_seconds,
+    check_text,
+    find_address,
+)
 
 Ids = Union[str, Sequence[str]]
 list_type = list  # Client has a method of that name
 
 _WAIT_SLICE_MS = 30_000
 _SUBMIT_BYTES = 1 << 20
+_FILTER = ("state", "queue", "task", "tag", "error_code")
 
 
-def connect(address: Optional[str] = None, *, timeout: float = 10.0) -> "Client":
+def connect(address: Optional[str] = None, *, timeout: Seconds = 10.0) -> "Client":
     """A client of the broker at `address` (else SLUICE_BROKER, else tcp://127.0.0.1:7711).
 
     Nothing is sent yet. `timeout` is how many seconds a request may take, repeats included.
+    What is no address or no time is a ValueError that begins with the argument's name.
     """
     return Client(address, timeout=timeout)
 
@@ -45,10 +54,10 @@ class Handle:
     def get(self) -> JobView:
         return self.client.get(self.id)[0]
 
-    def wait(self, timeout: Optional[float] = None) -> JobView:
+    def wait(self, timeout: Optional[Seconds] = None) -> JobView:
         return self.client.wait(self.id, timeout)[self.id]
 
-    def result(self, timeout: Optional[float] = None) -> Any:
+    def result(self, timeout: Optional[Seconds] = None) -> Any:
         return self.client.result(self.id, timeout)
 
     def cancel(self, reason: str = "") -> str:
@@ -64,12 +73,9 @@ class Client:
     `retry_later` or `store_unavailable`, until `timeout` seconds are over; this is safe.
     """
 
-    def __init__(self, address: Optional[str] = None, *, timeout: float = 10.0) -> None:
-        given = address or os.environ.get("SLUICE_BROKER")
-        if given:
-            check_address("address" if address else "SLUICE_BROKER", given)
-        self.address = wire.host_and_port(given, 7711)
-        self.timeout = timeout
+    def __init__(self, address: Optional[str] = None, *, timeout: Seconds = 10.0) -> None:
+        self.address = wire.host_and_port(find_address("address", address, "SLUICE_BROKER"), 7711)
+        self.timeout = check_seconds("timeout", timeout, TIMEOUT_MAX)
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -98,33 +104,28 @@ class Client:
     # ------------------------------------------------------------ submit
 
     def submit(
-        self, task: str, payload: Any = None, *, wait: Union[bool, float] = False, **options: Any
+        self, task: str, payload: Any = None, *, wait: Union[bool, Seconds] = False, **options: Any
     ) -> Handle:
         """Hands over one job; `options` are those of `make_job`. When this returns, the job will be
         done. Raises SubmitFailed when it is not taken. `wait` = True or seconds: until its end."""
+        timeout = None if isinstance(wait, bool) else check_seconds("wait", wait, TIMEOUT_MAX)
         (answer,) = self.submit_many([make_job(task, payload, **options)])
         if not answer.is_taken:
             raise answer.error()
         handle = Handle(answer.id, answer.status, self)
         if wait is not False:
-            handle.wait(None if wait is True else float(wait))
+            handle.wait(timeout)
         return handle
 
     def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> list_type[SubmitResult]:
         """Hands over any number of jobs (from `make_job`), in batches, several under way at once.
         One result for each, in their order; nothing is raised for a job that is not taken."""
+        taken = list_type(check_jobs(jobs))
         indexes: dict[str, deque[int]] = {}
-        count = 0
-
-        def numbered() -> Iterator[Mapping[str, Any]]:
-            nonlocal count
-            for job in jobs:
-                indexes.setdefault(job["id"], deque()).append(count)
-                count += 1
-                yield job
-
-        results = {indexes[r.id].popleft(): r for r in self.submit_stream(numbered())}
-        return [results[index] for index in range(count)]
+        for index, job in enumerate(taken):
+            indexes.setdefault(job["id"], deque()).append(index)
+        results = {indexes[r.id].popleft(): r for r in self.submit_stream(taken)}
+        return [results[index] for index in range(len(taken))]
 
     def submit_stream(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[SubmitResult]:
         """Like submit_many for more jobs than fit into memory: yields each result as it comes, in
@@ -133,7 +134,7 @@ class Client:
         connection = Connection(self._context, self.address)
         try:
             deadline = time.monotonic() + self.timeout
-            todo: Iterable[Mapping[str, Any]] = jobs
+            todo: Iterable[Mapping[str, Any]] = check_jobs(jobs)
             while todo:
                 refused: dict[str, Mapping[str, Any]] = {}
                 for body, reply in connection.talk(_submits(todo), self.timeout):
@@ -170,7 +171,7 @@ class Client:
 
     def get(self, ids: Ids) -> list_type[JobView]:
         """The jobs as they are now, in the order asked."""
-        wanted = _as_list(ids)
+        wanted = check_ids(ids)
         found: dict[str, JobView] = {}
         missing = wanted
         while missing:
@@ -182,11 +183,12 @@ class Client:
                 raise RequestFailed("internal", "the broker's answer leaves out what was asked for")
         return [found[id] for id in wanted]
 
-    def wait(self, ids: Ids, timeout: Optional[float] = None) -> dict[str, JobView]:
+    def wait(self, ids: Ids, timeout: Optional[Seconds] = None) -> dict[str, JobView]:
         """The jobs when all have ended, by id. Raises TimedOut after `timeout` seconds (None: waits
         as long as it takes). An unknown id comes back as `not_found` at once."""
-        wanted = _as_list(ids)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        wanted = check_ids(ids)
+        seconds = None if timeout is None else check_seconds("timeout", timeout, TIMEOUT_MAX)
+        deadline = None if seconds is None else time.monotonic() + seconds
         ended: dict[str, JobView] = {}
         left = list(dict.fromkeys(wanted))
         while left:
@@ -197,12 +199,12 @@ class Client:
                 ended[view.id] = view
             left = [id for id in left if id not in ended]
             if left and deadline is not None and time.monotonic() >= deadline:
-                raise TimedOut(f"{len(left)} of {len(wanted)} jobs had not ended in {timeout} s")
+                raise TimedOut(f"{len(left)} of {len(wanted)} jobs had not ended in {seconds:g} s")
         return {id: ended[id] for id in wanted}
 
-    def result(self, id: str, timeout: Optional[float] = None) -> Any:
+    def result(self, id: str, timeout: Optional[Seconds] = None) -> Any:
         """Waits for the job's end; its result, or JobFailed."""
-        return self.wait(id, timeout)[id].result_or_raise()
+        return self.wait(check_text("id", id), timeout)[id].result_or_raise()
 
     def list(
         self,
@@ -216,8 +218,11 @@ class Client:
     ) -> Iterator[JobView]:
         """The jobs in a state (every state: one after the other), page by page, without payloads
         and results."""
-        for each in (state,) if state else STATES:
-            body = _filter(each, queue, task, tag, error_code, page_size)
+        return self._pages(_filter(state, queue, task, tag, error_code, page_size))
+
+    def _pages(self, filter: dict[str, Any]) -> Iterator[JobView]:
+        for state in (filter["state"],) if filter.get("state") else STATES:
+            body = {**filter, "state": state}
             while True:
                 reply = self._call({"op": "list", **body})
                 yield from map(JobView, reply["jobs"])
@@ -244,6 +249,7 @@ class Client:
     def cancel(self, ids: Optional[Ids] = None, *, reason: str = "", **filter: Any) -> dict[str, str]:
         """Cancels jobs by id, or all that a filter (state, queue, task, tag, error_code) meets.
         By id: `cancelled`, `cancelling`, `too_late` or `not_found`."""
+        check_text("reason", reason)
         return self._target("cancel", ids, filter, {"reason": reason} if reason else {})
 
     def retry(self, ids: Optional[Ids] = None, **filter: Any) -> dict[str, str]:
@@ -255,20 +261,22 @@ class Client:
         return self._target("delete", ids, filter, {})
 
     def pause(self, queue: str) -> None:
-        self._call({"op": "pause", "queue": queue})
+        self._call({"op": "pause", "queue": check_text("queue", queue)})
 
     def resume(self, queue: str) -> None:
-        self._call({"op": "resume", "queue": queue})
+        self._call({"op": "resume", "queue": check_text("queue", queue)})
 
     def purge(self, queue: str) -> int:
         """Cancels every job of the queue that waits; how many."""
-        return int(self._call({"op": "purge", "queue": queue}).get("count", 0))
+        return int(self._call({"op": "purge", "queue": check_text("queue", queue)}).get("count", 0))
 
     def drain(self, node: str) -> None:
         """Asks a node to finish what it holds and leave."""
-        self._call({"op": "drain", "node": node})
+        self._call({"op": "drain", "node": check_text("node", node)})
 
     def set_concurrency(self, node: str, concurrency: int) -> None:
+        check_text("node", node)
+        check_count("concurrency", concurrency)
         self._call({"op": "set_concurrency", "node": node, "concurrency": concurrency})
 
     # ------------------------------------------------------------ inside
@@ -321,12 +329,13 @@ class Client:
         if ids is not None:
             if filter:
                 raise ValueError("either ids or a filter, not both")
-            for batch in wire.batches(_as_list(ids), 1000):
+            for batch in wire.batches(check_ids(ids), 1000):
                 reply = self._call({"op": op, "ids": batch, **extra})
                 results.update((item["id"], item["status"]) for item in reply["results"])
             return results
         if not filter:
             raise ValueError("neither ids nor a filter")
+        _check_filter(filter)
         while True:
             reply = self._call({"op": op, "filter": filter, **extra})
             results.update((item["id"], item["status"]) for item in reply["results"])
@@ -341,20 +350,27 @@ def list_of_maps(items: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]
     return [dict(item) for item in items]
 
 
-def _as_list(ids: Ids) -> list_type[str]:
-    return [ids] if isinstance(ids, str) else list(ids)
-
-
 def _filter(
-    state: str,
+    state: Optional[str],
     queue: Optional[str],
     task: Optional[str],
     tag: Optional[str],
     error_code: Optional[str],
-    limit: int,
+    page_size: int,
 ) -> dict[str, Any]:
-    fields = {"queue": queue, "task": task, "tag": tag, "error_code": error_code}
-    return {"state": state, "limit": limit, **{k: v for k, v in fields.items() if v is not None}}
+    check_count("page_size", page_size)
+    fields = {"state": state, "queue": queue, "task": task, "tag": tag, "error_code": error_code}
+    filter = _check_filter({k: v for k, v in fields.items() if v is not None})
+    return {**filter, "limit": page_size}
+
+
+def _check_filter(filter: dict[str, Any]) -> dict[str, Any]:
+    """A broker passes over what it does not know, and would act on more jobs than were meant."""
+    for name, value in filter.items():
+        if name not in _FILTER:
+            raise ValueError(f"{name} is nothing to filter by; there are {', '.join(_FILTER)}")
+        check_text(name, value)
+    return filter
 
 
 def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

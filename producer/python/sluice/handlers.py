@@ -74,7 +74,10 @@ class Task:
         0 percent and above 100 is 100."""
         report: dict[str, Any] = {"percent": _percent(percent), "text": wire.text_of(text)}
         if checkpoint is not None:
-            data = wire.encode_value(checkpoint, wire.MSGPACK)
+            try:
+                data = wire.encode_value(checkpoint, wire.MSGPACK)
+            except Exception as error:  # msgpack raises half a dozen kinds
+                raise ValueError(f"checkpoint cannot be kept: {wire.text_of(error)}") from error
             if len(data) > wire.CHECKPOINT_BYTES_MAX:
                 raise ValueError(f"a checkpoint of {len(data)} bytes; allowed are 4096")
             report["checkpoint"] = data

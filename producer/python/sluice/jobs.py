@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 from . import wire
 from .errors import JobFailed, SubmitFailed
+from .settings import Seconds, is_count, is_text
 
-Seconds = Union[int, float, timedelta]
 Moment = Union[int, float, datetime]  # seconds since the epoch, or a datetime (naive = local time)
 
 STATES = ("pending", "queued", "running", "completed", "failed", "cancelled")
 _ENDED = ("completed", "failed", "cancelled")
+_ID_BYTES_MAX = 64
 
 
 def make_job(
@@ -37,8 +38,8 @@ def make_job(
     content_type: str = wire.MSGPACK,
 ) -> dict[str, Any]:
     """A job as it stands on the wire. `timeout=0` means none; `retry` is a preset's name (`none`,
-    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}. SubmitFailed when a field cannot be
-    what was meant; the bounds are the broker's to check."""
+    `standard`, `patient`) or {base_ms, factor, cap_ms, jitter}. SubmitFailed when a field is not of
+    its kind; the bounds are the broker's to check."""
     optional = {
         "queue": queue,
         "priority": priority,
@@ -51,11 +52,29 @@ def make_job(
         "keep_result_ms": _duration_ms("keep_result", keep_result),
         "keep_payload": keep_payload,
         "tags": _tags(tags) or None,
-        "headers": dict(headers) if headers else None,
-        "content_type": content_type if content_type != wire.MSGPACK else None,
+        "headers": (dict(headers) or None) if isinstance(headers, Mapping) else headers,
     }
     job: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
-    job.update(id=id or wire.new_id(), task=task, payload=wire.encode_value(payload, content_type))
+    job.update(id=wire.new_id() if id is None else id, task=task, content_type=content_type)
+    for field, (is_right, rule) in _KINDS.items():
+        if field in job and not is_right(job[field]):
+            raise _bad_field(field, f"must be {rule}, not {job[field]!r}")
+    job["payload"] = _payload(payload, content_type)
+    if content_type == wire.MSGPACK:
+        del job["content_type"]
+    return job
+
+
+def check_jobs(jobs: Any) -> Iterator[Mapping[str, Any]]:
+    """Those that come to a submit, one after the other; the broker answers under their ids."""
+    if isinstance(jobs, (str, bytes, Mapping)) or not isinstance(jobs, Iterable):
+        raise ValueError(f"jobs must be a list of what make_job returns, not {jobs!r}")
+    return map(_check_job, jobs)
+
+
+def _check_job(job: Any) -> Mapping[str, Any]:
+    if not isinstance(job, Mapping) or not _is_id(job.get("id")):
+        raise ValueError(f"each of jobs must be what make_job returns, not {job!r}")
     return job
 
 
@@ -128,8 +147,7 @@ def check_analysis(ticker: str, trade_date: Union[str, date]) -> str:
     """As common/analysis.h, so that a wrong one is said here and not by a failed job. The date's
     text."""
     if not isinstance(ticker, str) or not re.fullmatch(r"[A-Z0-9][A-Z0-9.-]{0,11}", ticker):
-        text = f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}"
-        raise SubmitFailed("bad_field", text, "ticker")
+        raise _bad_field("ticker", f"must be [A-Z0-9.-]{{1,12}}, such as BRK.B, not {ticker!r}")
     day: object = trade_date
     if isinstance(trade_date, date) and not isinstance(trade_date, datetime):
         day = trade_date.isoformat()
@@ -139,19 +157,65 @@ def check_analysis(ticker: str, trade_date: Union[str, date]) -> str:
             return day
     except ValueError:
         pass
-    text = f"must be a date such as 2024-01-15, not {trade_date!r}"
-    raise SubmitFailed("bad_field", text, "trade_date")
+    raise _bad_field("trade_date", f"must be a date such as 2024-01-15, not {trade_date!r}")
+
+
+def _bad_field(field: str, text: str) -> SubmitFailed:
+    return SubmitFailed("bad_field", f"{field} {text}", field)
+
+
+def _is_id(value: Any) -> bool:
+    return is_text(value) and 1 <= len(value.encode()) <= _ID_BYTES_MAX
+
+
+def _is_number(value: Any) -> bool:
+    return is_count(value) or isinstance(value, float)
+
+
+def _is_retry(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return is_text(value)
+    return all(is_text(key) and _is_number(number) for key, number in value.items())
+
+
+def _is_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(is_text(text) for pair in value.items() for text in pair)
+
+
+# Of what kind a field is, with the rule in words; what it may be then is the broker's to check.
+_TEXT = (is_text, "a text")
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (_is_id, f"a text of 1 to {_ID_BYTES_MAX} bytes"),
+    "task": _TEXT,
+    "queue": _TEXT,
+    "priority": _TEXT,
+    "content_type": _TEXT,
+    "max_retries": (is_count, "a whole number"),
+    "retry": (_is_retry, "the name of a preset or a dict of numbers"),
+    "keep_payload": (lambda value: isinstance(value, bool), "True or False"),
+    "headers": (_is_headers, "a dict of texts"),
+}
+
+
+def _payload(payload: Any, content_type: str) -> bytes:
+    try:
+        return wire.encode_value(payload, content_type)
+    except Exception as error:  # msgpack and json raise half a dozen kinds
+        text = f"cannot be sent as {content_type}: {wire.text_of(error)}"
+        raise _bad_field("payload", text) from error
 
 
 def _tags(tags: Sequence[str]) -> list[str]:
     if isinstance(tags, (str, bytes)):  # a sequence, too: of its letters
-        text = f"must be a list of texts, such as [{tags!r}], not the text {tags!r}"
-        raise SubmitFailed("bad_field", text, "tags")
+        raise _bad_field("tags", f"must be a list of texts, such as [{tags!r}], not the text {tags!r}")
     try:
-        return list(tags)
+        taken = list(tags)
     except TypeError:
-        text = f"must be a list of texts, not {tags!r}"
-        raise SubmitFailed("bad_field", text, "tags") from None
+        raise _bad_field("tags", f"must be a list of texts, not {tags!r}") from None
+    for tag in taken:
+        if not is_text(tag):
+            raise _bad_field("tags", f"must be a list of texts, not of {tag!r}")
+    return taken
 
 
 def _duration_ms(name: str, duration: Optional[Seconds]) -> Optional[int]:
@@ -164,12 +228,15 @@ def _duration_ms(name: str, duration: Optional[Seconds]) -> Optional[int]:
 def _moment_ms(name: str, moment: Optional[Moment]) -> Optional[int]:
     if moment is None:
         return None
-    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    try:
+        seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    except (OverflowError, ValueError, OSError) as error:  # a naive one near the end of the calendar
+        raise _bad_field(name, f"must be a moment that can be reckoned with: {error}") from error
     return _milliseconds(name, seconds, "a datetime or a number of seconds since 1970")
 
 
 def _milliseconds(name: str, seconds: float, rule: str) -> int:
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not is_number or not abs(seconds) < 1e15:  # so written, NaN is refused
-        raise SubmitFailed("bad_field", f"must be {rule}, not {seconds!r}", name)
+        raise _bad_field(name, f"must be {rule}, not {seconds!r}")
     return round(seconds * 1000)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar, Union
 
 import zmq
 
@@ -59,20 +59,21 @@ class Worker:
         broker: Optional[str] = None,
         queues: Sequence[str] = (),
         labels: Optional[Mapping[str, str]] = None,
-        drain_grace: float = 25.0,
-        state_dir: Optional[str] = None,
+        drain_grace: settings.Seconds = 25.0,
+        state_dir: Union[str, "os.PathLike[str]", None] = None,
     ) -> None:
         settings.check_concurrency(concurrency)
-        settings.check_seconds("drain_grace", drain_grace, settings.DRAIN_GRACE_MAX)
-        if name:
+        grace = settings.check_seconds("drain_grace", drain_grace, settings.DRAIN_GRACE_MAX)
+        if settings.is_given(name):
             settings.check_name("name", name)
-        self.address = _address(broker)
+        address = settings.find_address("broker", broker, "SLUICE_WORKER_BROKER")
+        self.address = wire.host_and_port(address, 7712)
         self.node = f"{name or settings.host_name()}@{secrets.token_hex(4)}"
         self._concurrency = concurrency
         self._queues = settings.check_queues(queues)
         self._labels = settings.check_labels(labels)
-        self._drain_grace_ms = round(drain_grace * 1000)
-        self._state_dir = state_dir or os.environ.get("SLUICE_STATE_DIR")
+        self._drain_grace_ms = round(grace * 1000)
+        self._state_dir = settings.check_state_dir(state_dir) or os.environ.get("SLUICE_STATE_DIR")
         self._offers: dict[str, Offer] = {}
         self._events: "queue.SimpleQueue[Event]" = queue.SimpleQueue()
         self._stops_asked = 0
@@ -81,20 +82,22 @@ class Worker:
         self._wake_w.setblocking(False)
 
     def task(
-        self, name: str, *, processes: bool = False, kill_grace: float = 2.0
+        self, name: str, *, processes: bool = False, kill_grace: settings.Seconds = 2.0
     ) -> Callable[[H], H]:
         """Registers the handler of a task. With `processes` every attempt has a process of its own:
         for code that burns CPU (and would hold the GIL) or may crash; it is killed `kill_grace`
         seconds after it was asked to stop. A handler on a thread can only be asked."""
         settings.check_name("a task's name", name)
-        settings.check_seconds("kill_grace", kill_grace, settings.KILL_GRACE_MAX)
+        settings.check_bool("processes", processes)
+        grace = settings.check_seconds("kill_grace", kill_grace, settings.KILL_GRACE_MAX)
 
         def register(handler: H) -> H:
+            settings.check_handler(name, handler)
             if name in self._offers:
                 raise ValueError(f"task {name!r} has a handler already")
             if len(self._offers) >= settings.TASKS_MAX:
                 raise ValueError(f"a worker offers at most {settings.TASKS_MAX} tasks")
-            self._offers[name] = Offer(handler, processes, kill_grace)
+            self._offers[name] = Offer(handler, processes, grace)
             return handler
 
         return register
@@ -284,13 +287,6 @@ class _Loop:
             self._dealer.socket.poll(int(left) + 1, zmq.POLLOUT)
             self._flush()
         return out.exit == "drained"
-
-
-def _address(broker: Optional[str]) -> str:
-    given = broker or os.environ.get("SLUICE_WORKER_BROKER")
-    if given:
-        settings.check_address("broker" if broker else "SLUICE_WORKER_BROKER", given)
-    return wire.host_and_port(given, 7712)
 
 
 def _say(facts: Iterable[Fact]) -> None:
