@@ -26,7 +26,8 @@ class RequestFailed(Error):
         retryable: bool = False,
         retry_after: Optional[float] = None,
     ) -> None:
-        super().__init__(f"{code}: {message}" + (f" (field {field})" if field else ""))
+        named = not field or message.startswith(field)
+        super().__init__(f"{code}: {message}" + ("" if named else f" (field {field})"))
         self.code = code
         self.message = message
         self.field = field
