@@ -62,7 +62,9 @@ class PrivateStore : public RedisStore {
 
   void on_ready(bool is_readable, bool is_writable, Now now) override {
     if (!is_connected() && redis_.check())
-      log::warn("redis_restarted", {{"pid", redis_.pid()}, {"socket", redis_.socket()}});
+      log::warn(
+          "redis_restarted",
+          {{"pid", redis_.pid()}, {"socket", redis_.socket()}, {"reason", redis_.last_end()}});
     RedisStore::on_ready(is_readable, is_writable, now);
   }
 

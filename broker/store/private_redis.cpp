@@ -332,6 +332,7 @@ bool PrivateRedis::is_alive() {
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) == 0) return true;
     has_given_up_ = WIFEXITED(status) && WEXITSTATUS(status) != 0;
+    last_end_ = has_given_up_ ? gave_up().detail : "it was ended";
     pid_ = -1;
     return false;
   }

@@ -45,6 +45,9 @@ class PrivateRedis {
   // Whether it was started.
   bool check();
 
+  // How the one before ended, in words.
+  [[nodiscard]] const std::string& last_end() const { return last_end_; }
+
   // Ends the server with a save; returns when it is gone, after 4 s at most.
   void stop();
 
@@ -67,6 +70,7 @@ class PrivateRedis {
   bool is_adopted_ = false;
   bool is_silent_ = false;
   bool has_given_up_ = false;  // ended with an error of its own
+  std::string last_end_ = "it was ended";
 };
 
 // $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.

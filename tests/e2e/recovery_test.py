@@ -143,6 +143,19 @@ class Recovery(Story):
         self.assertIn("redis.log", broker.log())
         self.assertIn("Bad file format", broker.log())
 
+    def test_a_redis_that_cannot_read_its_files_while_the_broker_runs_is_named_too(self):
+        cluster = self.cluster
+        broker = cluster.start_broker()
+        cluster.client().submit(*[job("echo", b"x") for _ in range(50)])
+        pid = int(cluster.redis().info("process_id"))
+        [log] = cluster.data.glob("appendonlydir/*.incr.aof")
+        good = log.read_bytes()
+        log.write_bytes(b"spoiled" + good)
+        cluster.kill_pid(pid)
+        self.assertIn("Bad file format", broker.line("ended by itself"))
+        log.write_bytes(good)
+        broker.line("store_back")
+
     def test_broker_and_redis_killed_together_lose_nothing_that_redis_has_written(self):
         cluster = self.cluster
         cluster.start_broker("--heartbeat-ms", "200")
