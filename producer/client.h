@@ -72,7 +72,8 @@ struct WaitResult {
 
 class Client {
  public:
-  // Connects in the background. Throws std::runtime_error when the address is none.
+  // Connects in the background. Throws std::runtime_error, which names it, when the
+  // address is none.
   explicit Client(ClientOptions options);
   ~Client();
   Client(const Client&) = delete;

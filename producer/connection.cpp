@@ -228,7 +228,8 @@ Connection::Connection(const std::string& address) {
   try {
     impl_ = std::make_unique<Impl>(address);
   } catch (const zmq::error_t& error) {
-    throw std::runtime_error(error.what());
+    throw std::runtime_error("'" + address + "' is no address (" + error.what() +
+                             "); write tcp://HOST:PORT");
   }
 }
 

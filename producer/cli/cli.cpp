@@ -64,9 +64,7 @@ Client& Cli::client() {
     try {
       client_ = std::make_unique<Client>(std::move(options));
     } catch (const std::runtime_error& error) {
-      throw CLI::ValidationError(
-          "--broker",
-          fmt::format("'{}' is no address ({}); write tcp://HOST:PORT", broker, error.what()));
+      throw CLI::ValidationError("--broker", error.what());
     }
   }
   return *client_;

@@ -94,6 +94,8 @@ TEST(Cli, wrong_usage_is_2) {
   EXPECT_EQ(sluice({"ping", "--timeout", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"events", "--count", "0"}).code, kExitUsage);
   EXPECT_EQ(sluice({"ping", "--broker", "nonsense"}).code, kExitUsage);
+  EXPECT_THAT(sluice({"ping", "--broker", "nonsense"}).err,
+              HasSubstr("--broker: 'nonsense' is no address"));
   EXPECT_THAT(sluice({"submit", "echo", "@"}).err, HasSubstr("@: a file's name is missing"));
   EXPECT_EQ(sluice({"submit", "echo", "--priority", "urgent"}).code, kExitUsage);
 }

@@ -61,7 +61,9 @@ TEST(Client, says_so_when_the_broker_is_there_and_silent) {
 }
 
 TEST(Client, refuses_an_address_that_is_none) {
-  EXPECT_THROW(Client({.broker = "nonsense"}), std::runtime_error);
+  EXPECT_THAT(
+      [] { Client({.broker = "nonsense"}); },
+      testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr("'nonsense' is no address")));
 }
 
 TEST(Client, hands_on_a_refusal_with_its_field) {
