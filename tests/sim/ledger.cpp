@@ -65,6 +65,9 @@ void Ledger::committed(const DecodedEntry& entry) {
     // Not known: submitted, ended and deleted within this batch.
     const auto [place, is_new] = truth_.try_emplace(id);
     if (!is_new && place->second.is_live() && !is_excused(id)) --live_count_;
+    // Removed once more: a clock gone wrong had it forgotten, and another job under its id was
+    // submitted, ended and deleted within this batch.
+    if (place->second.is_removed && has_clock_jumped_) told_.erase(id);
     place->second.is_removed = true;
     at_risk_.erase(id);
   }

@@ -22,6 +22,9 @@ inline constexpr Regression kRegressions[] = {
     {155, true, "the checkpoint passed a part of the log: a start did not find a live job"},
     {235, true, "the checkpoint passed a part of the log: a start found a job's older state"},
     {436, true, "a job was looked for in a view that was still empty, and reported as deleted"},
+    {179586024400373,
+     true,
+     "the checker: after a jump of the clock a forgotten id came, ended and went in one batch"},
 };
 
 }  // namespace sluice::sim
