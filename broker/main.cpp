@@ -106,8 +106,8 @@ int run(const BrokerOptions& options, int signals) {
              {"jobs", jobs},
              {"durable", to_string(durability)},
              {"insecure", options.is_insecure}});
-  const int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
-  (*store)->stop();
+  int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
+  if (!(*store)->stop() && exit_code == kExitOk) exit_code = kExitFailed;
   log::info("stopped", {{"exit_code", exit_code}});
   return exit_code;
 }
@@ -149,6 +149,7 @@ void keep_freed_memory() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_closed_descriptors();
   use_huge_pages(argv);
   keep_freed_memory();
   BrokerOptions options;

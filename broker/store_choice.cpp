@@ -28,7 +28,7 @@ class MemoryChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  void stop() override {}
+  bool stop() override { return true; }
 
  private:
   std::shared_ptr<MemoryRedis> redis_;
@@ -41,7 +41,7 @@ class RedisChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  void stop() override {}
+  bool stop() override { return true; }
 
  private:
   RedisStore store_;
@@ -79,7 +79,13 @@ class PrivateChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  void stop() override { redis_->stop(); }
+  bool stop() override {
+    if (redis_->stop()) return true;
+    log::error("redis_left",
+               {{"pid", redis_->pid()},
+                {"reason", "it does not answer; it was told to end when it goes on, or kill it"}});
+    return false;
+  }
 
  private:
   std::unique_ptr<PrivateRedis> redis_;
@@ -149,13 +155,16 @@ Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signa
     auto opened = choice.store().open(owner, unix_ms, progress);
     if (opened) return OpenedStore{std::move(*opened), std::move(owner)};
     if (opened.error().code != ErrorCode::store_unavailable) return tl::unexpected(opened.error());
-    if (is_signalled(signals, 0)) return tl::unexpected(opened.error());
+    const Error told_to_stop{opened.error().code,
+                             opened.error().where,
+                             "told to stop while it was waited for: " + opened.error().detail};
+    if (is_signalled(signals, 0)) return tl::unexpected(told_to_stop);
     if (monotonic_ms() >= say_at_ms) {
       log::warn("waiting_for_redis",
                 {{"where", opened.error().where}, {"reason", opened.error().detail}});
       say_at_ms = monotonic_ms() + kSayAgainMs;
     }
-    if (is_signalled(signals, kOpenAgainMs)) return tl::unexpected(opened.error());
+    if (is_signalled(signals, kOpenAgainMs)) return tl::unexpected(told_to_stop);
   }
 }
 

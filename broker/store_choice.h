@@ -20,8 +20,8 @@ class StoreChoice {
   virtual ~StoreChoice() = default;
 
   [[nodiscard]] virtual Store& store() = 0;
-  // After the loop: ends what was started for this broker, in order.
-  virtual void stop() = 0;
+  // After the loop: ends what was started for this broker. Whether that went in order.
+  virtual bool stop() = 0;
 };
 
 // Starts or adopts what is needed. Errors: bad_field (an option), denied (the data directory

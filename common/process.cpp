@@ -1,5 +1,6 @@
 #include "common/process.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -30,6 +31,14 @@ int StopSignals::take_count() const {
   while (::read(fd_, &info, sizeof info) == sizeof info)
     ++count;
   return count;
+}
+
+void fill_closed_descriptors() {
+  int fd = 0;
+  do
+    fd = ::open("/dev/null", O_PATH);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) ::close(fd);
 }
 
 std::uint64_t raise_descriptor_limit() {

@@ -24,6 +24,11 @@ class StopSignals {
   int fd_ = -1;
 };
 
+// To be called first in main(). A descriptor 0, 1 or 2 that was closed would be given to a socket
+// or an eventfd, into which logs and results would then be written. It becomes one that can neither
+// be read nor written, so that either fails.
+void fill_closed_descriptors();
+
 // Takes all the file descriptors that this process may have, and returns how many: ZeroMQ aborts or
 // spins without. 0: not known.
 std::uint64_t raise_descriptor_limit();

@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "common/config.h"
+#include "common/process.h"
 #include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/exec.h"
 #include "worker/runtime/log_line.h"
@@ -63,6 +64,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  sluice::fill_closed_descriptors();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -51,6 +52,18 @@ Context connect_to(const std::string& socket) {
   if (context == nullptr || context->err != 0) return nullptr;
   redisSetTimeout(context.get(), {1, 0});
   return context;
+}
+
+// Whether a process has the socket, be it stopped.
+bool is_listened_at(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(static_cast<char*>(address.sun_path), sizeof address.sun_path - 1);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const bool is_there = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 ||
+                        errno == EAGAIN;  // its queue is full
+  ::close(fd);
+  return is_there;
 }
 
 ReplyPtr ask(redisContext* context, const char* command) {
@@ -240,7 +253,7 @@ Result<void> PrivateRedis::find() {
     pid_ = server;
     // One that is slow, busy or stopped is ours too: a second one would spoil its files.
     is_silent_ = !adopt();
-    if (!is_silent_ || std::filesystem::exists(socket_)) {
+    if (!is_silent_ || is_listened_at(socket_)) {
       is_adopted_ = true;
       return {};
     }
@@ -355,12 +368,16 @@ bool PrivateRedis::check() {
   return spawn().has_value();
 }
 
-void PrivateRedis::stop() {
-  if (const Context context = connect_to(socket_)) {
+bool PrivateRedis::stop() {
+  // Where no answer comes at once none will in time: it ends when it goes on.
+  const Context context = connect_to(socket_);
+  if (context != nullptr) redisSetTimeout(context.get(), {0, 500'000});
+  if (context != nullptr && ask(context.get(), "PING") != nullptr) {
     redisSetTimeout(context.get(), {4, 0});
     (void)ask(context.get(), "SHUTDOWN SAVE");
   } else if (is_alive()) {
     ::kill(pid_, SIGTERM);
+    return false;
   }
   const auto deadline = Clock::now() + kStopMax;
   while (is_alive() && Clock::now() < deadline)
@@ -369,6 +386,7 @@ void PrivateRedis::stop() {
   const std::filesystem::path holder = std::filesystem::path(socket_).parent_path();
   std::error_code error;
   if (holder != std::filesystem::path(directory_)) std::filesystem::remove(holder, error);
+  return true;
 }
 
 }  // namespace sluice

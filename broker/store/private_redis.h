@@ -48,8 +48,9 @@ class PrivateRedis {
   // How the one before ended, in words.
   [[nodiscard]] const std::string& last_end() const { return last_end_; }
 
-  // Ends the server with a save; returns when it is gone, after 4 s at most.
-  void stop();
+  // Ends the server with a save; returns when it is gone, after 4 s at most. Whether it answered:
+  // one that is silent is told to end as soon as it goes on.
+  bool stop();
 
  private:
   PrivateRedis(std::string directory, std::string socket, int lock);

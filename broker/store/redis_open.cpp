@@ -105,7 +105,7 @@ class Connection {
                        ? redisConnectWithTimeout(host.c_str(), address.port, connect_time)
                        : redisConnectUnixWithTimeout(address.path.c_str(), connect_time));
     if (context_ == nullptr || context_->err != 0)
-      fail(context_ == nullptr ? "no memory" : context_->errstr);
+      fail(context_ == nullptr ? "no memory" : reason());
     else
       redisSetTimeout(context_.get(), {10, 0});
   }
@@ -118,7 +118,7 @@ class Connection {
   ReplyPtr get() {
     void* reply = nullptr;
     if (!error_.empty() || redisGetReply(context_.get(), &reply) != REDIS_OK) {
-      fail(context_ == nullptr ? "no connection" : context_->errstr);
+      fail(context_ == nullptr ? "no connection" : reason());
       return nullptr;
     }
     ReplyPtr owned(static_cast<redisReply*>(reply));
@@ -130,7 +130,7 @@ class Connection {
   [[nodiscard]] bool get_pairs(FieldPairs& pairs) {
     PairReader reader(pairs);
     if (!error_.empty() || !reader.read(*context_))
-      fail(context_ == nullptr ? "no connection" : context_->errstr);
+      fail(context_ == nullptr ? "no connection" : reason());
     else if (!reader.error().empty() && !reader.error().starts_with("WRONGTYPE"))
       fail(reader.error());  // a foreign key is set aside by the round that meets it
     return error_.empty();
@@ -156,6 +156,12 @@ class Connection {
  private:
   void fail(std::string reason) {
     if (error_.empty()) error_ = std::move(reason);
+  }
+
+  // hiredis has the system's text for a time that is over.
+  [[nodiscard]] std::string reason() const {
+    const std::string_view text = context_->errstr;
+    return std::string(text == "Resource temporarily unavailable" ? "it gives no answer" : text);
   }
 
   std::unique_ptr<redisContext, FreeContext> context_;

@@ -43,13 +43,12 @@ void report(const Cli& cli, std::uint64_t line, std::string_view id, const Error
                        {"code", to_string(error.code)},
                        {"field", field},
                        {"message", error.detail}};
-    fmt::print(stderr, "{}\n", body.dump(-1, ' ', false, Json::error_handler_t::replace));
+    print_error(body.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
-    fmt::print(stderr,
-               "line {}: {}{}\n",
-               line,
-               field.empty() ? "" : field + ": ",
-               printable(error.detail));
+    print_error(fmt::format("line {}: {}{}\n",
+                            line,
+                            field.empty() ? "" : field + ": ",
+                            printable(error.detail)));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "producer/cli/job_arguments.h"
+#include "producer/cli/text.h"
 
 namespace sluice::cli {
 
@@ -78,17 +79,17 @@ std::int64_t Cli::timeout_ms() const {
 
 int Cli::fail(int code, std::string_view message) const {
   if (is_json)
-    fmt::print(stderr, "{}\n", Json{{"error", {{"message", message}}}}.dump());
+    print_error(Json{{"error", {{"message", message}}}}.dump() + "\n");
   else
-    fmt::print(stderr, "sluice: {}\n", message);
+    print_error(fmt::format("sluice: {}\n", message));
   return code;
 }
 
 void Cli::warn(std::string_view message) const {
   if (is_json)
-    fmt::print(stderr, "{}\n", Json{{"warning", {{"message", message}}}}.dump());
+    print_error(Json{{"warning", {{"message", message}}}}.dump() + "\n");
   else
-    fmt::print(stderr, "sluice: {}\n", message);
+    print_error(fmt::format("sluice: {}\n", message));
 }
 
 int Cli::fail(const ClientError& error) const {
@@ -97,9 +98,9 @@ int Cli::fail(const ClientError& error) const {
                        {"field", error.error.where},
                        {"message", error.error.detail},
                        {"retryable", error.is_retryable}};
-    fmt::print(stderr, "{}\n", Json{{"error", body}}.dump());
+    print_error(Json{{"error", body}}.dump() + "\n");
   } else {
-    fmt::print(stderr, "sluice: {}\n", error.message());
+    print_error(fmt::format("sluice: {}\n", error.message()));
   }
   return exit_code_of(error);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <utility>
@@ -94,6 +95,10 @@ std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms) {
                            : "in " + span_text(wall_ms - now_ms);
 }
 
+void print_error(std::string_view text) {
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
 std::string printable(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -145,7 +150,7 @@ std::string_view within_line(std::string_view text, std::size_t columns) {
 ProgressLine::ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
-  if (is_drawn_) fmt::print(stderr, "\n");
+  if (is_drawn_) print_error("\n");
 }
 
 bool ProgressLine::is_due() const {
@@ -157,14 +162,14 @@ void ProgressLine::show(std::string_view text) {
   text = within_line(text, terminal_columns());
   drawn_ms_ = wall_clock_ms();
   is_drawn_ = true;
-  fmt::print(stderr, "\r\x1b[K{}", text);
+  print_error(fmt::format("\r\x1b[K{}", text));
   std::fflush(stderr);
 }
 
 void ProgressLine::clear() {
   if (!std::exchange(is_drawn_, false)) return;
   drawn_ms_ = 0;
-  fmt::print(stderr, "\r\x1b[K");
+  print_error("\r\x1b[K");
 }
 
 std::string progress_bar(std::uint64_t done, std::uint64_t total) {

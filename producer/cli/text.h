@@ -25,6 +25,9 @@ namespace sluice::cli {
 // terminal.
 [[nodiscard]] std::string printable(std::string_view text);
 
+// To stderr. Where it cannot be written nobody is told: the exit status says enough.
+void print_error(std::string_view text);
+
 // Columns aligned to their widest cell (escape sequences have no width). A column whose header
 // begins with '>' is aligned to the right. The header is bold if `with_colour`.
 class Table {

@@ -206,6 +206,14 @@ class CommandLine(Story):
                 self.assertEqual(done.returncode, 1, (how, arguments, done.stderr))
                 self.assertIn(b"cannot be told", done.stderr)
 
+    def test_a_closed_stderr_does_not_change_the_exit_status(self):
+        for arguments, status in ((["frob"], USAGE), (["stats"], 0), (["get", "nope"], 4)):
+            done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", BIN / "sluice", *arguments],
+                                  env={**clean_environment(),
+                                       "SLUICE_BROKER": self.cluster.addresses[0]},
+                                  stdout=subprocess.DEVNULL, timeout=PATIENCE)
+            self.assertEqual(done.returncode, status, arguments)
+
     def test_no_broker_is_a_sentence_and_not_a_hang(self):
         nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"
         for arguments in (["ping"], ["submit", "echo", "a=1"], ["get", "a"], ["wait", "a"],

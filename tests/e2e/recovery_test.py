@@ -3,6 +3,7 @@ what was submitted."""
 
 import os
 import signal
+import socket
 import unittest
 from pathlib import Path
 
@@ -117,6 +118,35 @@ class Recovery(Story):
         cluster.processes[-1].stop()
         self.assertEqual(cluster.broker.stop(), 0)
         self.assertEqual(cluster.leftovers(), [])
+
+    def test_a_stop_while_redis_is_stopped_is_not_in_order_and_says_so(self):
+        cluster = self.cluster
+        broker = cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(50)])
+        pid = int(cluster.redis().info("process_id"))
+        os.kill(pid, signal.SIGSTOP)
+        self.assertEqual(broker.stop(), 1)
+        broker.line(f"redis_left pid={pid}")
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: not is_running(pid), "it does not end when it goes on")
+        cluster.start_broker()
+        self.start_node()
+        self.check_each_ended_once(cluster.client().wait(ids), ids)
+
+    def test_a_redis_whose_socket_is_another_s_is_ended_and_another_reads_its_files(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(50)])
+        pid = int(cluster.redis().info("process_id"))
+        cluster.broker.kill()
+        path = cluster.data / "redis.sock"
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        cluster.start_broker()
+        self.assertFalse(is_running(pid), "two servers on the same files")
+        self.start_node()
+        self.check_each_ended_once(cluster.client().wait(ids), ids)
 
     def test_a_redis_that_lost_its_socket_is_ended_and_another_reads_its_files(self):
         cluster = self.cluster
