@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -54,12 +55,13 @@ Context connect_to(const std::string& socket) {
   return context;
 }
 
-// Whether a process has the socket, be it stopped.
+// Whether a process has the socket, be it stopped; true when that cannot be found out.
 bool is_listened_at(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(static_cast<char*>(address.sun_path), sizeof address.sun_path - 1);
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return true;
   const bool is_there = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 ||
                         errno == EAGAIN;  // its queue is full
   ::close(fd);
@@ -176,9 +178,11 @@ pid_t server_of(const std::string& directory) {
   return is_known && lock.l_type != F_UNLCK ? lock.l_pid : 0;
 }
 
-// What the server wrote last; its log is its own.
+// What the server wrote last; its log is its own, and grows without a bound: only its end is read.
 std::string last_line(const std::string& path) {
-  std::ifstream file(path);
+  constexpr std::streamoff kEndBytes = 4096;
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  file.seekg(std::max<std::streamoff>(file.tellg() - kEndBytes, 0));
   std::string last;
   for (std::string line; std::getline(file, line);)
     if (!line.empty()) last = std::move(line);

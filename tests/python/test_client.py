@@ -361,6 +361,7 @@ WRONG_CALLS = [
     (lambda c: c.get("\udcff"), "ids must be a text"),
     (lambda c: c.result(5), "id must be a text, not 5"),
     (lambda c: c.result(["a"]), "id must be a text, not ['a']"),
+    (lambda c: c.cancel({"state": "failed"}), "ids must be no filter, which is given as state="),
     (lambda c: c.cancel(5), "ids must be a job's id or a list of them, not 5"),
     (lambda c: c.retry(5), "ids must be a job's id or a list of them, not 5"),
     (lambda c: c.delete(5), "ids must be a job's id or a list of them, not 5"),

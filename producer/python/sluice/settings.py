@@ -61,6 +61,8 @@ def check_ids(ids: Any) -> list[str]:
     """The ids of jobs, of which one may stand alone."""
     if isinstance(ids, str):
         return [check_text("ids", ids)]
+    if isinstance(ids, Mapping):
+        raise ValueError(f"ids must be no filter, which is given as state='failed': {ids!r}")
     try:
         taken = list(ids)
     except TypeError:
