@@ -86,7 +86,10 @@ int run(const BrokerOptions& options, int signals) {
   auto store = choose_store(options);
   if (!store) return refuse(store.error(), exit_code_of(store.error()));
   auto opened = open_store(**store, owner_name(), signals);
-  if (!opened) return refuse(opened.error(), exit_code_of(opened.error()));
+  if (!opened) {
+    const int exit_code = refuse(opened.error(), exit_code_of(opened.error()));
+    return (*store)->stop() ? exit_code : kExitFailed;
+  }
 
   EngineConfig config{.core = core_config(options),
                       .view = view_config(options),

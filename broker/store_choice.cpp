@@ -120,6 +120,9 @@ Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options
                {"reason", "it lives and does not answer yet; waited for, or kill it if it hangs"}});
   RedisConfig config;
   config.address.path = (*redis)->socket();
+  config.complaint = [&server = **redis](int fd) {
+    return server.complaint(fd);
+  };
   return std::make_unique<PrivateChoice>(std::move(*redis), std::move(config));
 }
 
@@ -143,10 +146,20 @@ Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) 
 Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals) {
   std::int64_t say_at_ms = 0;
   std::int64_t say_reading_at_ms = monotonic_ms() + kSayReadingMs;
+  const auto say_waiting = [&](const Error& error) {
+    if (monotonic_ms() < say_at_ms) return;
+    log::warn("waiting_for_redis", {{"where", error.where}, {"reason", error.detail}});
+    say_at_ms = monotonic_ms() + kSayAgainMs;
+  };
+  std::size_t read = 0;
   const auto progress = [&](std::size_t jobs_read) {
+    read = std::max(read, jobs_read);
     if (monotonic_ms() >= say_reading_at_ms) {
-      log::info("reading_jobs", {{"read", jobs_read}});
       say_reading_at_ms = monotonic_ms() + kSayReadingMs;
+      if (read > 0)
+        log::info("reading_jobs", {{"read", read}});
+      else
+        say_waiting({ErrorCode::store_unavailable, "redis", "it has not answered yet"});
     }
     return !is_signalled(signals, 0);
   };
@@ -159,11 +172,7 @@ Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signa
                              opened.error().where,
                              "told to stop while it was waited for: " + opened.error().detail};
     if (is_signalled(signals, 0)) return tl::unexpected(told_to_stop);
-    if (monotonic_ms() >= say_at_ms) {
-      log::warn("waiting_for_redis",
-                {{"where", opened.error().where}, {"reason", opened.error().detail}});
-      say_at_ms = monotonic_ms() + kSayAgainMs;
-    }
+    say_waiting(opened.error());
     if (is_signalled(signals, kOpenAgainMs)) return tl::unexpected(told_to_stop);
   }
 }

@@ -32,10 +32,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kStartMax = std::chrono::seconds(10);
-constexpr auto kStopMax = std::chrono::seconds(4);
+constexpr std::chrono::milliseconds kStopMax{4'000};
+constexpr std::chrono::milliseconds kSilentStopMax{500};
 // A server that begins makes its socket within milliseconds.
 constexpr auto kSocketMax = std::chrono::seconds(2);
 constexpr auto kLookAgain = std::chrono::milliseconds(5);
+// A socket whose owner accepts nothing keeps each of our connections in its queue, of 128 mostly.
+constexpr auto kAskAgain = std::chrono::milliseconds(50);
 
 struct FreeContext {
   void operator()(redisContext* context) const { redisFree(context); }
@@ -55,17 +58,35 @@ Context connect_to(const std::string& socket) {
   return context;
 }
 
-// Whether a process has the socket, be it stopped; true when that cannot be found out.
-bool is_listened_at(const std::string& path) {
+// Who listens at the other end: the process that called listen(2), be it stopped.
+pid_t peer_of(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
+
+constexpr pid_t kNobody = 0;
+constexpr pid_t kUnknown = -1;
+
+pid_t listener_at(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(static_cast<char*>(address.sun_path), sizeof address.sun_path - 1);
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return true;
-  const bool is_there = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 ||
-                        errno == EAGAIN;  // its queue is full
+  if (fd < 0) return kUnknown;
+  pid_t listener = kUnknown;
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0)
+    listener = peer_of(fd);
+  else if (errno != EAGAIN)  // its queue is full
+    listener = kNobody;
   ::close(fd);
-  return is_there;
+  return listener == 0 ? kNobody : listener;
+}
+
+// To the server with this pid, or nothing.
+Context connect_to(const std::string& socket, pid_t server) {
+  Context context = connect_to(socket);
+  return context != nullptr && peer_of(context->fd) == server ? std::move(context) : nullptr;
 }
 
 ReplyPtr ask(redisContext* context, const char* command) {
@@ -251,17 +272,23 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
 
 Result<void> PrivateRedis::find() {
   auto until = Clock::now() + kSocketMax;
-  for (bool is_told_to_end = false;; std::this_thread::sleep_for(kLookAgain)) {
+  for (bool is_told_to_end = false;; std::this_thread::sleep_for(kAskAgain)) {
+    const pid_t listener = listener_at(socket_);
     const pid_t server = server_of(directory_);
-    if (server == 0) return {};
-    pid_ = server;
+    const bool is_strange = listener > 0 && listener != server;
+    if (server == 0 && !is_strange) return {};
+    pid_ = server == 0 ? -1 : server;
     // One that is slow, busy or stopped is ours too: a second one would spoil its files.
-    is_silent_ = !adopt();
-    if (!is_silent_ || is_listened_at(socket_)) {
-      is_adopted_ = true;
-      return {};
-    }
-    if (Clock::now() < until) continue;
+    is_adopted_ = server != 0 && (listener == server || listener == kUnknown);
+    is_silent_ = is_adopted_ && !adopt();
+    if (is_adopted_) return {};
+    if (Clock::now() < until) continue;  // one that begins or ends just now
+    if (is_strange)
+      return fail(ErrorCode::internal,
+                  "redis-server",
+                  socket_ +
+                      " is held by a process that is not this directory's redis-server, pid " +
+                      std::to_string(listener) + ": stop that one, or choose another directory");
     if (is_told_to_end)
       return fail(ErrorCode::internal,
                   "redis-server",
@@ -274,21 +301,20 @@ Result<void> PrivateRedis::find() {
 }
 
 bool PrivateRedis::adopt() {
-  const Context context = connect_to(socket_);
-  if (context == nullptr) return false;
-  // Loading, it can not say its settings; only ours listens on this socket in a locked directory.
-  const ReplyPtr info = ask(context.get(), "INFO server");
-  const std::string text = text_of(info.get());
-  const std::size_t at = text.find("process_id:");
-  if (at == text.npos) return false;
-  // What another hand changed is put right again.
+  const Context context = connect_to(socket_, pid_);
+  if (context == nullptr || ask(context.get(), "PING") == nullptr) return false;
+  // What another hand changed is put right again. While it loads it does not say.
   if (setting(context.get(), "maxmemory-policy") != "noeviction")
     (void)ask(context.get(), "CONFIG SET maxmemory-policy noeviction");
   if (setting(context.get(), "appendonly") != "yes")
     (void)ask(context.get(), "CONFIG SET appendonly yes");
-  pid_ = static_cast<pid_t>(std::strtol(text.c_str() + at + 11, nullptr, 10));
-  is_adopted_ = true;
-  return pid_ > 0;
+  return true;
+}
+
+std::string PrivateRedis::complaint(int fd) const {
+  const pid_t peer = peer_of(fd);
+  if (peer <= 0 || peer == pid_) return {};
+  return socket_ + " is held by another process, pid " + std::to_string(peer) + ": stop that one";
 }
 
 Result<void> PrivateRedis::spawn() {
@@ -310,7 +336,7 @@ Result<void> PrivateRedis::wait_for_answer() {
   const auto deadline = Clock::now() + kStartMax;
   while (Clock::now() < deadline) {
     // Connecting is enough: while it loads it refuses commands, and open() waits for that.
-    if (connect_to(socket_) != nullptr) return {};
+    if (connect_to(socket_, pid_) != nullptr) return {};
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) == pid_) {
       pid_ = -1;
@@ -374,18 +400,20 @@ bool PrivateRedis::check() {
 
 bool PrivateRedis::stop() {
   // Where no answer comes at once none will in time: it ends when it goes on.
-  const Context context = connect_to(socket_);
+  const Context context = connect_to(socket_, pid_);
   if (context != nullptr) redisSetTimeout(context.get(), {0, 500'000});
-  if (context != nullptr && ask(context.get(), "PING") != nullptr) {
+  const bool has_answered = context != nullptr && ask(context.get(), "PING") != nullptr;
+  if (has_answered) {
     redisSetTimeout(context.get(), {4, 0});
     (void)ask(context.get(), "SHUTDOWN SAVE");
   } else if (is_alive()) {
     ::kill(pid_, SIGTERM);
-    return false;
   }
-  const auto deadline = Clock::now() + kStopMax;
-  while (is_alive() && Clock::now() < deadline)
+  const auto deadline = Clock::now() + (has_answered ? kStopMax : kSilentStopMax);
+  bool is_gone = !is_alive();
+  for (; !is_gone && Clock::now() < deadline; is_gone = !is_alive())
     std::this_thread::sleep_for(kLookAgain);
+  if (!has_answered && !is_gone) return false;
   // The short directory for a socket whose path would be too long; it goes when it is empty.
   const std::filesystem::path holder = std::filesystem::path(socket_).parent_path();
   std::error_code error;

@@ -4,7 +4,8 @@
 // that a killed broker finds its Redis again at once, and one that does not answer is waited for:
 // the server holds a lock of its own, so that there are never two on the same files. Else one is
 // started: append-only, unix socket, no TCP, in a session of its own so that Ctrl-C does not reach
-// it before the broker.
+// it before the broker. Whoever else listens at its socket is never spoken to: the kernel says
+// which process that is.
 #pragma once
 
 #include <sys/types.h>
@@ -20,7 +21,8 @@ class PrivateRedis {
  public:
   // `directory` is made when it is not there. A server that lives without its socket, which nobody
   // can reach, is ended first. Errors: conflict (another broker has it, with its pid), bad_field
-  // (not writable), internal (redis-server is not installed, ends at once, or such a one stays).
+  // (not writable), internal (redis-server is not installed, ends at once, or such a one stays; its
+  // socket is another process').
   [[nodiscard]] static Result<std::unique_ptr<PrivateRedis>> start(const std::string& directory);
   // Leaves the server running: a killed broker does not take its Redis along. stop() ends it.
   ~PrivateRedis();
@@ -45,11 +47,15 @@ class PrivateRedis {
   // Whether it was started.
   bool check();
 
+  // Why the process at the other end of this connection is not to be used, or nothing: it is not
+  // our server.
+  [[nodiscard]] std::string complaint(int fd) const;
+
   // How the one before ended, in words.
   [[nodiscard]] const std::string& last_end() const { return last_end_; }
 
-  // Ends the server with a save; returns when it is gone, after 4 s at most. Whether it answered:
-  // one that is silent is told to end as soon as it goes on.
+  // Ends the server with a save; returns when it is gone, after 4 s at most. Whether it answered or
+  // is gone: one that is silent is told to end as soon as it goes on.
   bool stop();
 
  private:
@@ -59,7 +65,7 @@ class PrivateRedis {
   // Adopts the server that lives there, if one does; else there is none.
   [[nodiscard]] Result<void> find();
   [[nodiscard]] Error gave_up() const;
-  // Whether a server with our settings answers; its pid then is ours.
+  // Whether our server answers; it has our settings then.
   [[nodiscard]] bool adopt();
   [[nodiscard]] Result<void> spawn();
   [[nodiscard]] Result<void> wait_for_answer();

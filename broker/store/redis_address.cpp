@@ -24,6 +24,12 @@ bool RedisAddress::is_local() const {
   return !path.empty() || host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+std::string plaintext_refusal(const RedisAddress& address) {
+  return address.host +
+         " is another machine and the connection is not encrypted: use a tunnel, or say "
+         "redis_plaintext = true";
+}
+
 Result<RedisAddress> parse_redis_address(std::string_view text) {
   RedisAddress address;
   std::string_view rest = text;

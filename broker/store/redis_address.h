@@ -18,6 +18,10 @@ struct RedisAddress {
   [[nodiscard]] bool is_local() const;  // a unix socket or loopback
 };
 
+// Why a Redis on another machine is not used over a connection without encryption, unless
+// redis_plaintext says so.
+[[nodiscard]] std::string plaintext_refusal(const RedisAddress& address);
+
 // Errors: bad_field. A password in the address is refused: it would stand in `ps`.
 [[nodiscard]] Result<RedisAddress> parse_redis_address(std::string_view text);
 

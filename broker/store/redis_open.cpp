@@ -44,14 +44,14 @@ class PairReader {
  public:
   explicit PairReader(FieldPairs& pairs) : pairs_(pairs) {}
 
-  // The next reply of the connection; false when it ended first.
-  [[nodiscard]] bool read(redisContext& context) {
+  // The next reply of the connection, as `next` reads it; what that returns.
+  template <typename Next>
+  [[nodiscard]] bool read(redisContext& context, Next next) {
     redisReplyObjectFunctions functions{string, array, integer, nil, nothing};
     redisReader& reader = *context.reader;
     auto* const usual = std::exchange(reader.fn, &functions);
     auto* const usual_data = std::exchange(reader.privdata, this);
-    void* token = nullptr;
-    const bool is_read = redisGetReply(&context, &token) == REDIS_OK;
+    const bool is_read = next();
     reader.fn = usual;
     reader.privdata = usual_data;
     pairs_.resize(count_);
@@ -99,15 +99,20 @@ class PairReader {
 // Throws nothing; the first failure is kept and every later answer is empty.
 class Connection {
  public:
-  Connection(const RedisAddress& address, const std::string& host) {
+  // `progress` is asked while it waits, see OpenProgress; must outlive the connection.
+  Connection(const RedisConfig& config, const std::string& host, const OpenProgress& progress)
+      : progress_(progress) {
+    const RedisAddress& address = config.address;
     const timeval connect_time{1, 0};
     context_.reset(address.path.empty()
                        ? redisConnectWithTimeout(host.c_str(), address.port, connect_time)
                        : redisConnectUnixWithTimeout(address.path.c_str(), connect_time));
     if (context_ == nullptr || context_->err != 0)
       fail(context_ == nullptr ? "no memory" : reason());
+    else if (std::string complaint = config.complaint(context_->fd); !complaint.empty())
+      fail(std::move(complaint));
     else
-      redisSetTimeout(context_.get(), {10, 0});
+      redisSetTimeout(context_.get(), {kAnswerMs / 1000, 0});
   }
 
   void put(RespWriter&& command) {
@@ -117,10 +122,7 @@ class Connection {
 
   ReplyPtr get() {
     void* reply = nullptr;
-    if (!error_.empty() || redisGetReply(context_.get(), &reply) != REDIS_OK) {
-      fail(context_ == nullptr ? "no connection" : reason());
-      return nullptr;
-    }
+    if (!next_reply(&reply)) return nullptr;
     ReplyPtr owned(static_cast<redisReply*>(reply));
     if (owned->type == REDIS_REPLY_ERROR && !is_lenient_) fail(text_of(owned.get()));
     return owned;
@@ -129,9 +131,10 @@ class Connection {
   // The same, of a HGETALL. False after a failure; `pairs` is nothing then.
   [[nodiscard]] bool get_pairs(FieldPairs& pairs) {
     PairReader reader(pairs);
-    if (!error_.empty() || !reader.read(*context_))
-      fail(context_ == nullptr ? "no connection" : reason());
-    else if (!reader.error().empty() && !reader.error().starts_with("WRONGTYPE"))
+    void* token = nullptr;
+    const bool is_read =
+        error_.empty() && reader.read(*context_, [&] { return next_reply(&token); });
+    if (is_read && !reader.error().empty() && !reader.error().starts_with("WRONGTYPE"))
       fail(reader.error());  // a foreign key is set aside by the round that meets it
     return error_.empty();
   }
@@ -158,12 +161,48 @@ class Connection {
     if (error_.empty()) error_ = std::move(reason);
   }
 
+  // redisGetReply, but that whoever waits for us can say that it waits no more.
+  bool next_reply(void** reply) {
+    if (!error_.empty()) return false;
+    int is_written = 0;
+    while (is_written == 0)
+      if (redisBufferWrite(context_.get(), &is_written) != REDIS_OK) return fail_to_read();
+    while (true) {
+      if (redisGetReplyFromReader(context_.get(), reply) != REDIS_OK) return fail_to_read();
+      if (*reply != nullptr) return true;
+      if (!wait_for_more()) return false;
+      if (redisBufferRead(context_.get()) != REDIS_OK) return fail_to_read();
+    }
+  }
+
+  bool fail_to_read() {
+    fail(reason());
+    return false;
+  }
+
+  bool wait_for_more() {
+    for (int waited_ms = 0; waited_ms < kAnswerMs; waited_ms += kLookMs) {
+      pollfd item{context_->fd, POLLIN, 0};
+      if (::poll(&item, 1, kLookMs) > 0) return true;
+      if (!progress_(0)) {
+        give_up();
+        return false;
+      }
+    }
+    fail("it gives no answer");
+    return false;
+  }
+
   // hiredis has the system's text for a time that is over.
   [[nodiscard]] std::string reason() const {
     const std::string_view text = context_->errstr;
     return std::string(text == "Resource temporarily unavailable" ? "it gives no answer" : text);
   }
 
+  static constexpr int kAnswerMs = 10'000;
+  static constexpr int kLookMs = 100;
+
+  const OpenProgress& progress_;
   std::unique_ptr<redisContext, FreeContext> context_;
   std::string error_;
   bool is_lenient_ = false;
@@ -326,13 +365,9 @@ Result<Opened> RedisStore::open(std::string owner,
   owner_ = std::move(owner);
   const RedisAddress& address = config_.address;
   if (!address.is_local() && !config_.is_plaintext_allowed)
-    return fail(ErrorCode::bad_field,
-                "redis",
-                address.host +
-                    " is another machine and the connection is not encrypted: use a "
-                    "tunnel, or say redis_plaintext = true");
+    return fail(ErrorCode::bad_field, "redis", plaintext_refusal(address));
   if (!address.host.empty()) lookup_.look_up();
-  Connection connection(address, lookup_.address());
+  Connection connection(config_, lookup_.address(), progress);
   log_in(connection, config_);
   const ReplyPtr info = connection.ask(words({"INFO"}));
   const ReplyPtr fsync = connection.try_ask(words({"CONFIG", "GET", "appendfsync"}));

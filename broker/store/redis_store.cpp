@@ -79,6 +79,8 @@ void RedisStore::connect() {
   context_->ev.delWrite = Hooks::del_write;
   wants_write_ = true;
   if (context_->err != 0) return drop(context_->errstr);
+  if (std::string complaint = config_.complaint(context_->c.fd); !complaint.empty())
+    return drop(std::move(complaint));
   redisAsyncSetConnectCallback(context_, Hooks::connected);
   redisAsyncSetDisconnectCallback(context_, Hooks::disconnected);
 }

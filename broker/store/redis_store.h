@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct RedisConfig {
   std::string password;               // from SLUICE_REDIS_PASSWORD or a file; never logged
   bool is_plaintext_allowed = false;  // to a Redis that is not on this machine
   Resolver resolver = resolve_host;
+  // Why the process at the other end of this descriptor is not to be used, or nothing.
+  std::function<std::string(int fd)> complaint = [](int) {
+    return std::string();
+  };
 };
 
 class RedisStore : public Store {

@@ -1,0 +1,130 @@
+"""The broker's own Redis, and who else may stand in its place: nobody. What was accepted is there
+again, whoever listens at its socket, and no process of a stranger is touched."""
+
+import os
+import signal
+import socket
+import time
+import unittest
+
+from cluster import Redis, Story, is_running, job, until
+
+
+class OwnRedis(Story):
+    redis = "private"
+
+    def listen(self, path):
+        """A stranger who listens there and says nothing."""
+        path.unlink(missing_ok=True)
+        stranger = socket.socket(socket.AF_UNIX)
+        self.addCleanup(stranger.close)
+        stranger.bind(str(path))
+        stranger.listen()
+        return stranger
+
+    def refused_start(self):
+        """The log of a start that ends by itself."""
+        broker = self.cluster.start(self.cluster.broker_command())
+        self.assertEqual(broker.exit_code(), 1, broker.log())
+        return broker.log()
+
+    def submitted_and_killed(self):
+        """Jobs that were accepted by a broker that was killed, and the pid of its Redis."""
+        self.cluster.start_broker()
+        ids = self.cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+        pid = int(self.cluster.redis().info("process_id"))
+        self.cluster.broker.kill()
+        return ids, pid
+
+    def check_all_there(self, ids):
+        self.cluster.start_worker("--builtin", "echo")
+        ended = self.cluster.client().wait(ids)
+        self.assertEqual({job["state"] for job in ended.values()}, {"completed"})
+
+    def test_another_redis_at_our_socket_is_not_taken_for_ours(self):
+        cluster = self.cluster
+        broker = cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+        self.assertEqual(broker.stop(), 0)
+        path = cluster.data / "redis.sock"
+        stranger, _ = cluster.start_redis(path=path)
+        keys = Redis(path)
+        cluster.clients.append(keys)
+        keys.ask("CONFIG", "SET", "appendonly", "no")
+        log = self.refused_start()
+        self.assertIn(f"pid {stranger.pid}: stop that one", log)
+        self.assertEqual(keys.ask("CONFIG", "GET", "appendonly"), ["appendonly", "no"])
+        self.assertEqual(keys.ask("DBSIZE"), 0)
+        self.assertTrue(stranger.is_alive())
+        stranger.stop()
+        cluster.start_broker()
+        self.check_all_there(ids)
+
+    def test_a_stranger_at_the_socket_of_ours_that_lives_is_not_taken_for_it(self):
+        ids, pid = self.submitted_and_killed()
+        stranger = self.listen(self.cluster.data / "redis.sock")
+        self.assertIn(f"pid {os.getpid()}: stop that one", self.refused_start())
+        self.assertTrue(is_running(pid))
+        stranger.close()
+        self.cluster.start_broker()
+        self.assertFalse(is_running(pid), "two servers on the same files")
+        self.check_all_there(ids)
+
+    def test_a_stranger_who_comes_later_is_not_spoken_to(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+        redis = cluster.redis()
+        pid = int(redis.info("process_id"))
+        stranger = self.listen(cluster.data / "redis.sock")
+        redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cluster.broker.line(f"is held by another process, pid {os.getpid()}")
+        self.assertEqual(cluster.broker.stop(), 0)
+        self.assertFalse(is_running(pid), "left behind")
+        stranger.close()
+        cluster.start_broker()
+        self.check_all_there(ids)
+
+    def test_locks_that_were_removed_do_not_make_two_of_it(self):
+        ids, pid = self.submitted_and_killed()
+        (self.cluster.data / "redis.lock").unlink()
+        self.assertIn(f"pid {pid}: stop that one", self.refused_start())
+        self.cluster.kill_pid(pid)
+        self.cluster.start_broker()
+        self.check_all_there(ids)
+
+    def test_a_stop_during_the_start_leaves_no_redis(self):
+        ids, pid = self.submitted_and_killed()
+        os.kill(pid, signal.SIGSTOP)
+        broker = self.cluster.start(self.cluster.broker_command())
+        broker.line(f"redis_silent pid={pid}")
+        begun = time.monotonic()
+        self.assertEqual(broker.stop(), 1)
+        self.assertLess(time.monotonic() - begun, 5)
+        broker.line("told to stop")
+        broker.line(f"redis_left pid={pid}")
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: not is_running(pid), "it does not end when it goes on")
+        self.cluster.start_broker()
+        self.check_all_there(ids)
+
+
+class SilentRedis(Story):
+    redis = "external"
+
+    def test_one_that_gives_no_answer_is_said_and_a_stop_is_heeded_at_once(self):
+        path = self.cluster.folder / "silent.sock"
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(path))
+            silent.listen()
+            self.cluster.redis_address = f"unix://{path}"
+            broker = self.cluster.start(self.cluster.broker_command())
+            self.assertIn("it has not answered yet", broker.line("waiting_for_redis"))
+            begun = time.monotonic()
+            self.assertEqual(broker.stop(), 69)
+            self.assertLess(time.monotonic() - begun, 5)
+            broker.line("told to stop while it was waited for")
+
+
+if __name__ == "__main__":
+    unittest.main()
