@@ -1,5 +1,8 @@
 #include "broker/options.h"
 
+#include "broker/store/redis_address.h"
+#include "common/address.h"
+
 namespace sluice {
 
 namespace {
@@ -119,13 +122,26 @@ bool is_loopback(std::string_view address) {
   return host.starts_with("127.") || host == "localhost" || host == "[::1]" || host == "lo";
 }
 
+namespace {
+
+Result<void> check_redis(const BrokerOptions& options) {
+  if (options.redis.empty() || options.redis == "memory:") return {};
+  const auto address = parse_redis_address(options.redis);
+  if (!address) return fail(address.error().code, "--redis", address.error().detail);
+  if (!address->is_local() && !options.is_redis_plaintext)
+    return fail(ErrorCode::bad_field, "--redis", plaintext_refusal(*address));
+  return {};
+}
+
+}  // namespace
+
 Result<void> check(const BrokerOptions& options) {
   const std::pair<const char*, const std::string*> addresses[] = {
       {"--producers", &options.producers},
       {"--workers", &options.workers},
       {"--events", &options.events}};
   for (const auto& [name, address] : addresses) {
-    if (!address->starts_with("tcp://") && !address->starts_with("ipc://"))
+    if (!is_address(*address, AddressUse::listen))
       return fail(
           ErrorCode::bad_field,
           name,
@@ -138,6 +154,7 @@ Result<void> check(const BrokerOptions& options) {
                       "127.0.0.1 and `ssh -L`, or give --insecure on a network where everybody may "
                       "do everything");
   }
+  if (const auto checked = check_redis(options); !checked) return checked;
   if (options.dead_after_ms < 2 * options.heartbeat_ms)
     return fail(ErrorCode::bad_field,
                 "--dead-after-ms",

@@ -11,6 +11,7 @@
 
 #include <zmq.hpp>
 
+#include "common/address.h"
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/protocol/codec.h"
@@ -225,11 +226,14 @@ struct Connection::Impl {
 };
 
 Connection::Connection(const std::string& address) {
+  const auto refuse = [&](const std::string& why) {
+    throw std::runtime_error("'" + address + "' is no address" + why + "; write tcp://HOST:PORT");
+  };
+  if (!is_address(address, AddressUse::connect)) refuse("");
   try {
     impl_ = std::make_unique<Impl>(address);
   } catch (const zmq::error_t& error) {
-    throw std::runtime_error("'" + address + "' is no address (" + error.what() +
-                             "); write tcp://HOST:PORT");
+    refuse(std::string(" (") + error.what() + ")");
   }
 }
 

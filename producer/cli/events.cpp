@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "common/address.h"
 #include "common/clock.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
@@ -165,11 +166,13 @@ int watch(Cli& cli, const EventArguments& arguments) {
       throw CLI::ValidationError(
           "TOPIC",
           fmt::format("no event begins with '{}'; there are {}", topic, fmt::join(kTopics, " ")));
+  const CLI::ValidationError no_address("--events", "is no address; write tcp://HOST:PORT");
+  if (!is_address(arguments.address, AddressUse::connect)) throw no_address;
   std::unique_ptr<EventStream> stream;
   try {
     stream = std::make_unique<EventStream>(arguments.address, arguments.topics);
   } catch (const std::runtime_error&) {
-    throw CLI::ValidationError("--events", "is no address; write tcp://HOST:PORT");
+    throw no_address;
   }
   const bool is_up = stream->wait_until_up(cli.timeout_ms());
   if (!is_up && stream->is_accepted())

@@ -55,6 +55,24 @@ class Refusals(Story):
             with self.subTest(address):
                 self.check(self.broker("--workers", address), 2, "--workers", "--insecure")
 
+    def test_an_address_that_is_none(self):
+        for address in ("tcp://127.0.0.1:99999", "tcp://127.0.0.1", "127.0.0.1:7711", "http://x:1"):
+            with self.subTest(address):
+                self.check(self.broker("--events", address), 2, "--events", address)
+                self.check(self.refusal("sluice-worker", "--broker", address, "--check-config"),
+                           2, "--broker", address)
+                self.check(self.refusal("sluice", "--broker", address, "ping"), 2, address)
+
+    def test_check_config_knows_what_is_no_redis(self):
+        for address, word in [("http://x", "not an address"), ("redis://u:pw@h", "password"),
+                              ("redis://127.0.0.1:99999", "not a port"),
+                              ("redis://127.0.0.1:1/x", "not a database"),
+                              ("redis://10.0.0.1", "redis_plaintext")]:
+            with self.subTest(address):
+                code, log = self.refusal("sluice-broker", "--redis", address, "--check-config")
+                self.check((code, log), 2, "--redis", word)
+                self.assertNotIn("pw@", log)
+
     def test_insecure_binds_anywhere_and_says_so(self):
         broker = self.cluster.start_broker("--workers", "tcp://0.0.0.0:0", "--insecure")
         broker.line(" insecure ")

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/address.h"
 #include "common/ids.h"
 #include "common/limits.h"
 #include "worker/runtime/builtin_tasks.h"
@@ -124,8 +125,7 @@ Result<void> take_labels(const WorkerOptions& options, WorkerConfig& config) {
 
 Result<void> take_node(const WorkerOptions& options, WorkerConfig& config) {
   const std::string& broker = options.broker;
-  if (!broker.starts_with("ipc://") &&
-      !(broker.starts_with("tcp://") && broker.find(':', 6) != std::string::npos))
+  if (!is_address(broker, AddressUse::connect))
     return fail(ErrorCode::bad_field, "--broker", "must be tcp://HOST:PORT, not " + broker);
   if (!options.name.empty() && !is_name(options.name))
     return fail(ErrorCode::bad_field, "--name", "a name is [A-Za-z0-9_.-]{1,64}: " + options.name);
