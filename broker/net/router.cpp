@@ -44,7 +44,6 @@ Error bind_error(const std::string& address, const zmq::error_t& error) {
 struct RouterSocket::State {
   zmq::socket_t socket;
   zmq::message_t routing_id, payload;
-  NetCounters counters;
 
   // Reads the rest of a message that has more frames than the protocol knows.
   void drop_rest() {
@@ -82,22 +81,17 @@ std::optional<RouterSocket::Incoming> RouterSocket::receive() {
   while (true) {
     if (!state.socket.recv(state.routing_id, zmq::recv_flags::dontwait)) return std::nullopt;
     Incoming incoming;
-    if (!state.routing_id.more() || !state.socket.recv(state.payload, zmq::recv_flags::dontwait)) {
-      ++state.counters.bad_envelopes;
+    if (!state.routing_id.more() || !state.socket.recv(state.payload, zmq::recv_flags::dontwait))
       continue;
-    }
     if (state.payload.size() == 0 && state.payload.more()) {
       incoming.peer.has_delimiter = true;
       (void)state.socket.recv(state.payload, zmq::recv_flags::dontwait);
     }
-    if (state.payload.more()) {
-      state.drop_rest();
-      ++state.counters.bad_envelopes;
-      continue;
-    }
     incoming.peer.routing_id = state.routing_id.to_string();
-    incoming.bytes = state.payload.to_string_view();
-    ++state.counters.received;
+    if (state.payload.more())
+      state.drop_rest();
+    else
+      incoming.bytes = state.payload.to_string_view();
     return incoming;
   }
 }
@@ -106,16 +100,11 @@ void RouterSocket::send(const Peer& peer, std::string_view bytes) {
   State& state = *state_;
   const auto flags = zmq::send_flags::sndmore | zmq::send_flags::dontwait;
   try {
-    if (!state.socket.send(zmq::buffer(peer.routing_id), flags)) {
-      ++state.counters.peer_full;
-      return;
-    }
+    if (!state.socket.send(zmq::buffer(peer.routing_id), flags)) return;  // it does not read
     if (peer.has_delimiter) state.socket.send(zmq::const_buffer(), flags);
     state.socket.send(zmq::buffer(bytes), zmq::send_flags::dontwait);
-    ++state.counters.sent;
   } catch (const zmq::error_t& error) {
-    if (error.num() != EHOSTUNREACH) throw;
-    ++state.counters.unroutable;
+    if (error.num() != EHOSTUNREACH) throw;  // it has left
   }
 }
 
@@ -125,10 +114,6 @@ void* RouterSocket::handle() const {
 
 std::string RouterSocket::endpoint() const {
   return state_->socket.get(zmq::sockopt::last_endpoint);
-}
-
-const NetCounters& RouterSocket::counters() const {
-  return state_->counters;
 }
 
 // ---------------------------------------------------------------- events

@@ -17,14 +17,6 @@ class context_t;
 
 namespace sluice {
 
-// What a socket dropped, for `stats`.
-struct NetCounters {
-  std::uint64_t received = 0, sent = 0;
-  std::uint64_t bad_envelopes = 0;  // not one payload frame
-  std::uint64_t unroutable = 0;     // the peer has left
-  std::uint64_t peer_full = 0;      // the peer does not read
-};
-
 class RouterSocket {
  public:
   // Binds. `queue_max`: messages kept for or from one peer. Errors, with the address, why and what
@@ -38,11 +30,12 @@ class RouterSocket {
 
   struct Incoming {
     Peer peer;
-    std::string_view bytes;  // valid until the next call
+    // Valid until the next call. Empty, which is no message, for one of more frames than its
+    // payload.
+    std::string_view bytes;
   };
 
-  // The next message, without waiting. One that has not exactly one payload frame is dropped and
-  // counted.
+  // The next message, without waiting.
   [[nodiscard]] std::optional<Incoming> receive();
   // Never waits: a peer that has left or does not read loses the message; its next request or
   // status brings it again.
@@ -51,7 +44,6 @@ class RouterSocket {
   [[nodiscard]] void* handle() const;
   // Where it listens, with the port that was found for `:*`.
   [[nodiscard]] std::string endpoint() const;
-  [[nodiscard]] const NetCounters& counters() const;
 
  private:
   struct State;

@@ -227,6 +227,8 @@ bool is_req(std::string_view bytes) {
 std::optional<Error> open_frame(std::string_view frame, Envelope& envelope) {
   if (frame.size() > kMessageBytesMax)
     return Error{ErrorCode::too_large, "", "a message has more than 8 MiB"};
+  if (frame.empty())
+    return malformed("", "a message is one frame, before which an empty one may stand");
   msgpack::Reader reader(frame);
   const auto count = reader.map();
   if (!count) return malformed("", "the frame is not one msgpack map");
