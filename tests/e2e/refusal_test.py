@@ -123,6 +123,15 @@ class Refusals(Story):
             with self.subTest(arguments):
                 self.check(self.refusal("sluice-worker", *arguments), 2, word)
 
+    def test_a_worker_with_handlers_of_its_own_is_configured_alike(self):
+        self.check(self.refusal("shout_worker", SLUICE_CONCURRENCY="many"), 2, "SLUICE_CONCURRENCY",
+                   "'many'")
+        self.check(self.refusal("shout_worker", "--broker", "localhost"), 2, "--broker")
+        self.check(self.refusal("shout_worker", "--concurrency", "3", "--check-config"), 0)
+        path = self.cluster.write("w.toml", '[task.shout]\nrun = "isolate"\nisolates_mim = 3')
+        self.check(self.refusal("shout_worker", "--config", path), 2, "task.shout.isolates_mim",
+                   "did you mean isolates_min?")
+
     def test_check_config_runs_nothing(self):
         config = self.cluster.write("w.toml", '[task.sum]\nprogram = ["sha256sum"]\n')
         self.check(self.refusal("sluice-worker", "--config", config, "--check-config"), 0)

@@ -69,6 +69,24 @@ TEST(WorkerConfig, a_node_without_tasks_offers_the_built_in_ones) {
   EXPECT_FALSE(config->node.name.empty());
 }
 
+TEST(WorkerConfig, the_handlers_of_a_program_are_all_offered_as_the_file_says_or_on_threads) {
+  auto config = worker_config({}, "[task.b]\nrun = \"isolate\"\n", {"a", "b"});
+  ASSERT_TRUE(config);
+  ASSERT_THAT(task_names(*config), ElementsAre("b", "a"));
+  EXPECT_EQ(config->tasks[0].take_text("run").value(), "isolate");
+  EXPECT_EQ(config->tasks[1].take_text("run").value(), "thread");
+}
+
+TEST(WorkerConfig, a_program_with_handlers_of_its_own_has_no_flag_for_the_built_in_ones) {
+  WorkerOptions options;
+  ConfigTable table("mine", "test");
+  describe(table, options, Builtins::none);
+  const char* argv[] = {"mine", "--builtin", "echo"};
+  const auto action = table.parse(3, argv, [](const char*) -> const char* { return nullptr; });
+  ASSERT_FALSE(action);
+  EXPECT_EQ(action.error().where, "--builtin");
+}
+
 TEST(WorkerConfig, tables_of_the_file_become_tasks) {
   auto config = worker_config({}, "[task.sum]\nprogram = [\"sha256sum\"]\nenv = {A = \"1\"}\n");
   ASSERT_TRUE(config);

@@ -41,7 +41,8 @@ class ExecTest : public testing::Test {
     TaskSettings settings("t", std::move(more));
     const auto added = builder_.add(settings);
     ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
-    builder_.prepare("test@1");
+    builder_.prepare("test@1", spawner_);
+    spawner_.fork();
     runtime_ = builder_.build();
   }
 
@@ -110,6 +111,7 @@ class ExecTest : public testing::Test {
   }
 
   std::filesystem::path directory_;
+  Spawner spawner_;
   ExecRuntimeBuilder builder_;
   std::unique_ptr<Runtime> runtime_;
 };
@@ -368,7 +370,9 @@ TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
   ASSERT_GE(node, 0);
   if (node == 0) {
     Spawner spawner;
-    const int error = spawner.spawn(
+    SpawnerChannel& channel = spawner.open_channel();
+    spawner.fork();
+    const int error = channel.spawn(
         {.id = 1,
          .argv = {"/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & echo up; exec sleep 1000"},
          .environment = {},

@@ -21,7 +21,7 @@ class ThreadRuntimeTest : public testing::Test {
  protected:
   template <typename Callable>
   void use(Callable handler) {
-    builder_.add_handler("t", make_handler(std::move(handler)));
+    handlers_["t"] = make_handler(std::move(handler));
     offer("t");
   }
 
@@ -64,7 +64,8 @@ class ThreadRuntimeTest : public testing::Test {
   }
 
   std::string task_;
-  ThreadRuntimeBuilder builder_;
+  Handlers handlers_ = builtin_handlers();
+  ThreadRuntimeBuilder builder_{handlers_};
   std::unique_ptr<Runtime> runtime_;
   std::vector<RuntimeEvent> events_;
 };
@@ -134,7 +135,6 @@ TEST_F(ThreadRuntimeTest, progress_and_checkpoint_come_before_the_result) {
 }
 
 TEST_F(ThreadRuntimeTest, a_stop_reaches_the_handler_and_its_reason_is_reported) {
-  add_builtin_handlers(builder_);
   offer("sleep");
   for (const auto& [reason, outcome] : {std::pair{StopReason::cancel, Outcome::cancelled},
                                         {StopReason::hand_back, Outcome::handed_back},
@@ -146,7 +146,6 @@ TEST_F(ThreadRuntimeTest, a_stop_reaches_the_handler_and_its_reason_is_reported)
 }
 
 TEST_F(ThreadRuntimeTest, fail_fails_as_asked) {
-  add_builtin_handlers(builder_);
   offer("fail");
   start("a", R"({"code":"x","message":"m","retryable":false,"retry_after_ms":5})");
   const AttemptResult got = result();

@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/mutant.h"
+#include "worker/core/bounded.h"
 #include "worker/core/text.h"
 
 namespace sluice {
@@ -23,25 +24,6 @@ AttemptResult ended(const AttemptKey& key, Outcome outcome) {
   result.id = key.id;
   result.fence = key.fence;
   result.outcome = outcome;
-  return result;
-}
-
-// What a handler said, within the bounds of the wire. Too large a result is never cut silently.
-AttemptResult bounded(AttemptResult result, std::uint64_t result_bytes_max) {
-  if (result.outcome == Outcome::completed && result.result.size() > result_bytes_max) {
-    result.error = "the result has " + std::to_string(result.result.size()) +
-                   " bytes, allowed are " + std::to_string(result_bytes_max);
-    result.error_code = "result_too_large";
-    result.outcome = Outcome::failed;
-    result.retryable = false;
-  }
-  if (result.outcome != Outcome::completed) result.result.clear();
-  if (result.outcome == Outcome::failed) {
-    result.error_code = clean_code(result.error_code);
-    result.error = clean_text(result.error, kErrorTextBytesMax);
-    if (result.retry_after_ms)
-      result.retry_after_ms = std::clamp<std::int64_t>(*result.retry_after_ms, 0, kTenYearsMs);
-  }
   return result;
 }
 

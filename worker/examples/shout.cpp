@@ -15,8 +15,8 @@ std::string upper(std::string text) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   sluice::Worker worker;
   worker.on("shout", [](sluice::Task& task) { return upper(task.payload()); });
-  return worker.run();
+  return worker.run(argc, argv);
 }

@@ -54,11 +54,11 @@ TaskOutcome fail_as_asked(Task& task) {
 
 }  // namespace
 
-void add_builtin_handlers(ThreadRuntimeBuilder& builder) {
-  builder.add_handler("echo", make_handler(echo));
-  builder.add_handler("noop", make_handler(noop));
-  builder.add_handler("sleep", make_handler(sleep));
-  builder.add_handler("fail", make_handler(fail_as_asked));
+Handlers builtin_handlers() {
+  return {{"echo", make_handler(echo)},
+          {"noop", make_handler(noop)},
+          {"sleep", make_handler(sleep)},
+          {"fail", make_handler(fail_as_asked)}};
 }
 
 }  // namespace sluice

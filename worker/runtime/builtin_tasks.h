@@ -8,12 +8,12 @@
 #include <array>
 #include <string_view>
 
-#include "worker/runtime/thread_runtime.h"
+#include "worker/runtime/handler_call.h"
 
 namespace sluice {
 
 inline constexpr std::array<std::string_view, 4> kBuiltinTasks{"echo", "noop", "sleep", "fail"};
 
-void add_builtin_handlers(ThreadRuntimeBuilder& builder);
+[[nodiscard]] Handlers builtin_handlers();
 
 }  // namespace sluice

@@ -20,6 +20,8 @@
 #include "common/limits.h"
 #include "worker/runtime/life.h"
 #include "worker/runtime/payload.h"
+#include "worker/runtime/process_result.h"
+#include "worker/runtime/unique_fd.h"
 
 #include <nlohmann/json.hpp>
 
@@ -30,33 +32,6 @@ namespace {
 constexpr std::uint64_t kSpawnerTag = 0;
 constexpr int kExitRetry = 75;    // EX_TEMPFAIL of sysexits.h
 constexpr int kExitForGood = 65;  // EX_DATAERR
-
-class UniqueFd {
- public:
-  UniqueFd() = default;
-
-  explicit UniqueFd(int fd) : fd_(fd) {}
-
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-
-  ~UniqueFd() { reset(); }
-
-  [[nodiscard]] int get() const { return fd_; }
-
-  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
-
-  void reset() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-
- private:
-  int fd_ = -1;
-};
 
 // What runs. Two tags in epoll: 2n for stdout, 2n + 1 for stderr of the number n.
 struct Running {
@@ -72,74 +47,43 @@ struct Running {
   std::optional<SpawnReport> report;
 };
 
-AttemptResult failed(const RunJob& job, std::string code, std::string text, bool can_retry) {
-  AttemptResult result;
-  result.id = job.id;
-  result.fence = job.fence;
-  result.outcome = Outcome::failed;
-  result.error_code = std::move(code);
-  result.error = std::move(text);
-  result.retryable = can_retry;
-  return result;
-}
-
-std::string signal_name(int signal) {
-  const char* name = ::sigabbrev_np(signal);
-  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
-}
-
-// The node is short of something; its jobs are not to blame.
-bool is_shortage(int error) {
-  constexpr std::array kShortages{EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN};
-  return std::ranges::find(kShortages, error) != kShortages.end();
-}
-
-AttemptResult cannot_start(const RunJob& job, int error) {
-  AttemptResult result =
-      failed(job, "cannot_start", std::string("cannot start: ") + std::strerror(error), true);
-  if (is_shortage(error)) result.outcome = Outcome::handed_back;
-  return result;
-}
-
 AttemptResult never_ran(const Running& running, int error) {
   const bool is_missing =
       error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
   if (is_missing)
-    return failed(running.job,
-                  "program_not_found",
-                  std::string("the program cannot be run: ") + std::strerror(error),
-                  false);
+    return failed_attempt(running.job,
+                          "program_not_found",
+                          std::string("the program cannot be run: ") + std::strerror(error),
+                          false);
   return cannot_start(running.job, error);
-}
-
-// "exited with code 3", then what it said last.
-std::string words(std::string text, const std::string& tail) {
-  return tail.empty() ? text : std::move(text) + "\n" + tail;
 }
 
 AttemptResult judge_exit(Running& running, const SpawnReport& report) {
   if (running.is_flooding)
-    return failed(running.job,
-                  "result_too_large",
-                  "killed: stdout passed " + std::to_string(kResultBytesMax) +
-                      " bytes, all that a result may have",
-                  false);
+    return failed_attempt(running.job,
+                          "result_too_large",
+                          "killed: stdout passed " + std::to_string(kResultBytesMax) +
+                              " bytes, all that a result may have",
+                          false);
   if (report.is_keeper_lost != 0)
-    return failed(running.job, "keeper_lost", "its keeper process was killed from outside", true);
+    return failed_attempt(running.job,
+                          "keeper_lost",
+                          "its keeper process was killed from outside",
+                          true);
   if (report.exec_errno != 0) return never_ran(running, report.exec_errno);
   if (WIFSIGNALED(report.wait_status)) {
     const std::string name = signal_name(WTERMSIG(report.wait_status));
-    return failed(running.job,
-                  "killed_by_" + name,
-                  words("killed by " + name, running.error_tail),
-                  true);
+    return failed_attempt(running.job,
+                          "killed_by_" + name,
+                          with_tail("killed by " + name, running.error_tail),
+                          true);
   }
   const int code = WEXITSTATUS(report.wait_status);
   if (code != 0)
-    return failed(running.job,
-                  "exit_" + std::to_string(code),
-                  words("exited with code " + std::to_string(code), running.error_tail),
-                  code != kExitForGood);
+    return failed_attempt(running.job,
+                          "exit_" + std::to_string(code),
+                          with_tail("exited with code " + std::to_string(code), running.error_tail),
+                          code != kExitForGood);
   AttemptResult result;
   result.id = running.job.id;
   result.fence = running.job.fence;
@@ -149,21 +93,10 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
 
 // The reason of a stop decides; how the program took it does not matter.
 AttemptResult judge(Running& running, const SpawnReport& report) {
-  AttemptResult result;
   if (!running.reason && report.is_spawner_lost != 0) running.reason = StopReason::hand_back;
-  if (!running.reason) {
-    result = judge_exit(running, report);
-  } else if (*running.reason == StopReason::timed_out) {
-    result = failed(running.job,
-                    "timeout",
-                    words("stopped: its time was over", running.error_tail),
-                    true);
-  } else {
-    result.id = running.job.id;
-    result.fence = running.job.fence;
-    result.outcome =
-        *running.reason == StopReason::hand_back ? Outcome::handed_back : Outcome::cancelled;
-  }
+  AttemptResult result = running.reason
+                             ? stopped_attempt(running.job, *running.reason, running.error_tail)
+                             : judge_exit(running, report);
   result.usage = {report.cpu_ms, report.rss_bytes_max};
   return result;
 }
@@ -184,23 +117,23 @@ UniqueFd stdin_with(const std::string& payload, bool is_wanted) {
 class ExecRuntime : public Runtime {
  public:
   ExecRuntime(std::map<std::string, ExecTask, std::less<>> tasks,
-              std::unique_ptr<Spawner> spawner,
+              SpawnerChannel& spawner,
               std::string node)
       : tasks_(std::move(tasks)),
-        spawner_(std::move(spawner)),
+        spawner_(spawner),
         node_(std::move(node)),
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     if (!epoll_.is_open()) throw std::system_error(errno, std::generic_category(), "epoll_create1");
-    watch(spawner_->fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
+    watch(spawner_.fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
   }
 
   void start(Assignment assignment) override {
     RunJob& job = assignment.job;
     const auto task = tasks_.find(job.task);
     if (is_broken_ || task == tasks_.end())
-      return tell(failed(job, "task_not_offered", "no program for " + job.task, true));
+      return tell(failed_attempt(job, "task_not_offered", "no program for " + job.task, true));
     auto argv = fill_arguments(task->second.program, job);
-    if (!argv) return tell(failed(job, "bad_payload", argv.error().detail, false));
+    if (!argv) return tell(failed_attempt(job, "bad_payload", argv.error().detail, false));
     launch(task->second, std::move(*argv), job);
   }
 
@@ -231,7 +164,7 @@ class ExecRuntime : public Runtime {
   }
 
   [[nodiscard]] bool shut_down() override {
-    spawner_->close();
+    spawner_.close();
     return true;
   }
 
@@ -260,9 +193,10 @@ class ExecRuntime : public Runtime {
                          .stdin_fd = in.get(),
                          .stdout_fd = out_end.get(),
                          .stderr_fd = err_end.get()};
-    const int error = spawner_->spawn(request);
+    const int error = spawner_.spawn(request);
     if (error == E2BIG)
-      return tell(failed(job, "arguments_too_large", "arguments exceed 128 KiB; use stdin", false));
+      return tell(
+          failed_attempt(job, "arguments_too_large", "arguments exceed 128 KiB; use stdin", false));
     if (error != 0) return tell(cannot_start(job, error));
     for (const int fd : {out[0], err[0]})
       ::fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -304,7 +238,7 @@ class ExecRuntime : public Runtime {
     }
     running.reason = reason;
     running.due_ms = after(clock_now().mono_ms, running.grace_ms);
-    spawner_->terminate(number);
+    spawner_.terminate(number);
     watch_backlog();
   }
 
@@ -315,16 +249,16 @@ class ExecRuntime : public Runtime {
         stop(number, running, StopReason::timed_out);
       } else {
         running.due_ms = kNever;
-        spawner_->kill(number);
+        spawner_.kill(number);
       }
     }
   }
 
   void on_ready(std::uint64_t tag) {
     if (tag == kSpawnerTag) {
-      spawner_->flush();
+      spawner_.flush();
       reports_.clear();
-      const bool is_alive = spawner_->read(reports_);
+      const bool is_alive = spawner_.read(reports_);
       for (const SpawnReport& report : reports_) {
         const auto it = running_.find(report.id);
         if (it == running_.end()) continue;
@@ -354,7 +288,7 @@ class ExecRuntime : public Runtime {
       running.is_flooding = true;
       running.output = {};
       running.due_ms = kNever;
-      spawner_->kill(number);
+      spawner_.kill(number);
     });
   }
 
@@ -396,7 +330,7 @@ class ExecRuntime : public Runtime {
   // The spawner is gone. Its keepers end everything below them; make sure, then hand it all back.
   void give_up() {
     if (std::exchange(is_broken_, true)) return;
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, spawner_->fd(), nullptr);
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, spawner_.fd(), nullptr);
     sweep_processes(node_);
     for (auto& [number, running] : running_) {
       running.reason = running.reason.value_or(StopReason::hand_back);
@@ -411,11 +345,11 @@ class ExecRuntime : public Runtime {
 
   void watch_backlog() {
     if (is_broken_ ||
-        std::exchange(is_backlog_watched_, spawner_->has_backlog()) == spawner_->has_backlog())
+        std::exchange(is_backlog_watched_, spawner_.has_backlog()) == spawner_.has_backlog())
       return;
-    watch(spawner_->fd(),
+    watch(spawner_.fd(),
           kSpawnerTag,
-          spawner_->has_backlog() ? EPOLLIN | EPOLLOUT : EPOLLIN,
+          spawner_.has_backlog() ? EPOLLIN | EPOLLOUT : EPOLLIN,
           EPOLL_CTL_MOD);
   }
 
@@ -427,7 +361,7 @@ class ExecRuntime : public Runtime {
   }
 
   std::map<std::string, ExecTask, std::less<>> tasks_;
-  std::unique_ptr<Spawner> spawner_;
+  SpawnerChannel& spawner_;
   std::string node_;
   UniqueFd epoll_;
   std::map<std::uint64_t, Running> running_;
@@ -494,13 +428,13 @@ Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
   return {};
 }
 
-void ExecRuntimeBuilder::prepare(const std::string& node) {
+void ExecRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
   node_ = node;
-  spawner_ = std::make_unique<Spawner>();
+  spawner_ = &spawner.open_channel();
 }
 
 std::unique_ptr<Runtime> ExecRuntimeBuilder::build() {
-  return std::make_unique<ExecRuntime>(std::move(tasks_), std::move(spawner_), std::move(node_));
+  return std::make_unique<ExecRuntime>(std::move(tasks_), *spawner_, std::move(node_));
 }
 
 Result<std::vector<std::string>> fill_arguments(const std::vector<std::string>& program,

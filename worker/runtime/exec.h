@@ -28,12 +28,12 @@ class ExecRuntimeBuilder : public RuntimeBuilder {
  public:
   // Settings: program, stdin ("payload" or "none"), timeout, grace, cwd, env, pass_env.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
-  void prepare(const std::string& node) override;  // forks the spawner
+  void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 
  private:
   std::map<std::string, ExecTask, std::less<>> tasks_;
-  std::unique_ptr<Spawner> spawner_;
+  SpawnerChannel* spawner_ = nullptr;  // the node's
   std::string node_;
 };
 

@@ -1,6 +1,7 @@
 #include "worker/runtime/spawner.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,42 +42,60 @@ bool is_no_room(int error) {
 
 }  // namespace
 
-Spawner::Spawner() {
-  if (thread_count() > 1)
-    throw std::runtime_error(
-        "programs cannot be run: this process already has a second thread, and the spawner must be "
-        "forked before that");
+Spawner::~Spawner() {
+  for (const int fd : far_ends_)
+    ::close(fd);
+  channels_.clear();
+  while (pid_ > 0 && ::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+SpawnerChannel& Spawner::open_channel() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     throw std::runtime_error(std::string("socketpair: ") + std::strerror(errno));
   const int room = 1 << 20;
   for (const int end : ends)
     ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-  pid_ = ::fork();
-  if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
-  if (pid_ == 0) {
-    ::close(ends[0]);
-    run_spawner(ends[1]);
-  }
-  ::close(ends[1]);
-  fd_ = ends[0];
-  ::fcntl(fd_, F_SETFL, O_NONBLOCK);
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  far_ends_.push_back(ends[1]);
+  return *channels_.emplace_back(std::make_unique<SpawnerChannel>(ends[0]));
 }
 
-Spawner::~Spawner() {
+void Spawner::fork() {
+  if (channels_.empty()) return;
+  if (thread_count() > 1)
+    throw std::runtime_error(
+        "programs cannot be run: this process already has a second thread, and the spawner must be "
+        "forked before that");
+  pid_ = ::fork();
+  if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
+  if (pid_ == 0) run_spawner(far_ends_, isolate_main_);
+  for (const int fd : std::exchange(far_ends_, {}))
+    ::close(fd);
+}
+
+SpawnerChannel::~SpawnerChannel() {
   close();
 }
 
-void Spawner::close() {
+// The spawner closes its end when nothing of ours is left.
+void SpawnerChannel::close() {
   if (fd_ < 0) return;
   for (const Packet& packet : std::exchange(backlog_, {}))
     close_all(packet.fds);
-  ::close(std::exchange(fd_, -1));
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  ::shutdown(fd_, SHUT_WR);
+  SpawnReport ignored;
+  while (true) {
+    pollfd item{fd_, POLLIN, 0};
+    (void)::poll(&item, 1, -1);
+    const ssize_t size = ::recv(fd_, &ignored, sizeof ignored, MSG_DONTWAIT);
+    if (size == 0 || (size < 0 && errno != EINTR && errno != EAGAIN)) break;
   }
+  ::close(std::exchange(fd_, -1));
 }
 
-int Spawner::spawn(const SpawnRequest& request) {
+int SpawnerChannel::spawn(const SpawnRequest& request) {
   SpawnerHead head{SpawnerOp::spawn, request.id};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   const auto append = [&bytes](const std::string& text) {
@@ -89,8 +108,18 @@ int Spawner::spawn(const SpawnRequest& request) {
   for (const std::string& text : request.environment)
     append(text);
   if (bytes.size() > kRequestBytesMax) return E2BIG;
+  return send_with(std::move(bytes), {request.stdin_fd, request.stdout_fd, request.stderr_fd});
+}
+
+int SpawnerChannel::isolate(std::uint64_t id, int jobs_fd, int stops_fd) {
+  const SpawnerHead head{SpawnerOp::isolate, id};
+  return send_with(std::string(reinterpret_cast<const char*>(&head), sizeof head),
+                   {jobs_fd, stops_fd});
+}
+
+int SpawnerChannel::send_with(std::string bytes, const std::vector<int>& fds) {
   Packet packet{std::move(bytes), {}};
-  for (const int fd : {request.stdin_fd, request.stdout_fd, request.stderr_fd}) {
+  for (const int fd : fds) {
     const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (copy < 0) {
       const int error = errno;
@@ -103,29 +132,29 @@ int Spawner::spawn(const SpawnRequest& request) {
   return 0;
 }
 
-void Spawner::terminate(std::uint64_t id) {
+void SpawnerChannel::terminate(std::uint64_t id) {
   const SpawnerHead head{SpawnerOp::terminate, id};
   send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
 }
 
-void Spawner::kill(std::uint64_t id) {
+void SpawnerChannel::kill(std::uint64_t id) {
   const SpawnerHead head{SpawnerOp::kill, id};
   send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
 }
 
-void Spawner::send(Packet packet) {
+void SpawnerChannel::send(Packet packet) {
   backlog_.push_back(std::move(packet));
   flush();
 }
 
-void Spawner::flush() {
+void SpawnerChannel::flush() {
   while (!backlog_.empty() && try_send(backlog_.front())) {
     close_all(backlog_.front().fds);
     backlog_.pop_front();
   }
 }
 
-bool Spawner::try_send(const Packet& packet) {
+bool SpawnerChannel::try_send(const Packet& packet) {
   iovec part{const_cast<char*>(packet.bytes.data()), packet.bytes.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
   msghdr message{};
@@ -133,19 +162,19 @@ bool Spawner::try_send(const Packet& packet) {
   message.msg_iovlen = 1;
   if (!packet.fds.empty()) {
     message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    message.msg_controllen = CMSG_SPACE(packet.fds.size() * sizeof(int));
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    std::memcpy(CMSG_DATA(header), packet.fds.data(), 3 * sizeof(int));
+    header->cmsg_len = CMSG_LEN(packet.fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(header), packet.fds.data(), packet.fds.size() * sizeof(int));
   }
   const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   // Anything but "no room": the spawner is gone, which read() tells.
   return sent >= 0 || !is_no_room(errno);
 }
 
-bool Spawner::read(std::vector<SpawnReport>& reports) {
+bool SpawnerChannel::read(std::vector<SpawnReport>& reports) {
   while (true) {
     SpawnReport report;
     const ssize_t size = ::recv(fd_, &report, sizeof report, MSG_DONTWAIT);

@@ -1,21 +1,27 @@
 // Child processes. One spawner process per node, forked before the node has a thread, a socket or a
-// ZeroMQ context, is the ancestor of every program that runs.
+// ZeroMQ context, is the ancestor of every program and of every isolate.
 //
-// Each program has a small *keeper* process between itself and the spawner. The keeper is a child
+// A program has a small *keeper* process between itself and the spawner. The keeper is a child
 // subreaper: whatever the program leaves behind, by double fork or a session of its own, becomes
 // the keeper's child, so that "nothing of it is left" is exact and needs no marks on processes.
 // (Rejected: one subreaper for all, which cannot tell whose orphan it holds once its environment is
 // wiped.) When the program has ended, the keeper kills its group and every descendant, waits for
 // the last one, and only then reports.
 //
-// When the node's end of the socket closes, also by SIGKILL, the spawner ends every keeper with all
-// below it, and itself; when the spawner dies, the keepers do the same by parent-death signal.
+// An isolate is its own keeper while it lives, and a child of the spawner itself. What it leaves at
+// its death becomes the spawner's, who has no other children that it did not start, and kills them.
+//
+// When the node's ends of the sockets close, also by SIGKILL, the spawner ends everything below it,
+// and itself; when the spawner dies, the keepers do the same by parent-death signal, and isolates
+// die, of which what they had started may be left: the node sweeps by marks then (life.h).
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,7 +37,8 @@ struct SpawnRequest {
   int stderr_fd = -1;
 };
 
-// The program has ended and nothing of it is left. Sent as it stands between the processes.
+// The program or isolate has ended and nothing of it is left. Sent as it stands between the
+// processes.
 struct SpawnReport {
   std::uint64_t id = 0;
   std::int32_t wait_status = 0;  // as of waitpid
@@ -42,18 +49,21 @@ struct SpawnReport {
   std::int32_t is_spawner_lost = 0;  // ended because the spawner died, through no fault of its own
 };
 
-class Spawner {
+// What an isolate does. Called in a process forked from the spawner, which has no descriptor but
+// the three standard ones and these two; when it returns, the process ends with exit code 0.
+using IsolateMain = std::function<void(int jobs_fd, int stops_fd)>;
+
+// One runtime's line to the spawner. Its ids are its own.
+class SpawnerChannel {
  public:
   // Bytes of argv, environment and working directory together.
-  static constexpr std::size_t kRequestBytesMax = 128 * 1024;
+  static constexpr std::size_t kRequestBytesMax = 128u * 1024;
 
-  // Forks. Throws std::runtime_error, with a sentence, when the process has more than one thread.
-  Spawner();
-  ~Spawner();
-  Spawner(const Spawner&) = delete;
-  Spawner& operator=(const Spawner&) = delete;
+  explicit SpawnerChannel(int fd) : fd_(fd) {}
 
-  [[nodiscard]] pid_t pid() const { return pid_; }
+  ~SpawnerChannel();
+  SpawnerChannel(const SpawnerChannel&) = delete;
+  SpawnerChannel& operator=(const SpawnerChannel&) = delete;
 
   // Readable when there are reports, or when the spawner is gone.
   [[nodiscard]] int fd() const { return fd_; }
@@ -61,6 +71,8 @@ class Spawner {
   // Asks for a program. 0, or why not, as errno (nothing happens then): E2BIG for more than
   // kRequestBytesMax, EMFILE without descriptors.
   [[nodiscard]] int spawn(const SpawnRequest& request);
+  // Asks for an isolate with these ends of its sockets, which stay the caller's. As spawn().
+  [[nodiscard]] int isolate(std::uint64_t id, int jobs_fd, int stops_fd);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
 
@@ -71,7 +83,7 @@ class Spawner {
 
   [[nodiscard]] bool has_backlog() const { return !backlog_.empty(); }
 
-  // Ends the spawner and everything below it, and waits for that.
+  // Ends everything that was started over this channel, and waits for that.
   void close();
 
  private:
@@ -80,12 +92,39 @@ class Spawner {
     std::vector<int> fds;  // duplicates, closed when sent
   };
 
+  [[nodiscard]] int send_with(std::string bytes, const std::vector<int>& fds);
   void send(Packet packet);
   bool try_send(const Packet& packet);
 
   int fd_ = -1;
-  pid_t pid_ = -1;
   std::deque<Packet> backlog_;
+};
+
+// The process. Channels are opened first, then it is forked; it ends when all of them are closed.
+class Spawner {
+ public:
+  Spawner() = default;
+  ~Spawner();  // closes what is left and waits for the process
+  Spawner(const Spawner&) = delete;
+  Spawner& operator=(const Spawner&) = delete;
+
+  // Before fork(). Belongs to this spawner, which must outlive its users.
+  [[nodiscard]] SpawnerChannel& open_channel();
+
+  // What isolates do; before fork(). At most one for a spawner.
+  void set_isolate_main(IsolateMain isolate_main) { isolate_main_ = std::move(isolate_main); }
+
+  // Nothing when there is no channel. Throws std::runtime_error, with a sentence, when the process
+  // has more than one thread.
+  void fork();
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  std::vector<std::unique_ptr<SpawnerChannel>> channels_;
+  std::vector<int> far_ends_;
+  IsolateMain isolate_main_;
+  pid_t pid_ = -1;
 };
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
 // Runs in a process that never has a second thread. Keeper = the process between spawner and
-// program.
+// program; an isolate has none.
 #include "worker/runtime/spawner_process.h"
 
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -21,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/runtime/descendants.h"
 #include "worker/runtime/spawner.h"
 
 namespace sluice {
@@ -33,6 +35,7 @@ constexpr int kOrphanSignal = SIGUSR1;
 
 struct Order {
   std::uint64_t id = 0;
+  bool is_isolate = false;  // else a program
   std::string cwd;
   std::vector<std::string> argv;
   std::vector<std::string> environment;
@@ -58,13 +61,16 @@ sigset_t kept_signals() {
   return signals;
 }
 
-std::vector<pid_t> children() {
-  const std::string self = std::to_string(::getpid());
-  std::ifstream file("/proc/" + self + "/task/" + self + "/children");
-  std::vector<pid_t> pids;
-  for (pid_t pid = 0; file >> pid;)
-    pids.push_back(pid);
-  return pids;
+// Closes every descriptor from 3 on but these.
+void keep_only(std::vector<int> fds) {
+  std::sort(fds.begin(), fds.end());
+  unsigned from = 3;
+  for (const int fd : fds) {
+    if (fd < 0 || static_cast<unsigned>(fd) < from) continue;
+    if (static_cast<unsigned>(fd) > from) ::close_range(from, static_cast<unsigned>(fd) - 1, 0);
+    from = static_cast<unsigned>(fd) + 1;
+  }
+  ::close_range(from, ~0U, 0);
 }
 
 char* const* pointers(const std::vector<std::string>& texts, std::vector<char*>& target) {
@@ -74,7 +80,15 @@ char* const* pointers(const std::vector<std::string>& texts, std::vector<char*>&
   return target.data();
 }
 
-// ---------------------------------------------------------------- the program
+// ---------------------------------------------------------------- the program or the isolate
+
+void default_signals() {
+  for (int signal = 1; signal < NSIG; ++signal)
+    ::signal(signal, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
 
 [[noreturn]] void become_program(const Order& order, int error_fd) {
   ::setsid();
@@ -84,11 +98,7 @@ char* const* pointers(const std::vector<std::string>& texts, std::vector<char*>&
   ::dup2(error_fd, 3);
   ::fcntl(3, F_SETFD, FD_CLOEXEC);
   ::close_range(4, ~0U, 0);
-  for (int signal = 1; signal < NSIG; ++signal)
-    ::signal(signal, SIG_DFL);
-  sigset_t none;
-  sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  default_signals();
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
   if (order.cwd.empty() || ::chdir(order.cwd.c_str()) == 0) {
@@ -103,20 +113,36 @@ char* const* pointers(const std::vector<std::string>& texts, std::vector<char*>&
   ::_exit(127);
 }
 
-// ---------------------------------------------------------------- the keeper
-
-// Kills what is below us until nothing is. A killed parent hands its children to us.
-void end_descendants() {
-  while (true) {
-    for (const pid_t pid : children())
-      ::kill(pid, SIGKILL);
-    const pid_t pid = ::waitpid(-1, nullptr, 0);
-    if (pid < 0 && errno == ECHILD) return;
-  }
+// Standard output and error are the node's. A subreaper, so that it can tell after every job
+// whether something was left behind.
+[[noreturn]] void become_isolate(const Order& order,
+                                 const IsolateMain& isolate_main,
+                                 pid_t spawner) {
+  ::setsid();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != spawner) ::_exit(0);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  ::prctl(PR_SET_NAME, "sluice-isolate");
+  keep_only({order.fds[0], order.fds[1]});
+  const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::dup2(nothing, 0);
+  ::close(nothing);
+  default_signals();
+  ::signal(SIGPIPE, SIG_IGN);  // as in a node
+  isolate_main(order.fds[0], order.fds[1]);
+  ::_exit(0);
 }
+
+// ---------------------------------------------------------------- the keeper
 
 std::int64_t milliseconds(const timeval& time) {
   return time.tv_sec * 1000 + time.tv_usec / 1000;
+}
+
+void take_end(int status, const rusage& usage, SpawnReport& report) {
+  report.wait_status = status;
+  report.cpu_ms = milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime);
+  report.rss_bytes_max = usage.ru_maxrss * 1024;
 }
 
 // Waits for the program, passing on what it is asked meanwhile. Orphans are reaped on the way.
@@ -128,9 +154,7 @@ void attend(pid_t program, SpawnReport& report) {
     pid_t pid = 0;
     while ((pid = ::wait4(-1, &status, WNOHANG, &usage)) > 0) {
       if (pid != program) continue;
-      report.wait_status = status;
-      report.cpu_ms = milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime);
-      report.rss_bytes_max = usage.ru_maxrss * 1024;
+      take_end(status, usage, report);
       ::kill(-program, SIGKILL);
       return;
     }
@@ -146,9 +170,11 @@ void attend(pid_t program, SpawnReport& report) {
 
 [[noreturn]] void keep(const Order& order, int node_fd, pid_t spawner) {
   ::setsid();
+  ::prctl(PR_SET_NAME, "sluice-keeper");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::prctl(PR_SET_PDEATHSIG, kOrphanSignal);
   if (::getppid() != spawner) ::_exit(0);
+  keep_only({node_fd, order.fds[0], order.fds[1], order.fds[2]});
   std::array<int, 2> pipe{};
   SpawnReport report;
   report.id = order.id;
@@ -175,26 +201,43 @@ void attend(pid_t program, SpawnReport& report) {
 
 class SpawnerProcess {
  public:
-  explicit SpawnerProcess(int fd) : fd_(fd) {}
+  SpawnerProcess(const std::vector<int>& fds, const IsolateMain& isolate_main)
+      : isolate_main_(isolate_main), fds_(fds) {}
 
   [[noreturn]] void run() {
     const sigset_t signals = kept_signals();
     const int signal_fd = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    while (true) {
-      std::array<pollfd, 2> items{{{fd_, POLLIN, 0}, {signal_fd, POLLIN, 0}}};
+    while (!fds_.empty()) {
+      std::vector<pollfd> items{{signal_fd, POLLIN, 0}};
+      for (const int fd : fds_)
+        items.push_back({fd, POLLIN, 0});
       (void)::poll(items.data(), items.size(), -1);
       signalfd_siginfo info{};
       while (::read(signal_fd, &info, sizeof info) > 0) {
       }
       reap();
-      if (items[0].revents != 0 && !serve()) leave();
+      for (const pollfd& item : items)
+        if (item.fd != signal_fd && item.revents != 0 && !serve(item.fd)) end_channel(item.fd);
     }
+    end_descendants();
+    ::_exit(0);
   }
 
  private:
-  // One packet. False when the node is gone.
-  bool serve() {
-    buffer_.resize(Spawner::kRequestBytesMax);
+  // A keeper, or an isolate.
+  struct Child {
+    int fd = -1;  // the channel that asked for it
+    std::uint64_t id = 0;
+    pid_t pid = -1;
+    bool is_isolate = false;
+
+    // Its end comes by itself; a keeper ends what it keeps first.
+    void kill() const { ::kill(pid, is_isolate ? SIGKILL : kKillSignal); }
+  };
+
+  // One packet. False when the node is gone, or needs the channel no more.
+  bool serve(int fd) {
+    buffer_.resize(SpawnerChannel::kRequestBytesMax);
     iovec part{buffer_.data(), buffer_.size()};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
     msghdr message{};
@@ -202,119 +245,141 @@ class SpawnerProcess {
     message.msg_iovlen = 1;
     message.msg_control = control.data();
     message.msg_controllen = control.size();
-    const ssize_t size = ::recvmsg(fd_, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const ssize_t size = ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (size < 0) return errno == EAGAIN || errno == EINTR;
     if (static_cast<std::size_t>(size) < sizeof(SpawnerHead)) return false;
     SpawnerHead head;
     std::memcpy(&head, buffer_.data(), sizeof head);
-    if (head.op == SpawnerOp::spawn) {
-      Order order = read_order(head.id, static_cast<std::size_t>(size));
+    if (head.op == SpawnerOp::spawn || head.op == SpawnerOp::isolate) {
+      Order order = read_order(head, static_cast<std::size_t>(size));
       const cmsghdr* header = CMSG_FIRSTHDR(&message);
       if (header != nullptr) std::memcpy(order.fds.data(), CMSG_DATA(header), fd_bytes(*header));
       // The kernel gives as many descriptors as we may have, and drops the rest.
       if ((message.msg_flags & MSG_CTRUNC) != 0)
-        refuse(order, EMFILE);
+        refuse(fd, order, EMFILE);
       else
-        start(order);
-    } else if (const auto it = keepers_.find(head.id); it != keepers_.end()) {
-      ::kill(it->second, head.op == SpawnerOp::kill ? kKillSignal : SIGTERM);
+        start(fd, order);
+    } else {
+      for (const Child& child : children_) {
+        if (child.fd != fd || child.id != head.id) continue;
+        if (head.op == SpawnerOp::kill)
+          child.kill();
+        else
+          ::kill(child.pid, SIGTERM);
+      }
     }
     return true;
   }
 
-  Order read_order(std::uint64_t id, std::size_t size) const {
+  Order read_order(const SpawnerHead& head, std::size_t size) const {
+    Order order;
+    order.id = head.id;
+    order.is_isolate = head.op == SpawnerOp::isolate;
+    if (order.is_isolate) return order;
     std::vector<std::string> texts;
     for (std::size_t at = sizeof(SpawnerHead); at < size;) {
       texts.emplace_back(buffer_.data() + at);
       at += texts.back().size() + 1;
     }
-    Order order{.id = id, .cwd = texts.at(0), .argv = {}, .environment = {}};
+    order.cwd = texts.at(0);
     const auto arguments = static_cast<std::ptrdiff_t>(std::stoul(texts.at(1)));
     order.argv.assign(texts.begin() + 2, texts.begin() + 2 + arguments);
     order.environment.assign(texts.begin() + 2 + arguments, texts.end());
     return order;
   }
 
-  void start(const Order& order) {
+  void start(int fd, const Order& order) {
     const pid_t self = ::getpid();
     const pid_t pid = ::fork();
-    if (pid == 0) keep(order, fd_, self);
-    if (pid < 0) return refuse(order, errno);
+    if (pid == 0 && order.is_isolate) become_isolate(order, isolate_main_, self);
+    if (pid == 0) keep(order, fd, self);
+    if (pid < 0) return refuse(fd, order, errno);
     close_fds(order);
-    keepers_[order.id] = pid;
+    children_.push_back({fd, order.id, pid, order.is_isolate});
   }
 
-  void refuse(const Order& order, int error) {
+  void refuse(int fd, const Order& order, int error) {
     close_fds(order);
     SpawnReport report;
     report.id = order.id;
     report.exec_errno = error;
-    (void)::send(fd_, &report, sizeof report, MSG_NOSIGNAL);
+    (void)::send(fd, &report, sizeof report, MSG_NOSIGNAL);
   }
 
-  // A keeper that did not leave by itself could not report. What it held is our child now: none of
-  // it may live on when its end is told.
+  // A keeper has reported, unless it was killed; then what it held is our child now, as is what an
+  // isolate left. None of it may live on when its end is told.
   void reap() {
     int status = 0;
     pid_t pid = 0;
-    while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
-      for (auto it = keepers_.begin(); it != keepers_.end(); ++it) {
-        if (it->second != pid) continue;
-        const std::uint64_t id = it->first;
-        keepers_.erase(it);
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) report_lost(id);
-        break;
-      }
+    rusage usage{};
+    while ((pid = ::wait4(-1, &status, WNOHANG, &usage)) > 0) {
+      const auto it = std::find_if(children_.begin(), children_.end(), [&](const Child& child) {
+        return child.pid == pid;
+      });
+      if (it == children_.end()) continue;
+      const Child ended = *it;
+      children_.erase(it);
+      const bool has_reported = !ended.is_isolate && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      if (!has_reported) report_end(ended, status, usage);
     }
   }
 
-  void report_lost(std::uint64_t id) {
+  void report_end(const Child& ended, int status, const rusage& usage) {
+    end_strangers();
+    SpawnReport report;
+    report.id = ended.id;
+    if (ended.is_isolate)
+      take_end(status, usage, report);
+    else
+      report.is_keeper_lost = 1;
+    (void)::send(ended.fd, &report, sizeof report, MSG_NOSIGNAL);
+  }
+
+  // Children that we did not start. Those that live keep their own: they are subreapers themselves.
+  void end_strangers() {
     while (true) {
-      std::vector<pid_t> strangers;
-      for (const pid_t child : children()) {
-        bool is_keeper = false;
-        for (const auto& [kept_id, keeper] : keepers_)
-          is_keeper |= keeper == child;
-        if (!is_keeper) strangers.push_back(child);
-      }
-      if (strangers.empty()) break;
+      std::vector<pid_t> strangers = children_of_self();
+      std::erase_if(strangers, [&](pid_t pid) {
+        return std::any_of(children_.begin(), children_.end(), [&](const Child& child) {
+          return child.pid == pid;
+        });
+      });
+      if (strangers.empty()) return;
       for (const pid_t stranger : strangers) {
         ::kill(stranger, SIGKILL);
         (void)::waitpid(stranger, nullptr, 0);
       }
     }
-    SpawnReport report;
-    report.id = id;
-    report.is_keeper_lost = 1;
-    (void)::send(fd_, &report, sizeof report, MSG_NOSIGNAL);
   }
 
-  [[noreturn]] void leave() {
-    for (const auto& [id, keeper] : keepers_)
-      ::kill(keeper, kKillSignal);
-    for (const auto& [id, keeper] : keepers_)
-      (void)::waitpid(keeper, nullptr, 0);
-    end_descendants();
-    ::_exit(0);
+  // Ends what was started over the channel; that it closes says that nothing of it is left.
+  void end_channel(int fd) {
+    for (const Child& child : children_)
+      if (child.fd == fd) child.kill();
+    for (const Child& child : children_)
+      if (child.fd == fd) (void)::waitpid(child.pid, nullptr, 0);
+    std::erase_if(children_, [&](const Child& child) { return child.fd == fd; });
+    end_strangers();
+    std::erase(fds_, fd);
+    ::close(fd);
   }
 
-  int fd_;
+  const IsolateMain& isolate_main_;
+  std::vector<int> fds_;
   std::string buffer_;
-  std::map<std::uint64_t, pid_t> keepers_;
+  std::vector<Child> children_;  // few: one for each process that runs
 };
 
 }  // namespace
 
-void run_spawner(int fd) {
+void run_spawner(const std::vector<int>& fds, const IsolateMain& isolate_main) {
   ::setsid();  // Ctrl-C at the terminal is the node's business
   ::prctl(PR_SET_NAME, "sluice-spawner");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const sigset_t signals = kept_signals();
   ::sigprocmask(SIG_SETMASK, &signals, nullptr);
-  ::dup2(fd, 3);
-  ::fcntl(3, F_SETFD, FD_CLOEXEC);
-  ::close_range(4, ~0U, 0);
-  SpawnerProcess(3).run();
+  keep_only(fds);
+  SpawnerProcess(fds, isolate_main).run();
 }
 
 }  // namespace sluice

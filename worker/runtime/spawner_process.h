@@ -2,23 +2,28 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
+
+#include "worker/runtime/spawner.h"
 
 namespace sluice {
 
 enum class SpawnerOp : std::uint64_t {
   spawn,
+  isolate,
   terminate,
   kill
 };
 
 // Head of every packet to the spawner. A spawn goes on with NUL-terminated texts: working
-// directory, number of arguments, arguments, environment; and carries stdin, stdout and stderr.
+// directory, number of arguments, arguments, environment; and carries stdin, stdout and stderr. An
+// isolate carries the ends of its two sockets.
 struct SpawnerHead {
   SpawnerOp op = SpawnerOp::spawn;
   std::uint64_t id = 0;
 };
 
-// Never returns. `fd` is the socket to the node.
-[[noreturn]] void run_spawner(int fd);
+// Never returns. `fds` are the sockets to the node, one for each channel.
+[[noreturn]] void run_spawner(const std::vector<int>& fds, const IsolateMain& isolate_main);
 
 }  // namespace sluice

@@ -88,6 +88,17 @@ Result<std::optional<std::int64_t>> TaskSettings::take_duration_ms(const std::st
       error(key, "must be a duration such as \"30s\", or milliseconds, at most ten years"));
 }
 
+Result<std::optional<std::int64_t>> TaskSettings::take_bytes(const std::string& key) {
+  const auto node = take(key);
+  if (!node) return std::nullopt;
+  if (const auto* number = std::get_if<std::int64_t>(&node.mapped()))
+    if (*number >= 0) return *number;
+  if (const auto* text = std::get_if<std::string>(&node.mapped()))
+    if (const auto bytes = read_bytes(*text))
+      if (*bytes >= 0) return *bytes;
+  return tl::unexpected(error(key, "must be a size such as \"256MiB\", or bytes"));
+}
+
 void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
   kinds_[std::move(run)] = std::move(builder);
 }
@@ -125,7 +136,8 @@ std::vector<std::string> TaskTable::tasks() const {
 void TaskTable::prepare(const std::string& node) {
   std::map<std::string, bool> is_done;
   for (const auto& [task, kind] : kind_of_)
-    if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare(node);
+    if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare(node, *spawner_);
+  spawner_->fork();
 }
 
 TaskTable::Built TaskTable::build() {

@@ -16,6 +16,7 @@
 
 #include "common/result.h"
 #include "worker/runtime/runtime.h"
+#include "worker/runtime/spawner.h"
 
 namespace sluice {
 
@@ -46,6 +47,9 @@ class TaskSettings {
   // "1500ms", "30s", "5m", "1h", "7d", or an integer of milliseconds; at most ten years.
   [[nodiscard]] Result<std::optional<std::int64_t>> take_duration_ms(const std::string& key);
 
+  // "256MiB", or an integer of bytes.
+  [[nodiscard]] Result<std::optional<std::int64_t>> take_bytes(const std::string& key);
+
   // The first key that nobody took, with the nearest that was asked for, or nothing.
   [[nodiscard]] std::optional<Error> untaken() const;
   // That `key` must be given; names the key that stands there and may have been meant for it.
@@ -72,10 +76,13 @@ class RuntimeBuilder {
   // Called once, after the spawner was forked, and only if add() was called.
   [[nodiscard]] virtual std::unique_ptr<Runtime> build() = 0;
 
-  // Called once before any thread, socket or ZeroMQ context exists, and only if add() was called:
-  // the place to fork. `node` is this life's node id, the marker for child processes (SLUICE_NODE).
-  // Throws std::runtime_error with a sentence.
-  virtual void prepare(const std::string& node) { (void)node; }
+  // Called once before the spawner is forked, and only if add() was called: the place to open a
+  // channel to it, which stays the spawner's. `node` is this life's node id, the marker for child
+  // processes (SLUICE_NODE). Throws std::runtime_error with a sentence.
+  virtual void prepare(const std::string& node, Spawner& spawner) {
+    (void)node;
+    (void)spawner;
+  }
 };
 
 class TaskTable {
@@ -86,7 +93,8 @@ class TaskTable {
   [[nodiscard]] Result<void> add(TaskSettings settings);
 
   [[nodiscard]] std::vector<std::string> tasks() const;
-  // See RuntimeBuilder::prepare.
+  // Forks the spawner, if one is needed; before any thread, socket or ZeroMQ context exists. See
+  // RuntimeBuilder::prepare. The table must outlive its runtimes.
   void prepare(const std::string& node);
 
   // Makes the runtimes. Once. The pointers of `by_task` point into `runtimes`.
@@ -98,6 +106,7 @@ class TaskTable {
   [[nodiscard]] Built build();
 
  private:
+  std::unique_ptr<Spawner> spawner_ = std::make_unique<Spawner>();
   std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;
   std::map<std::string, std::string> kind_of_;  // task -> kind; only kinds that stand in kinds_
 };

@@ -5,29 +5,24 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <vector>
 
+#include "worker/runtime/handler_call.h"
 #include "worker/runtime/task_table.h"
-#include "worker/sdk/task.h"
 
 namespace sluice {
 
 // Kind `thread`. Settings: `handler`, the name of a registered one (default: the task's name).
 class ThreadRuntimeBuilder : public RuntimeBuilder {
  public:
-  ThreadRuntimeBuilder();
-  ~ThreadRuntimeBuilder() override;
-
-  // A handler that settings may name.
-  void add_handler(std::string name, TaskHandler handler);
+  // `handlers` are those that settings may name; must outlive the builder.
+  explicit ThreadRuntimeBuilder(const Handlers& handlers);
 
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 
  private:
-  std::map<std::string, TaskHandler> handlers_;
-  std::map<std::string, TaskHandler, std::less<>> by_task_;
+  const Handlers& handlers_;
+  Handlers by_task_;
 };
 
 }  // namespace sluice

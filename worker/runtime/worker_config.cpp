@@ -95,6 +95,19 @@ Result<void> take_programs(const WorkerOptions& options, WorkerConfig& config) {
   return {};
 }
 
+void take_on_thread(const std::string& task, WorkerConfig& config) {
+  config.tasks.emplace_back(
+      task,
+      std::map<std::string, TaskSettings::Value>{{"run", std::string("thread")}});
+}
+
+void take_own(const std::vector<std::string>& own_tasks, WorkerConfig& config) {
+  for (const std::string& task : own_tasks)
+    if (std::ranges::none_of(config.tasks,
+                             [&](const TaskSettings& other) { return other.task() == task; }))
+      take_on_thread(task, config);
+}
+
 Result<void> take_builtins(const WorkerOptions& options, WorkerConfig& config) {
   std::vector<std::string> names = options.builtins;
   if (names.empty() && config.tasks.empty())
@@ -104,9 +117,7 @@ Result<void> take_builtins(const WorkerOptions& options, WorkerConfig& config) {
       return fail(ErrorCode::bad_field,
                   "--builtin",
                   fmt::format("{} is none; there are {}", name, fmt::join(kBuiltinTasks, ", ")));
-    config.tasks.emplace_back(
-        name,
-        std::map<std::string, TaskSettings::Value>{{"run", std::string("thread")}});
+    take_on_thread(name, config);
   }
   return {};
 }
@@ -141,9 +152,20 @@ Result<void> take_node(const WorkerOptions& options, WorkerConfig& config) {
   return {};
 }
 
+constexpr const char* kExamples =
+    "Without any task it offers echo, noop, sleep and fail, for a first look.\n"
+    "\nExamples:\n"
+    "  sluice-worker --concurrency 4 --task checksum=sha256sum\n"
+    "  sluice-worker --config node.toml --name files-1 --state-dir /var/lib/sluice-files-1\n";
+
+constexpr const char* kLeaving =
+    "SIGTERM lets it finish what runs within --drain-grace; a second one ends it at once.\n\n"
+    "Exit status: 0 left in order, 1 could not begin, 2 wrong configuration, 5 left with results "
+    "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n";
+
 }  // namespace
 
-void describe(ConfigTable& table, WorkerOptions& options) {
+void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins) {
   table.group("Where it works");
   table.add_string("broker", &options.broker, "the workers' port of the broker");
   // SLUICE_BROKER is the producers' port, for clients.
@@ -164,7 +186,8 @@ void describe(ConfigTable& table, WorkerOptions& options) {
                   "NAME=PROGRAM ARGUMENTS: a program per job; several times");
   // Programs of this node see SLUICE_TASK: a worker started by one must not take it for a flag.
   table.set_environment("task", "");
-  table.add_list("builtin", &options.builtins, "offer echo, noop, sleep or fail");
+  if (builtins == Builtins::offered)
+    table.add_list("builtin", &options.builtins, "offer echo, noop, sleep or fail");
   table.allow_subtree("task", "a task and how it is run, see worker/README.md");
   table.add_duration("drain_grace",
                      &options.drain_grace_ms,
@@ -176,20 +199,16 @@ void describe(ConfigTable& table, WorkerOptions& options) {
                    {"debug", "info", "warn", "error", "off"},
                    "least level that is written");
   table.add_choice("log_format", &options.log_format, {"logfmt", "json"}, "form of a line");
-  table.set_epilog(
-      "Without any task it offers echo, noop, sleep and fail, for a first look.\n"
-      "\nExamples:\n"
-      "  sluice-worker --concurrency 4 --task checksum=sha256sum\n"
-      "  sluice-worker --config node.toml --name files-1 --state-dir /var/lib/sluice-files-1\n"
-      "SIGTERM lets it finish what runs within --drain-grace; a second one ends it at once.\n\n"
-      "Exit status: 0 left in order, 1 could not begin, 2 wrong configuration, 5 left with results "
-      "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n");
+  table.set_epilog((builtins == Builtins::offered ? std::string(kExamples) : "") + kLeaving);
 }
 
-Result<WorkerConfig> worker_config(const WorkerOptions& options, const std::string& task_toml) {
+Result<WorkerConfig> worker_config(const WorkerOptions& options,
+                                   const std::string& task_toml,
+                                   const std::vector<std::string>& own_tasks) {
   WorkerConfig config;
   if (auto taken = take_file(task_toml, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_programs(options, config); !taken) return tl::unexpected(taken.error());
+  take_own(own_tasks, config);
   if (auto taken = take_builtins(options, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_node(options, config); !taken) return tl::unexpected(taken.error());
   if (auto taken = take_labels(options, config); !taken) return tl::unexpected(taken.error());

@@ -34,14 +34,23 @@ struct WorkerConfig {
   std::vector<TaskSettings> tasks;
 };
 
+// Whether the built-in tasks are among what is offered (--builtin).
+enum class Builtins : std::uint8_t {
+  offered,
+  none
+};
+
 // Adds every option to the table; `options` must outlive it.
-void describe(ConfigTable& table, WorkerOptions& options);
+void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins = Builtins::offered);
 
 // What the table alone cannot check, and the tasks: those of the file (`task_toml`, as
-// ConfigTable::subtree("task") gives it), of --task and of --builtin; the four built-in ones when
-// there are none. Errors: bad_field with the flag or the key in `where`.
+// ConfigTable::subtree("task") gives it), of --task and of --builtin. Of `own_tasks`, the program's
+// handlers, those that the file does not name run on threads; without any of its own, and without
+// another task, the four built-in ones are offered. Errors: bad_field with the flag or the key in
+// `where`.
 [[nodiscard]] Result<WorkerConfig> worker_config(const WorkerOptions& options,
-                                                 const std::string& task_toml);
+                                                 const std::string& task_toml,
+                                                 const std::vector<std::string>& own_tasks = {});
 
 [[nodiscard]] log::Options log_options(const WorkerOptions& options);
 

@@ -22,7 +22,7 @@ namespace sluice {
 // counts only if the node was leaving.
 class Task {
  public:
-  struct State;  // worker/runtime/thread_runtime.cpp
+  struct State;  // worker/runtime/handler_call.h
 
   explicit Task(std::shared_ptr<State> state);
 

@@ -1,69 +1,71 @@
 #include "worker/sdk/worker.h"
 
-#include <charconv>
+#include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <map>
 #include <optional>
+#include <vector>
 
+#include "common/limits.h"
 #include "worker/runtime/node.h"
-#include "worker/runtime/thread_runtime.h"
+#include "worker/runtime/worker_program.h"
 
 namespace sluice {
 
+// What the program has set itself; empty = what is configured.
 struct Worker::Settings {
-  NodeOptions node;
-  std::map<std::string, TaskHandler> handlers;
+  Handlers handlers;
+  std::string name;
+  std::string broker;
+  std::optional<std::uint32_t> concurrency;
+  std::vector<std::string> queues;
+  std::string state_dir;
+
+  void decide(WorkerOptions& options) const {
+    if (!name.empty()) options.name = name;
+    if (!broker.empty()) options.broker = broker;
+    if (concurrency) options.concurrency = *concurrency;
+    if (!queues.empty()) options.queues = queues;
+    if (!state_dir.empty()) options.state_dir = state_dir;
+  }
 };
 
 namespace {
 
-void from_environment(NodeOptions& options) {
-  if (const char* broker = std::getenv("SLUICE_WORKER_BROKER")) options.broker = broker;
-  if (const char* name = std::getenv("SLUICE_NAME")) options.name = name;
-  if (const char* count = std::getenv("SLUICE_CONCURRENCY"))
-    std::from_chars(count, count + std::strlen(count), options.concurrency);
-}
-
-std::optional<std::string> complaint(const NodeOptions& options, bool has_handler) {
-  if (!has_handler) return "no task: call on(task, handler) before run()";
-  if (options.concurrency > kConcurrencyMax)
-    return "concurrency is " + std::to_string(options.concurrency) + ", allowed are 1 to 10000";
-  if (options.name.size() > kNodeNameBytesMax) return "the name is longer than 64 bytes";
-  return std::nullopt;
+std::string program_name(const char* path) {
+  const std::string text = path == nullptr ? "" : path;
+  const std::size_t slash = text.rfind('/');
+  const std::string name = slash == std::string::npos ? text : text.substr(slash + 1);
+  return name.empty() ? "worker" : name;
 }
 
 }  // namespace
 
-Worker::Worker() : settings_(std::make_unique<Settings>()) {
-  from_environment(settings_->node);
-}
+Worker::Worker() : settings_(std::make_unique<Settings>()) {}
 
 Worker::~Worker() = default;
 
 Worker& Worker::name(std::string text) {
-  settings_->node.name = std::move(text);
+  settings_->name = std::move(text);
   return *this;
 }
 
 Worker& Worker::broker(std::string address) {
-  settings_->node.broker = std::move(address);
+  settings_->broker = std::move(address);
   return *this;
 }
 
 Worker& Worker::concurrency(std::uint32_t count) {
-  settings_->node.concurrency = count;
+  settings_->concurrency = count;
   return *this;
 }
 
 Worker& Worker::queue(std::string name) {
-  settings_->node.queues.push_back(std::move(name));
+  settings_->queues.push_back(std::move(name));
   return *this;
 }
 
 Worker& Worker::state_dir(std::string path) {
-  settings_->node.state_dir = std::move(path);
+  settings_->state_dir = std::move(path);
   return *this;
 }
 
@@ -73,30 +75,34 @@ Worker& Worker::on_handler(std::string task, TaskHandler handler) {
 }
 
 int Worker::run() {
-  if (const auto wrong = complaint(settings_->node, !settings_->handlers.empty())) {
-    std::fprintf(stderr, "worker: %s\n", wrong->c_str());
+  std::string name = "worker";
+  std::array<char*, 2> argv{name.data(), nullptr};
+  return run(1, argv.data());
+}
+
+int Worker::run(int argc, char** argv) {
+  const std::string name = program_name(argc > 0 ? argv[0] : nullptr);
+  if (settings_->handlers.empty()) {
+    std::fprintf(stderr, "%s: no task: call on(task, handler) before run()\n", name.c_str());
     return node_misconfigured;
   }
-  try {
-    auto builder = std::make_unique<ThreadRuntimeBuilder>();
-    for (auto& [task, handler] : settings_->handlers)
-      builder->add_handler(task, handler);
-    TaskTable table;
-    table.add_kind("thread", std::move(builder));
-    for (const auto& [task, handler] : settings_->handlers) {
-      const auto added = table.add(TaskSettings(task, {{"run", std::string("thread")}}));
-      if (added) continue;
-      std::fprintf(stderr,
-                   "worker: %s %s\n",
-                   added.error().where.c_str(),
-                   added.error().detail.c_str());
-      return node_misconfigured;
-    }
-    return run_node(settings_->node, table);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "worker: %s\n", error.what());
-    return node_failed;
+  if (settings_->concurrency.value_or(1) > kConcurrencyMax) {
+    std::fprintf(stderr,
+                 "%s: concurrency is %u, allowed are 1 to %u\n",
+                 name.c_str(),
+                 *settings_->concurrency,
+                 kConcurrencyMax);
+    return node_misconfigured;
   }
+  return run_worker(argc,
+                    argv,
+                    {.name = name,
+                     .purpose = "A worker node of a Sluice cluster with handlers of its own.",
+                     .handlers = settings_->handlers,
+                     .offers_all = true,
+                     .decide = [this](WorkerOptions& options) {
+                       settings_->decide(options);
+                     }});
 }
 
 }  // namespace sluice

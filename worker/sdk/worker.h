@@ -6,6 +6,12 @@
 //     worker.on("shout", [](sluice::Task& task) { return upper(task.payload()); });
 //     return worker.run();
 //   }
+//
+// It is configured as sluice-worker is: by the environment (SLUICE_WORKER_BROKER, SLUICE_NAME,
+// ...), by the file that SLUICE_CONFIG names and, with run(argc, argv), by flags; worker/README.md
+// lists them. A [task.NAME] table of the file says how a handler is run, `run = "isolate"` in a
+// process of its own; without one it is called on a thread. What the program sets itself wins over
+// all of them.
 #pragma once
 
 #include <cstdint>
@@ -24,12 +30,11 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // How people see this node; default SLUICE_NAME, else the host's name. [A-Za-z0-9_.-], at
-  // most 64.
+  // How people see this node; default the host's name. [A-Za-z0-9_.-], at most 64.
   Worker& name(std::string text);
-  // Default SLUICE_WORKER_BROKER, else tcp://127.0.0.1:7712.
+  // Default tcp://127.0.0.1:7712.
   Worker& broker(std::string address);
-  // Attempts that run at once, 1..10000; default SLUICE_CONCURRENCY, else the CPUs.
+  // Attempts that run at once, 1..10000; default the CPUs.
   Worker& concurrency(std::uint32_t count);
   // Take jobs of this queue only; may be called several times. Default: every queue.
   Worker& queue(std::string name);
@@ -48,6 +53,8 @@ class Worker {
   // code: 0 drained, 1 could not begin (a line on stderr says why), 2 bad settings, 5 left with
   // results that nobody acknowledged, 70 a runtime broke. Once.
   [[nodiscard]] int run();
+  // The same with the flags of sluice-worker; also answers --help, --version and --check-config.
+  [[nodiscard]] int run(int argc, char** argv);
 
  private:
   struct Settings;

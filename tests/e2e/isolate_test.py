@@ -1,0 +1,94 @@
+"""Handlers in isolates, in real nodes: placed there by configuration, killed, cancelled, left behind."""
+
+import signal
+import unittest
+from pathlib import Path
+
+from cluster import Story, is_running, job, json_job, until
+
+SLEEP = """
+[task.sleep]
+run = "isolate"
+grace = "10s"
+"""
+
+
+def below(pid):
+    """The descendants of a process, by pid: their names."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+        found.update(below(int(child)))
+    return found
+
+
+def isolates_of(worker):
+    return [pid for pid, name in below(worker.pid).items() if name == "sluice-isolate"]
+
+
+class Isolates(Story):
+    def setUp(self):
+        super().setUp()
+        self.cluster.start_broker()
+        self.client = self.cluster.client()
+
+    def start_node(self, text, *more):
+        return self.cluster.start_worker("--config", self.cluster.write("node.toml", text), *more)
+
+    def until_running(self, job_id, worker):
+        """The isolate that runs it."""
+        self.client.until_state(job_id, "running")
+        [isolate] = until(lambda: isolates_of(worker))
+        return isolate
+
+    def test_a_handler_is_placed_in_an_isolate_without_a_change_of_its_code(self):
+        config = self.cluster.write("shout.toml", '[task.shout]\nrun = "isolate"\n')
+        worker = self.cluster.start_worker(program="shout_worker", SLUICE_CONFIG=config)
+        [job_id] = self.client.submit(job("shout", b"hello"))
+        self.assertEqual(self.client.wait([job_id])[job_id]["result"], b"HELLO")
+        self.assertEqual(len(isolates_of(worker)), 1)
+        self.assertEqual(worker.stop(), 0)
+
+    def test_an_isolate_that_dies_fails_its_attempt_in_words_and_is_replaced(self):
+        worker = self.start_node(SLEEP)
+        [job_id] = self.client.submit(json_job("sleep", 600_000, max_retries=0))
+        isolate = self.until_running(job_id, worker)
+        self.cluster.kill_pid(isolate)
+        ended = self.client.wait([job_id])[job_id]
+        self.assertEqual((ended["state"], ended["error_code"]), ("failed", "isolate_crashed"))
+        self.assertIn("isolate crashed: SIGKILL", ended["error"])
+        [next_id] = self.client.submit(json_job("sleep", 0))
+        self.assertEqual(self.client.wait([next_id])[next_id]["state"], "completed")
+        self.assertNotEqual(isolates_of(worker), [isolate])
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_running_job_is_cancelled_and_its_isolate_serves_the_next(self):
+        worker = self.start_node(SLEEP, "--concurrency", 1)
+        [job_id] = self.client.submit(json_job("sleep", 600_000))
+        isolate = self.until_running(job_id, worker)
+        self.client.ask("cancel", ids=[job_id])
+        self.assertEqual(self.client.wait([job_id])[job_id]["state"], "cancelled")
+        [next_id] = self.client.submit(json_job("sleep", 0))
+        self.assertEqual(self.client.wait([next_id])[next_id]["state"], "completed")
+        self.assertEqual(isolates_of(worker), [isolate])
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_killed_node_leaves_no_isolate_and_its_job_runs_elsewhere(self):
+        worker = self.start_node(SLEEP)
+        [job_id] = self.client.submit(json_job("sleep", 600_000))
+        self.until_running(job_id, worker)
+        left = below(worker.pid)
+        self.assertEqual(sorted(left.values()), ["sluice-isolate", "sluice-spawner"])
+        worker.kill()
+        until(lambda: not any(is_running(pid) for pid in left), "processes outlive their node")
+        self.client.until_state(job_id, "queued", lost_count=1)
+        second = self.start_node(SLEEP)
+        self.until_running(job_id, second)
+        second.signal(signal.SIGTERM)
+        second.line("drain_begun")
+        second.signal(signal.SIGTERM)  # leaves at once
+        self.client.until_state(job_id, "queued", lost_count=1, retry_count=0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,459 @@
+// Real isolates under a real spawner. Waiting is always for an event, never for a time.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "worker/runtime/isolate_runtime.h"
+#include "worker/runtime/unique_fd.h"
+
+namespace {
+
+using namespace sluice;
+using testing::HasSubstr;
+
+using Values = std::map<std::string, TaskSettings::Value>;
+
+class IsolateTest : public testing::Test {
+ protected:
+  void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer starts a thread after a fork, and a spawner wants to be alone";
+#endif
+  }
+
+  template <typename Callable>
+  void use(Callable handler, Values values = {}) {
+    handlers_["t"] = make_handler(std::move(handler));
+    TaskSettings settings("t", std::move(values));
+    const auto added = builder_.add(settings);
+    ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
+    builder_.prepare("test@1", spawner_);
+    spawner_.fork();
+    runtime_ = builder_.build();
+  }
+
+  void start(const std::string& id, std::string payload = {}, std::int64_t deadline = kNever) {
+    Assignment assignment;
+    assignment.job.id = JobId(id);
+    assignment.job.fence = {7, 3};
+    assignment.job.task = "t";
+    assignment.job.queue = "q";
+    assignment.job.payload = std::move(payload);
+    assignment.job.content_type = "text/plain";
+    assignment.deadline_mono_ms = deadline;
+    runtime_->start(std::move(assignment));
+  }
+
+  void stop(const std::string& id, StopReason reason) {
+    runtime_->stop(JobId(id), {7, 3}, reason);
+  }
+
+  // One turn of the loop, after something is there to do.
+  void turn() {
+    const std::int64_t due = runtime_->next_deadline_mono_ms();
+    const std::int64_t wait =
+        due == kNever ? 20'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
+    pollfd item{runtime_->fd(), POLLIN, 0};
+    if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever)
+      throw std::runtime_error("nothing happened");
+    runtime_->poll(clock_now(), events_);
+  }
+
+  RuntimeEvent next() {
+    while (events_.empty())
+      turn();
+    RuntimeEvent event = std::move(events_.front());
+    events_.erase(events_.begin());
+    return event;
+  }
+
+  AttemptResult result() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
+    }
+  }
+
+  AttemptResult run(std::string payload = {}) {
+    start("a", std::move(payload));
+    return result();
+  }
+
+  // The text of the next progress: a handler says so that it is under way.
+  std::string progress() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* said = std::get_if<AttemptProgress>(&event)) return said->message;
+    }
+  }
+
+  PoolFigures figures() const {
+    return runtime_->figures().at(0);
+  }
+
+  void TearDown() override {
+    runtime_.reset();
+  }
+
+  Spawner spawner_;
+  Handlers handlers_;
+  IsolateRuntimeBuilder builder_{handlers_};
+  std::unique_ptr<Runtime> runtime_;
+  std::vector<RuntimeEvent> events_;
+};
+
+std::string own_pid(Task&) {
+  return std::to_string(::getpid());
+}
+
+// A process that nobody waits for, in a session of its own.
+pid_t leave_behind() {
+  std::array<int, 2> pipe{};
+  if (::pipe(pipe.data()) != 0) std::abort();
+  if (::fork() == 0) {
+    ::setsid();
+    if (::fork() == 0) {
+      const pid_t self = ::getpid();
+      (void)!::write(pipe[1], &self, sizeof self);
+      while (true)
+        ::pause();
+    }
+    ::_exit(0);
+  }
+  pid_t pid = 0;
+  if (::read(pipe[0], &pid, sizeof pid) != sizeof pid) std::abort();
+  return pid;
+}
+
+bool exists(const std::string& pid) {
+  return ::kill(std::stoi(pid), 0) == 0;
+}
+
+TEST_F(IsolateTest, a_handler_runs_in_a_process_of_its_own_which_is_used_again) {
+  use(own_pid);
+  const std::string first = run().result;
+  EXPECT_NE(first, std::to_string(::getpid()));
+  EXPECT_EQ(run().result, first);
+  EXPECT_EQ(figures().total, 1U);
+  EXPECT_EQ(figures().jobs, 2U);
+}
+
+TEST_F(IsolateTest, the_attempt_is_seen_as_on_a_thread_of_the_node) {
+  use([](Task& task) {
+    return std::string(task.id()) + " " + task.fence() + " " + task.name() + " " + task.queue() +
+           " " + task.content_type() + " " + task.payload();
+  });
+  EXPECT_EQ(run("hello").result, "a 7.3 t q text/plain hello");
+}
+
+TEST_F(IsolateTest, a_large_payload_and_a_large_result_pass) {
+  use([](Task& task) { return task.payload(); });
+  std::string payload(kPayloadBytesMax, 'x');
+  payload[5] = '\0';
+  const AttemptResult got = run(payload);
+  EXPECT_EQ(got.outcome, Outcome::completed);
+  EXPECT_EQ(got.result, payload);
+}
+
+TEST_F(IsolateTest, one_byte_too_many_is_refused_for_good) {
+  use([](Task&) { return std::string(kResultBytesMax + 1, 'x'); });
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "result_too_large");
+  EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(IsolateTest, an_exception_fails_the_attempt_and_not_the_isolate) {
+  use([](Task& task) -> std::string {
+    if (task.payload() == "throw") throw TaskFailed("bad \x01 ticker", "no such ticker", false);
+    return std::to_string(::getpid());
+  });
+  const std::string pid = run().result;
+  const AttemptResult got = run("throw");
+  EXPECT_EQ(got.outcome, Outcome::failed);
+  EXPECT_EQ(got.error, "no such ticker");
+  EXPECT_FALSE(got.retryable);
+  EXPECT_EQ(run().result, pid);
+}
+
+TEST_F(IsolateTest, a_crash_costs_that_one_attempt_and_says_the_signal) {
+  use([](Task& task) -> std::string {
+    if (task.payload() == "crash") ::raise(SIGSEGV);
+    return std::to_string(::getpid());
+  });
+  const std::string pid = run().result;
+  const AttemptResult got = run("crash");
+  EXPECT_EQ(got.outcome, Outcome::failed);
+  EXPECT_EQ(got.error_code, "isolate_crashed");
+  EXPECT_EQ(got.error, "isolate crashed: SIGSEGV");
+  EXPECT_TRUE(got.retryable);
+  EXPECT_EQ(figures().total, 1U);  // replaced at once
+  EXPECT_EQ(figures().crashes, 1U);
+  EXPECT_NE(run().result, pid);
+}
+
+TEST_F(IsolateTest, a_handler_that_ends_the_process_is_told_by_its_code) {
+  use([](Task&) { ::_exit(3); });
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "isolate_crashed");
+  EXPECT_EQ(got.error, "isolate exited with code 3");
+}
+
+TEST_F(IsolateTest, a_handler_that_spoils_its_socket_fails_alone) {
+  use([](Task&) {
+    const std::string garbage(100, '\xff');
+    for (int fd = 3; fd < 20; ++fd)
+      (void)!::write(fd, garbage.data(), garbage.size());
+  });
+  EXPECT_EQ(run().error_code, "isolate_broken");
+  EXPECT_EQ(run().error_code, "isolate_broken");
+}
+
+TEST_F(IsolateTest, progress_and_checkpoint_come_before_the_result) {
+  use([](Task& task) {
+    task.progress(40, "halfway");
+    task.checkpoint("c");
+    return task.last_checkpoint();
+  });
+  start("a");
+  const RuntimeEvent first = next();
+  EXPECT_EQ(std::get<AttemptProgress>(first).percent, 40U);
+  EXPECT_EQ(std::get<AttemptProgress>(first).message, "halfway");
+  const RuntimeEvent second = next();
+  EXPECT_EQ(std::get<AttemptProgress>(second).checkpoint, "c");
+  EXPECT_EQ(result().outcome, Outcome::completed);
+}
+
+// Asleep until it is asked to stop; then it says its pid.
+std::string wait_for_stop(Task& task) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  if (task.payload() == "now") return std::to_string(::getpid());
+  task.progress(1, std::to_string(::getpid()));
+  never.wait(lock, task.stop_token(), [] { return false; });
+  return "stopped";
+}
+
+TEST_F(IsolateTest, a_stop_reaches_the_handler_and_the_isolate_lives_on) {
+  use(wait_for_stop);
+  const std::string pid = run("now").result;
+  for (const auto& [reason, outcome] : {std::pair{StopReason::cancel, Outcome::cancelled},
+                                        {StopReason::hand_back, Outcome::completed},
+                                        {StopReason::timed_out, Outcome::failed}}) {
+    start("a");
+    EXPECT_EQ(progress(), pid);
+    stop("a", reason);
+    EXPECT_EQ(result().outcome, outcome);
+  }
+  EXPECT_EQ(run("now").result, pid);
+}
+
+TEST_F(IsolateTest, a_stop_that_overtakes_the_job_is_not_lost) {
+  use(wait_for_stop);
+  start("a");
+  stop("a", StopReason::cancel);
+  EXPECT_EQ(result().outcome, Outcome::cancelled);
+}
+
+TEST_F(IsolateTest, one_that_does_not_heed_a_stop_is_killed_with_everything_it_started) {
+  use(
+      [](Task& task) {
+        task.progress(1, std::to_string(leave_behind()));
+        while (true)
+          ::pause();
+      },
+      {{"grace", std::int64_t{1}}});
+  start("a");
+  const std::string left = progress();
+  EXPECT_TRUE(exists(left));
+  stop("a", StopReason::cancel);
+  EXPECT_EQ(result().outcome, Outcome::cancelled);
+  EXPECT_FALSE(exists(left));
+  EXPECT_EQ(figures().total, 1U);
+}
+
+TEST_F(IsolateTest, the_time_out_of_the_task_holds_beside_the_one_of_the_job) {
+  use(
+      [](Task& task) {
+        if (!task.remaining_ms()) return std::string("no time-out");
+        while (!task.stop_requested())
+          ::usleep(1000);
+        return std::string("late");
+      },
+      {{"timeout", std::int64_t{20}}});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "timeout");
+  EXPECT_EQ(got.outcome, Outcome::failed);
+}
+
+TEST_F(IsolateTest, what_a_job_leaves_behind_is_gone_before_its_result) {
+  use([](Task&) { return std::to_string(leave_behind()); });
+  const AttemptResult got = run();
+  EXPECT_EQ(got.outcome, Outcome::completed);
+  EXPECT_FALSE(exists(got.result));
+  EXPECT_EQ(figures().total, 1U);
+}
+
+TEST_F(IsolateTest, what_a_crashed_job_leaves_behind_is_gone_before_its_result) {
+  use([](Task& task) {
+    task.progress(1, std::to_string(leave_behind()));
+    std::abort();
+  });
+  start("a");
+  const std::string left = progress();
+  EXPECT_EQ(result().error, "isolate crashed: SIGABRT");
+  EXPECT_FALSE(exists(left));
+}
+
+TEST_F(IsolateTest, without_reuse_every_job_has_a_fresh_process) {
+  use(own_pid, {{"reuse", false}});
+  std::set<std::string> pids;
+  for (int i = 0; i < 5; ++i) {
+    const std::string pid = run().result;
+    EXPECT_FALSE(exists(pid));
+    pids.insert(pid);
+  }
+  EXPECT_EQ(pids.size(), 5U);
+  EXPECT_EQ(figures().crashes, 0U);
+}
+
+TEST_F(IsolateTest, one_is_replaced_after_so_many_jobs) {
+  use(own_pid, {{"recycle_after", std::int64_t{2}}});
+  const std::string first = run().result;
+  EXPECT_EQ(run().result, first);
+  EXPECT_NE(run().result, first);
+  EXPECT_EQ(figures().recycles, 1U);
+}
+
+TEST_F(IsolateTest, one_is_replaced_when_it_had_too_much_memory) {
+  use(
+      [](Task& task) {
+        if (task.payload() == "much") {
+          constexpr std::size_t kBytes = 512 << 20;
+          void* memory = ::mmap(nullptr,
+                                kBytes,
+                                PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+                                -1,
+                                0);
+          ::munmap(memory, kBytes);
+        }
+        return std::to_string(::getpid());
+      },
+      {{"recycle_memory", std::string("500MiB")}});
+  const std::string first = run().result;
+  const AttemptResult much = run("much");
+  EXPECT_EQ(much.result, first);
+  EXPECT_GT(much.usage.rss_bytes_max, 500 << 20);
+  EXPECT_NE(run().result, first);
+}
+
+TEST_F(IsolateTest, the_pool_starts_with_the_configured_number) {
+  use(own_pid, {{"isolates_min", std::int64_t{3}}});
+  EXPECT_EQ(figures().total, 3U);
+  EXPECT_EQ(figures().busy, 0U);
+}
+
+TEST_F(IsolateTest, the_pool_grows_by_demand_and_a_job_beyond_the_maximum_waits) {
+  use(wait_for_stop, {{"isolates_max", std::int64_t{2}}});
+  start("a");
+  start("b");
+  start("c");
+  const std::string one = progress();
+  const std::string other = progress();
+  EXPECT_NE(one, other);
+  EXPECT_EQ(figures().total, 2U);
+  EXPECT_EQ(figures().busy, 2U);
+  EXPECT_EQ(figures().waiting, 1U);
+  stop("a", StopReason::hand_back);
+  EXPECT_EQ(result().id.str(), "a");
+  const std::string third = progress();
+  EXPECT_TRUE(third == one || third == other);
+  stop("b", StopReason::hand_back);
+  EXPECT_EQ(result().id.str(), "b");
+  stop("c", StopReason::hand_back);
+  EXPECT_EQ(result().id.str(), "c");
+}
+
+TEST_F(IsolateTest, one_that_waits_for_an_isolate_can_be_stopped) {
+  use(wait_for_stop, {{"isolates_max", std::int64_t{1}}});
+  start("a");
+  (void)progress();
+  start("b");
+  stop("b", StopReason::cancel);
+  const AttemptResult got = result();
+  EXPECT_EQ(got.id.str(), "b");
+  EXPECT_EQ(got.outcome, Outcome::cancelled);
+  EXPECT_EQ(figures().waiting, 0U);
+}
+
+TEST_F(IsolateTest, the_pool_goes_back_to_its_minimum_when_idle) {
+  use(wait_for_stop, {{"idle", std::int64_t{1}}});
+  for (const char* id : {"a", "b", "c"})
+    start(id);
+  for (int i = 0; i < 3; ++i)
+    (void)progress();
+  EXPECT_EQ(figures().total, 3U);
+  for (const char* id : {"a", "b", "c"})
+    stop(id, StopReason::hand_back);
+  for (int i = 0; i < 3; ++i)
+    (void)result();
+  while (figures().total > 1)
+    turn();
+  EXPECT_EQ(figures().crashes, 0U);
+  EXPECT_NE(run("now").result, "");
+}
+
+TEST_F(IsolateTest, when_the_spawner_dies_the_jobs_are_handed_back_and_it_is_said) {
+  use(wait_for_stop, {{"isolates_max", std::int64_t{1}}});
+  start("a");
+  const std::string pid = progress();
+  start("b");
+  ::kill(spawner_.pid(), SIGKILL);
+  std::set<std::string> handed_back;
+  for (int i = 0; i < 2; ++i) {
+    const AttemptResult got = result();
+    if (got.outcome == Outcome::handed_back) handed_back.insert(got.id.str());
+  }
+  EXPECT_EQ(handed_back, (std::set<std::string>{"a", "b"}));
+  RuntimeEvent last = next();
+  EXPECT_EQ(std::get<RuntimeFailed>(last).detail, "the spawner died");
+  start("c");
+  EXPECT_EQ(result().error_code, "task_not_offered");
+}
+
+TEST_F(IsolateTest, settings_that_are_wrong_are_refused_by_name) {
+  handlers_["t"] = make_handler(own_pid);
+  for (const auto& [values, where] :
+       {std::pair<Values, std::string>{{{"handler", std::string("u")}}, "task.t.handler"},
+        {{{"isolates_min", std::int64_t{-1}}}, "task.t.isolates_min"},
+        {{{"isolates_min", std::int64_t{3}}, {"isolates_max", std::int64_t{2}}},
+         "task.t.isolates_min"},
+        {{{"reuse", false}, {"recycle_after", std::int64_t{2}}}, "task.t.recycle_after"},
+        {{{"recycle_memory", std::string("much")}}, "task.t.recycle_memory"},
+        {{{"idle", std::string("soon")}}, "task.t.idle"},
+        {{{"timeout", std::string("soon")}}, "task.t.timeout"}}) {
+    TaskSettings settings("t", values);
+    const auto added = builder_.add(settings);
+    ASSERT_FALSE(added);
+    EXPECT_EQ(added.error().where, where);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,157 @@
+#include "worker/runtime/handler_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/limits.h"
+
+namespace sluice {
+
+namespace {
+
+void report(Task::State& state, std::optional<std::string> checkpoint) {
+  AttemptProgress progress;
+  {
+    const std::lock_guard lock(state.mutex);
+    progress = {state.job.id, state.job.fence, state.percent, state.text, std::move(checkpoint)};
+  }
+  state.tell(std::move(progress));
+}
+
+}  // namespace
+
+Task::Task(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+const std::string& Task::payload() const {
+  return state_->job.payload;
+}
+
+const std::string& Task::content_type() const {
+  return state_->job.content_type;
+}
+
+const std::string& Task::last_checkpoint() const {
+  return state_->job.checkpoint;
+}
+
+std::string_view Task::id() const {
+  return state_->job.id.view();
+}
+
+const std::string& Task::name() const {
+  return state_->job.task;
+}
+
+const std::string& Task::queue() const {
+  return state_->job.queue;
+}
+
+std::uint32_t Task::attempt() const {
+  return state_->job.fence.attempt;
+}
+
+std::uint32_t Task::retry_count() const {
+  return state_->job.retry_count;
+}
+
+std::uint32_t Task::max_retries() const {
+  return state_->job.max_retries;
+}
+
+std::string Task::fence() const {
+  const Fence& fence = state_->job.fence;
+  return std::to_string(fence.epoch) + "." + std::to_string(fence.attempt);
+}
+
+std::string_view Task::header(std::string_view header_name) const {
+  for (const Header& header : state_->job.headers)
+    if (header.name == header_name) return header.value;
+  return {};
+}
+
+std::optional<std::int64_t> Task::remaining_ms() const {
+  const std::int64_t deadline = state_->deadline_mono_ms;
+  if (deadline == kNever) return std::nullopt;
+  return std::max<std::int64_t>(deadline - clock_now().mono_ms, 0);
+}
+
+bool Task::stop_requested() const {
+  return state_->stop.stop_requested();
+}
+
+std::stop_token Task::stop_token() const {
+  return state_->stop.get_token();
+}
+
+void Task::progress(std::uint32_t percent, std::string_view text) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->percent = percent;
+    state_->text = text.substr(0, kProgressTextBytesMax);
+  }
+  report(*state_, std::nullopt);
+}
+
+void Task::checkpoint(std::string_view bytes) {
+  if (bytes.size() > kCheckpointBytesMax)
+    throw std::length_error("a checkpoint has at most " + std::to_string(kCheckpointBytesMax) +
+                            " bytes, this one " + std::to_string(bytes.size()));
+  report(*state_, std::string(bytes));
+}
+
+Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers) {
+  auto named = settings.take_text("handler");
+  if (!named) return tl::unexpected(named.error());
+  const std::string name = named->value_or(settings.task());
+  const auto handler = handlers.find(name);
+  if (handler != handlers.end()) return handler->second;
+  std::string known;
+  for (const auto& [other, callable] : handlers)
+    known += (known.empty() ? "" : ", ") + other;
+  return tl::unexpected(
+      settings.error("handler", "there is no handler " + name + "; there are " + known));
+}
+
+TaskOutcome call_handler(const TaskHandler& handler, Task& task) {
+  try {
+    return handler(task);
+  } catch (const TaskFailed& failed) {
+    return TaskOutcome::failed(failed.code(), failed.what(), failed.can_retry());
+  } catch (const std::exception& exception) {
+    return TaskOutcome::failed("exception", exception.what());
+  } catch (...) {
+    return TaskOutcome::failed("exception",
+                               "the handler threw something that is no std::exception");
+  }
+}
+
+AttemptResult to_result(const RunJob& job, TaskOutcome outcome) {
+  AttemptResult result;
+  result.id = job.id;
+  result.fence = job.fence;
+  result.outcome = outcome.is_completed ? Outcome::completed : Outcome::failed;
+  result.result = std::move(outcome.result);
+  result.error_code = std::move(outcome.error_code);
+  result.error = std::move(outcome.error);
+  result.retryable = outcome.retryable;
+  result.retry_after_ms = outcome.retry_after_ms;
+  return result;
+}
+
+AttemptResult after_stop(const RunJob& job, StopReason reason, AttemptResult result) {
+  if (reason == StopReason::hand_back && result.outcome == Outcome::completed) return result;
+  AttemptResult stopped;
+  stopped.id = job.id;
+  stopped.fence = job.fence;
+  if (reason == StopReason::timed_out) {
+    stopped.outcome = Outcome::failed;
+    stopped.error_code = "timeout";
+    stopped.error = "stopped after " + std::to_string(job.timeout_ms) + " ms";
+  } else {
+    stopped.outcome = reason == StopReason::hand_back ? Outcome::handed_back : Outcome::cancelled;
+  }
+  return stopped;
+}
+
+}  // namespace sluice

@@ -1,0 +1,55 @@
+// One call of a handler (sdk/task.h), wherever it runs: on a pool thread of the node or in an
+// isolate.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "common/protocol/messages.h"
+#include "common/time.h"
+#include "worker/core/attempt.h"
+#include "worker/runtime/task_table.h"
+#include "worker/sdk/task.h"
+
+namespace sluice {
+
+// The handlers that a program brings along, by the names that settings use.
+using Handlers = std::map<std::string, TaskHandler, std::less<>>;
+
+// What a Task shows of its attempt; the place where it runs says where progress goes.
+struct Task::State {
+  // `deadline` is when the attempt times out, kNever without a time-out.
+  State(RunJob run_job, std::int64_t deadline)
+      : job(std::move(run_job)), deadline_mono_ms(deadline) {}
+
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  virtual ~State() = default;
+
+  virtual void tell(AttemptProgress progress) = 0;  // from any thread
+
+  const RunJob job;
+  const std::int64_t deadline_mono_ms;
+  std::stop_source stop;
+  std::mutex mutex;  // guards the last progress, which comes with every checkpoint
+  std::uint32_t percent = 0;
+  std::string text;
+};
+
+// The setting `handler` of a task, the name of one of `handlers` (default: the task's own name).
+[[nodiscard]] Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers);
+
+// Calls it and takes whatever it does for an outcome; never throws.
+[[nodiscard]] TaskOutcome call_handler(const TaskHandler& handler, Task& task);
+
+// As the attempt's result, not yet within the bounds of the wire.
+[[nodiscard]] AttemptResult to_result(const RunJob& job, TaskOutcome outcome);
+
+// What is left of a handler's result after a stop: the reason decides, but a handler that finished
+// while the node was leaving has finished.
+[[nodiscard]] AttemptResult after_stop(const RunJob& job, StopReason reason, AttemptResult result);
+
+}  // namespace sluice

@@ -1,0 +1,181 @@
+#include "worker/runtime/isolate_process.h"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "common/protocol/codec.h"
+#include "worker/core/bounded.h"
+#include "worker/core/text.h"
+#include "worker/runtime/descendants.h"
+#include "worker/runtime/isolate_wire.h"
+
+namespace sluice {
+
+namespace {
+
+// CPU time of this process and of what it waited for.
+std::int64_t cpu_us() {
+  std::int64_t total = 0;
+  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage{};
+    ::getrusage(who, &usage);
+    for (const timeval& time : {usage.ru_utime, usage.ru_stime})
+      total += time.tv_sec * 1'000'000 + time.tv_usec;
+  }
+  return total;
+}
+
+std::int64_t rss_bytes_max() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+// Quick when there is nothing: one system call.
+void end_what_was_left() {
+  while (true) {
+    const pid_t pid = ::waitpid(-1, nullptr, WNOHANG);
+    if (pid < 0 && errno == EINTR) continue;
+    if (pid < 0) return;
+    if (pid == 0) return end_descendants();
+  }
+}
+
+// Shared with the thread that waits for stops, which may outlive the last job.
+class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
+ public:
+  IsolateLoop(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node)
+      : jobs_fd_(jobs_fd), stops_fd_(stops_fd), handlers_(handlers), node_(node) {}
+
+  void run() {
+    std::thread([self = shared_from_this()] { self->watch_stops(); }).detach();
+    while (true) {
+      while (const auto message = reader_.next())
+        if (!take(*message)) return;
+      if (reader_.is_broken() || reader_.fill(jobs_fd_) != FrameReader::Fill::some) return;
+    }
+  }
+
+ private:
+  struct Attempt : Task::State {
+    Attempt(IsolateLoop& isolate, RunJob run_job, std::int64_t deadline)
+        : State(std::move(run_job), deadline), owner(isolate) {}
+
+    void tell(AttemptProgress progress) override { owner.send(std::move(progress)); }
+
+    IsolateLoop& owner;
+  };
+
+  bool take(std::string_view message) {
+    auto read = decode_broker_message(message);
+    Run* run = read ? std::get_if<Run>(&read->body) : nullptr;
+    if (run == nullptr || run->jobs.size() != 1) return false;
+    RunJob& job = run->jobs.front();
+    const std::int64_t deadline =
+        job.timeout_ms > 0 ? after(clock_now().mono_ms, job.timeout_ms) : kNever;
+    const auto attempt = std::make_shared<Attempt>(*this, std::move(job), deadline);
+    begin(read->number.n, attempt);
+    const AttemptResult result = call(attempt);
+    end();
+    return send(encode_worker_message(Results{node_, {result}}));
+  }
+
+  AttemptResult call(const std::shared_ptr<Attempt>& attempt) {
+    Task task(attempt);
+    const auto handler = handlers_.find(attempt->job.task);
+    TaskOutcome outcome = handler == handlers_.end()
+                              ? TaskOutcome::failed("task_not_offered", "no handler for this task")
+                              : call_handler(handler->second, task);
+    AttemptResult result = bounded(to_result(attempt->job, std::move(outcome)), kResultBytesMax);
+    end_what_was_left();
+    const std::int64_t cpu = cpu_us();
+    result.usage = {(cpu - std::exchange(cpu_us_, cpu)) / 1000, rss_bytes_max()};
+    return result;
+  }
+
+  void begin(std::uint64_t number, std::shared_ptr<Attempt> attempt) {
+    const std::lock_guard lock(stop_mutex_);
+    number_ = number;
+    current_ = std::move(attempt);
+    if (stopped_ == number) current_->stop.request_stop();
+  }
+
+  void end() {
+    const std::lock_guard lock(stop_mutex_);
+    current_.reset();
+  }
+
+  void send(AttemptProgress progress) {
+    Progress message;
+    message.node = node_;
+    message.id = std::move(progress.id);
+    message.fence = progress.fence;
+    message.percent = std::min(progress.percent, kPercentMax);
+    message.message = clean_text(progress.message, kProgressTextBytesMax);
+    message.checkpoint = std::move(progress.checkpoint);
+    message.checkpoint_n = 1;
+    (void)send(encode_worker_message(message));
+  }
+
+  // False when the node is gone.
+  bool send(std::string_view message) {
+    const std::string frame = isolate_frame(message);
+    const std::lock_guard lock(send_mutex_);
+    for (std::size_t at = 0; at < frame.size();) {
+      const ssize_t size = ::send(jobs_fd_, frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
+      if (size < 0 && errno != EINTR) return false;
+      if (size > 0) at += static_cast<std::size_t>(size);
+    }
+    return true;
+  }
+
+  void watch_stops() {
+    IsolateStop stop;
+    while (true) {
+      const ssize_t size = ::read(stops_fd_, &stop, sizeof stop);
+      if (size < 0 && errno == EINTR) continue;
+      if (size != sizeof stop) return;
+      std::shared_ptr<Attempt> meant;
+      {
+        const std::lock_guard lock(stop_mutex_);
+        stopped_ = stop.run_number;
+        if (number_ == stop.run_number) meant = current_;
+      }
+      if (meant) meant->stop.request_stop();  // calls what the handler registered
+    }
+  }
+
+  const int jobs_fd_;
+  const int stops_fd_;
+  const Handlers& handlers_;
+  const std::string node_;
+  FrameReader reader_;
+  std::int64_t cpu_us_ = 0;
+  std::mutex send_mutex_;  // a frame is written whole
+  std::mutex stop_mutex_;  // guards all below
+  std::uint64_t number_ = 0;
+  std::uint64_t stopped_ = 0;  // the newest stop
+  std::shared_ptr<Attempt> current_;
+};
+
+}  // namespace
+
+void run_isolate(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node) {
+  ::setenv("SLUICE_NODE", node.c_str(), 1);
+  std::make_shared<IsolateLoop>(jobs_fd, stops_fd, handlers, node)->run();
+}
+
+}  // namespace sluice

@@ -1,0 +1,18 @@
+// The inside of an isolate: a process that runs one job after another until its node closes the
+// socket. See isolate_wire.h for what is said.
+//
+// The handler runs on the process' only thread that does anything; a second one sleeps until a stop
+// comes. After each job everything that it started and left behind is killed, then the result goes.
+#pragma once
+
+#include <string>
+
+#include "worker/runtime/handler_call.h"
+
+namespace sluice {
+
+// Returns when the node has closed the socket or is gone. `handlers` are by task; `node` is the
+// node's id, the marker for child processes (SLUICE_NODE).
+void run_isolate(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node);
+
+}  // namespace sluice

@@ -1,0 +1,62 @@
+#include "worker/runtime/process_result.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace sluice {
+
+namespace {
+
+bool is_shortage(int error) {
+  constexpr std::array kShortages{EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN};
+  return std::ranges::find(kShortages, error) != kShortages.end();
+}
+
+}  // namespace
+
+AttemptResult failed_attempt(const RunJob& job,
+                             std::string code,
+                             std::string text,
+                             bool can_retry) {
+  AttemptResult result;
+  result.id = job.id;
+  result.fence = job.fence;
+  result.outcome = Outcome::failed;
+  result.error_code = std::move(code);
+  result.error = std::move(text);
+  result.retryable = can_retry;
+  return result;
+}
+
+AttemptResult cannot_start(const RunJob& job, int error) {
+  AttemptResult result = failed_attempt(job,
+                                        "cannot_start",
+                                        std::string("cannot start: ") + std::strerror(error),
+                                        true);
+  if (is_shortage(error)) result.outcome = Outcome::handed_back;
+  return result;
+}
+
+AttemptResult stopped_attempt(const RunJob& job, StopReason reason, const std::string& tail) {
+  if (reason == StopReason::timed_out)
+    return failed_attempt(job, "timeout", with_tail("stopped: its time was over", tail), true);
+  AttemptResult result;
+  result.id = job.id;
+  result.fence = job.fence;
+  result.outcome = reason == StopReason::hand_back ? Outcome::handed_back : Outcome::cancelled;
+  return result;
+}
+
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
+}
+
+std::string with_tail(std::string text, const std::string& tail) {
+  return tail.empty() ? text : std::move(text) + "\n" + tail;
+}
+
+}  // namespace sluice

@@ -1,0 +1,82 @@
+#include "worker/runtime/worker_program.h"
+
+#include <cstdio>
+#include <exception>
+#include <memory>
+
+#include "common/config.h"
+#include "worker/runtime/exec.h"
+#include "worker/runtime/isolate_runtime.h"
+#include "worker/runtime/log_line.h"
+#include "worker/runtime/node.h"
+#include "worker/runtime/task_table.h"
+#include "worker/runtime/thread_runtime.h"
+#include "worker/tasks/analysis.h"
+#include "worker/tasks/http.h"
+
+namespace sluice {
+
+namespace {
+
+// Every kind of runtime that there is (`run = ...`).
+void add_kinds(TaskTable& tasks, const Handlers& handlers) {
+  tasks.add_kind("thread", std::make_unique<ThreadRuntimeBuilder>(handlers));
+  tasks.add_kind("isolate", std::make_unique<IsolateRuntimeBuilder>(handlers));
+  tasks.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
+  tasks.add_kind("http", std::make_unique<HttpRuntimeBuilder>());
+  tasks.add_kind("analysis", std::make_unique<AnalysisRuntimeBuilder>());
+}
+
+// What is in force. The log has no thread of its own: the spawner is not forked yet.
+void say_effective(const ConfigTable& table, const TaskTable& tasks) {
+  for (const std::string& line : table.effective())
+    log_line(LogLevel::info, "config", {{"option", line}});
+  std::string names;
+  for (const std::string& task : tasks.tasks())
+    names += (names.empty() ? "" : ",") + task;
+  log_line(LogLevel::info, "config", {{"tasks", names}});
+}
+
+std::vector<std::string> own_tasks(const WorkerProgram& program) {
+  std::vector<std::string> names;
+  if (program.offers_all)
+    for (const auto& [name, handler] : program.handlers)
+      names.push_back(name);
+  return names;
+}
+
+int configure_and_run(int argc, const char* const* argv, const WorkerProgram& program) {
+  WorkerOptions options;
+  ConfigTable table(program.name, program.purpose);
+  describe(table, options, program.offers_all ? Builtins::none : Builtins::offered);
+  const auto action = table.parse(argc, argv);
+  if (!action) return table.explain(action.error());
+  if (action->is_final) return action->exit_code;
+  if (program.decide) program.decide(options);
+  auto config = worker_config(options, table.subtree("task"), own_tasks(program));
+  if (!config) return table.explain(config.error());
+  TaskTable tasks;
+  add_kinds(tasks, program.handlers);
+  for (TaskSettings& task : config->tasks)
+    if (const auto added = tasks.add(std::move(task)); !added) return table.explain(added.error());
+  if (action->is_check) {
+    table.confirm();
+    return node_drained;
+  }
+  log::set_up(log_options(options));
+  say_effective(table, tasks);
+  return run_node(config->node, tasks);
+}
+
+}  // namespace
+
+int run_worker(int argc, const char* const* argv, const WorkerProgram& program) {
+  try {
+    return configure_and_run(argc, argv, program);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
+    return node_failed;
+  }
+}
+
+}  // namespace sluice
