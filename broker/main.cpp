@@ -160,7 +160,12 @@ int main(int argc, char** argv) {
       "sluice-broker",
       "Takes jobs from producers, keeps them safe in Redis, deals them to worker nodes.");
   describe(table, options);
-  table.check_with([&] { return check(options); });
+  table.check_with([&]() -> Result<void> {
+    if (auto checked = check(options); !checked) return checked;
+    if (const auto password = read_password(options); !password)
+      return tl::unexpected(password.error());
+    return {};
+  });
   const auto action = table.parse(argc, argv);
   if (!action) return table.explain(action.error());
   if (action->is_final) return action->exit_code;

@@ -119,7 +119,7 @@ bool is_loopback(std::string_view address) {
   if (address.starts_with("ipc://") || address.starts_with("inproc://")) return true;
   if (!address.starts_with("tcp://")) return false;
   const std::string_view host = address.substr(6, address.rfind(':') - 6);
-  return host.starts_with("127.") || host == "localhost" || host == "[::1]" || host == "lo";
+  return is_loopback_host(host) || host == "lo";
 }
 
 namespace {

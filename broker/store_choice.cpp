@@ -92,23 +92,6 @@ class PrivateChoice : public StoreChoice {
   PrivateStore store_;
 };
 
-// The option, or the first line of the file.
-Result<std::string> read_password(const BrokerOptions& options) {
-  if (options.redis_password_file.empty()) return options.redis_password;
-  constexpr std::size_t kPasswordBytesMax = 4096;
-  const auto refuse = [&](const char* why) {
-    return fail(ErrorCode::bad_field, "--redis-password-file", options.redis_password_file + why);
-  };
-  std::ifstream file(options.redis_password_file);
-  std::string text(kPasswordBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.empty()) return refuse(": nothing can be read there");
-  const std::size_t end = std::min(text.find('\n'), text.size());
-  if (end > kPasswordBytesMax) return refuse(": its first line has more than 4096 bytes");
-  return text.substr(0, end);
-}
-
 Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options) {
   auto redis = PrivateRedis::start(options.data.empty() ? default_data_directory() : options.data);
   if (!redis) return tl::unexpected(redis.error());
@@ -127,6 +110,22 @@ Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options
 }
 
 }  // namespace
+
+Result<std::string> read_password(const BrokerOptions& options) {
+  if (options.redis_password_file.empty()) return options.redis_password;
+  constexpr std::size_t kPasswordBytesMax = 4096;
+  const auto refuse = [&](const char* why) {
+    return fail(ErrorCode::bad_field, "--redis-password-file", options.redis_password_file + why);
+  };
+  std::ifstream file(options.redis_password_file);
+  std::string text(kPasswordBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.empty()) return refuse(": nothing can be read there");
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  if (end > kPasswordBytesMax) return refuse(": its first line has more than 4096 bytes");
+  return text.substr(0, end);
+}
 
 Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) {
   if (options.redis == "memory:") {

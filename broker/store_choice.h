@@ -29,6 +29,9 @@ class StoreChoice {
 // do.
 [[nodiscard]] Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options);
 
+// --redis-password, or the first line of --redis-password-file. Errors: bad_field.
+[[nodiscard]] Result<std::string> read_password(const BrokerOptions& options);
+
 struct OpenedStore {
   Opened opened;
   std::string owner;

@@ -19,4 +19,10 @@ bool is_address(std::string_view text, AddressUse use) {
   return read.ec == std::errc() && read.ptr == end && number >= least && number <= 65'535;
 }
 
+bool is_loopback_host(std::string_view host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" ||
+         (host.starts_with("127.") &&
+          host.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
 }  // namespace sluice

@@ -38,7 +38,8 @@ constexpr std::chrono::milliseconds kSilentStopMax{500};
 constexpr auto kSocketMax = std::chrono::seconds(2);
 constexpr auto kLookAgain = std::chrono::milliseconds(5);
 // A socket whose owner accepts nothing keeps each of our connections in its queue, of 128 mostly.
-constexpr auto kAskAgain = std::chrono::milliseconds(50);
+constexpr auto kAskAgain = std::chrono::milliseconds(100);
+constexpr auto kAskStrangerAgain = std::chrono::seconds(2);
 
 struct FreeContext {
   void operator()(redisContext* context) const { redisFree(context); }
@@ -265,17 +266,26 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
   if (const auto found = redis->find(); !found) return tl::unexpected(found.error());
   if (redis->is_adopted_) return redis;
   if (const auto spawned = redis->spawn(); !spawned) return tl::unexpected(spawned.error());
-  if (const auto answered = redis->wait_for_answer(); !answered)
+  if (auto answered = redis->wait_for_answer(); !answered) {
+    if (!redis->stop())
+      answered.error().detail +=
+          "; pid " + std::to_string(redis->pid()) + " ends when it goes on, or kill it";
     return tl::unexpected(answered.error());
+  }
   return redis;
 }
 
 Result<void> PrivateRedis::find() {
   auto until = Clock::now() + kSocketMax;
+  pid_t known = kUnknown;  // the last one who let us in: his queue may be full by now
   for (bool is_told_to_end = false;; std::this_thread::sleep_for(kAskAgain)) {
-    const pid_t listener = listener_at(socket_);
+    pid_t listener = listener_at(socket_);
+    if (listener == kUnknown) listener = known;
+    if (listener > 0) known = listener;
     const pid_t server = server_of(directory_);
-    const bool is_strange = listener > 0 && listener != server;
+    // That nobody of ours is there is enough to know that an unknown one is a stranger.
+    const bool is_strange =
+        listener != kNobody && listener != server && (listener != kUnknown || server == 0);
     if (server == 0 && !is_strange) return {};
     pid_ = server == 0 ? -1 : server;
     // One that is slow, busy or stopped is ours too: a second one would spoil its files.
@@ -286,9 +296,9 @@ Result<void> PrivateRedis::find() {
     if (is_strange)
       return fail(ErrorCode::internal,
                   "redis-server",
-                  socket_ +
-                      " is held by a process that is not this directory's redis-server, pid " +
-                      std::to_string(listener) + ": stop that one, or choose another directory");
+                  socket_ + " is held by a process that does not hold redis.lock, " +
+                      (listener == kUnknown ? "see `ss -xlp`" : "pid " + std::to_string(listener)) +
+                      ": stop that one, or choose another directory");
     if (is_told_to_end)
       return fail(ErrorCode::internal,
                   "redis-server",
@@ -393,6 +403,12 @@ bool PrivateRedis::check() {
   if (const pid_t server = server_of(directory_); server != 0) {
     pid_ = server;
     is_adopted_ = true;
+    return false;
+  }
+  // Not while a stranger has our socket: a server that starts takes it. Connecting names him.
+  if (Clock::now() < ask_again_) return false;
+  if (listener_at(socket_) != kNobody) {
+    ask_again_ = Clock::now() + kAskStrangerAgain;
     return false;
   }
   return spawn().has_value();

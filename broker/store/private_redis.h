@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -78,6 +79,7 @@ class PrivateRedis {
   bool is_silent_ = false;
   bool has_given_up_ = false;  // ended with an error of its own
   std::string last_end_ = "it was ended";
+  std::chrono::steady_clock::time_point ask_again_;  // for a stranger at the socket
 };
 
 // $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.

@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "common/address.h"
+
 namespace sluice {
 
 namespace {
@@ -21,7 +23,7 @@ tl::unexpected<Error> bad(std::string_view text, std::string_view why) {
 }  // namespace
 
 bool RedisAddress::is_local() const {
-  return !path.empty() || host == "localhost" || host == "::1" || host.starts_with("127.");
+  return !path.empty() || is_loopback_host(host);
 }
 
 std::string plaintext_refusal(const RedisAddress& address) {

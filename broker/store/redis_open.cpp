@@ -18,6 +18,7 @@
 #include "broker/store/redis_reply.h"
 #include "broker/store/redis_store.h"
 #include "broker/store/replay.h"
+#include "common/clock.h"
 
 namespace sluice {
 
@@ -180,14 +181,21 @@ class Connection {
     return false;
   }
 
+  // Also one who sends byte by byte does not keep us from being asked.
   bool wait_for_more() {
-    for (int waited_ms = 0; waited_ms < kAnswerMs; waited_ms += kLookMs) {
+    const std::int64_t begun_ms = monotonic_ms();
+    while (true) {
       pollfd item{context_->fd, POLLIN, 0};
-      if (::poll(&item, 1, kLookMs) > 0) return true;
-      if (!progress_(0)) {
-        give_up();
-        return false;
+      const bool is_there = ::poll(&item, 1, kLookMs) > 0;
+      if (monotonic_ms() - asked_ms_ >= kLookMs) {
+        asked_ms_ = monotonic_ms();
+        if (!progress_(0)) {
+          give_up();
+          return false;
+        }
       }
+      if (is_there) return true;
+      if (monotonic_ms() - begun_ms >= kAnswerMs) break;
     }
     fail("it gives no answer");
     return false;
@@ -203,6 +211,7 @@ class Connection {
   static constexpr int kLookMs = 100;
 
   const OpenProgress& progress_;
+  std::int64_t asked_ms_ = monotonic_ms();
   std::unique_ptr<redisContext, FreeContext> context_;
   std::string error_;
   bool is_lenient_ = false;

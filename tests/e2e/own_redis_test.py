@@ -13,13 +13,13 @@ from cluster import Redis, Story, is_running, job, until
 class OwnRedis(Story):
     redis = "private"
 
-    def listen(self, path):
-        """A stranger who listens there and says nothing."""
+    def listen(self, path, queue=128):
+        """A stranger who listens there, accepts nobody and says nothing."""
         path.unlink(missing_ok=True)
         stranger = socket.socket(socket.AF_UNIX)
         self.addCleanup(stranger.close)
         stranger.bind(str(path))
-        stranger.listen()
+        stranger.listen(queue)
         return stranger
 
     def refused_start(self):
@@ -68,6 +68,34 @@ class OwnRedis(Story):
         stranger.close()
         self.cluster.start_broker()
         self.assertFalse(is_running(pid), "two servers on the same files")
+        self.check_all_there(ids)
+
+    def test_a_stranger_with_a_short_queue_or_a_full_one_keeps_his_socket(self):
+        ids, pid = self.submitted_and_killed()
+        self.cluster.kill_pid(pid)
+        path = self.cluster.data / "redis.sock"
+        stranger = self.listen(path, queue=2)
+        made = path.stat().st_ino
+        self.assertIn(f"pid {os.getpid()}: stop that one", self.refused_start())
+        self.assertIn("see `ss -xlp`: stop that one", self.refused_start())
+        self.assertEqual(path.stat().st_ino, made)
+        stranger.close()
+        self.cluster.start_broker()
+        self.check_all_there(ids)
+
+    def test_a_stranger_at_the_socket_of_a_redis_that_died_keeps_it_until_he_leaves(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+        pid = int(cluster.redis().info("process_id"))
+        path = cluster.data / "redis.sock"
+        stranger = self.listen(path)
+        made = path.stat().st_ino
+        cluster.kill_pid(pid)
+        cluster.broker.line(f"is held by another process, pid {os.getpid()}")
+        self.assertEqual(path.stat().st_ino, made)
+        stranger.close()
+        cluster.broker.line("redis_restarted")
         self.check_all_there(ids)
 
     def test_a_stranger_who_comes_later_is_not_spoken_to(self):

@@ -67,11 +67,14 @@ class Refusals(Story):
         for address, word in [("http://x", "not an address"), ("redis://u:pw@h", "password"),
                               ("redis://127.0.0.1:99999", "not a port"),
                               ("redis://127.0.0.1:1/x", "not a database"),
-                              ("redis://10.0.0.1", "redis_plaintext")]:
+                              ("redis://10.0.0.1", "redis_plaintext"),
+                              ("redis://127.example.com", "redis_plaintext")]:
             with self.subTest(address):
                 code, log = self.refusal("sluice-broker", "--redis", address, "--check-config")
                 self.check((code, log), 2, "--redis", word)
                 self.assertNotIn("pw@", log)
+        self.check(self.refusal("sluice-broker", "--redis", "redis://127.0.0.1", "--check-config",
+                                "--redis-password-file", "/nowhere"), 2, "--redis-password-file")
 
     def test_insecure_binds_anywhere_and_says_so(self):
         broker = self.cluster.start_broker("--workers", "tcp://0.0.0.0:0", "--insecure")

@@ -31,6 +31,13 @@ TEST(Address, has_a_host_and_a_port_that_there_is) {
   }
 }
 
+TEST(Address, of_the_loopback_is_no_name_that_begins_like_it) {
+  for (const char* here : {"127.0.0.1", "127.1", "localhost", "::1", "[::1]"})
+    EXPECT_TRUE(is_loopback_host(here)) << here;
+  for (const char* anywhere : {"127.example.com", "10.0.0.1", "localhost.example.com", "", "::2"})
+    EXPECT_FALSE(is_loopback_host(anywhere)) << anywhere;
+}
+
 TEST(Address, of_a_listener_may_leave_the_port_open) {
   for (const char* open : {"tcp://127.0.0.1:0", "tcp://127.0.0.1:*"}) {
     EXPECT_TRUE(is_address(open, AddressUse::listen)) << open;

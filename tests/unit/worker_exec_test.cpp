@@ -356,6 +356,17 @@ TEST(TaskTable, a_key_that_is_no_setting_is_named_with_the_nearest) {
   EXPECT_THAT(refusal({{"programm", cat}}), HasSubstr("; programm is no setting"));
 }
 
+// The program holds the pipe; a shut-down that waited for its spawner would never return.
+TEST_F(ExecTest, a_spawner_that_somebody_stopped_is_killed_at_the_end_and_its_programs_with_it) {
+  ASSERT_EQ(::mkfifo(file("pid").c_str(), 0600), 0);
+  shell("echo $$ > " + file("pid") + "; exec sleep 1000");
+  start();
+  const pid_t program = read_pid(file("pid"));
+  ASSERT_EQ(::kill(spawner_.pid(), SIGSTOP), 0);
+  EXPECT_TRUE(runtime_->shut_down());
+  EXPECT_FALSE(is_alive(program));
+}
+
 // A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a
 // pipe open; that the pipe ends is the proof that it is gone.
 TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {

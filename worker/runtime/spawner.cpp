@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/clock.h"
 #include "worker/runtime/spawner_process.h"
 
 namespace sluice {
@@ -73,26 +74,39 @@ void Spawner::fork() {
   if (pid_ == 0) run_spawner(far_ends_, isolate_main_);
   for (const int fd : std::exchange(far_ends_, {}))
     ::close(fd);
+  for (const auto& channel : channels_)
+    channel->set_spawner(pid_);
 }
 
 SpawnerChannel::~SpawnerChannel() {
   close();
 }
 
-// The spawner closes its end when nothing of ours is left.
 void SpawnerChannel::close() {
+  constexpr int kPatienceMs = 2'000;
   if (fd_ < 0) return;
   for (const Packet& packet : std::exchange(backlog_, {}))
     close_all(packet.fds);
   ::shutdown(fd_, SHUT_WR);
-  SpawnReport ignored;
-  while (true) {
-    pollfd item{fd_, POLLIN, 0};
-    (void)::poll(&item, 1, -1);
-    const ssize_t size = ::recv(fd_, &ignored, sizeof ignored, MSG_DONTWAIT);
-    if (size == 0 || (size < 0 && errno != EINTR && errno != EAGAIN)) break;
+  if (!has_ended_within(kPatienceMs) && spawner_ > 0) {
+    ::kill(spawner_, SIGKILL);
+    (void)has_ended_within(kPatienceMs);
   }
   ::close(std::exchange(fd_, -1));
+}
+
+// It does when nothing of ours is left.
+bool SpawnerChannel::has_ended_within(int patience_ms) const {
+  SpawnReport ignored;
+  const std::int64_t until_ms = after(monotonic_ms(), patience_ms);
+  while (true) {
+    const std::int64_t left_ms = until_ms - monotonic_ms();
+    if (left_ms <= 0) return false;
+    pollfd item{fd_, POLLIN, 0};
+    (void)::poll(&item, 1, static_cast<int>(left_ms));
+    const ssize_t size = ::recv(fd_, &ignored, sizeof ignored, MSG_DONTWAIT);
+    if (size == 0 || (size < 0 && errno != EINTR && errno != EAGAIN)) return true;
+  }
 }
 
 int SpawnerChannel::spawn(const SpawnRequest& request) {

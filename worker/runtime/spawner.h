@@ -61,6 +61,9 @@ class SpawnerChannel {
 
   explicit SpawnerChannel(int fd) : fd_(fd) {}
 
+  // Whom close() may kill; set when it is forked.
+  void set_spawner(pid_t pid) { spawner_ = pid; }
+
   ~SpawnerChannel();
   SpawnerChannel(const SpawnerChannel&) = delete;
   SpawnerChannel& operator=(const SpawnerChannel&) = delete;
@@ -83,7 +86,8 @@ class SpawnerChannel {
 
   [[nodiscard]] bool has_backlog() const { return !backlog_.empty(); }
 
-  // Ends everything that was started over this channel, and waits for that.
+  // Ends everything that was started over this channel, and waits for that. A spawner that does not
+  // do it within two seconds (somebody stopped it) is killed, which ends everything as well.
   void close();
 
  private:
@@ -96,7 +100,11 @@ class SpawnerChannel {
   void send(Packet packet);
   bool try_send(const Packet& packet);
 
+  // Whether the spawner has closed its end by then.
+  [[nodiscard]] bool has_ended_within(int patience_ms) const;
+
   int fd_ = -1;
+  pid_t spawner_ = -1;
   std::deque<Packet> backlog_;
 };
 
