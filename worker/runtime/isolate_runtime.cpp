@@ -54,7 +54,6 @@ struct Isolate {
 };
 
 struct IsolatePool {
-  std::string task;
   IsolateTask settings;
   std::size_t total = 0;       // without those that are leaving
   std::vector<Isolate*> idle;  // the last one used is the next one used
@@ -75,7 +74,6 @@ class IsolateRuntime : public Runtime {
     watch(spawner_.fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
     for (const auto& [task, settings] : tasks) {
       IsolatePool& pool = pools_[task];
-      pool.task = task;
       pool.settings = settings;
       fill(pool);
     }
@@ -424,8 +422,6 @@ class IsolateRuntime : public Runtime {
     if (isolate.reason) return stopped_attempt(job, *isolate.reason);
     if (report.is_spawner_lost != 0) return stopped_attempt(job, StopReason::hand_back);
     if (report.exec_errno != 0) return cannot_start(job, report.exec_errno);
-    if (report.is_keeper_lost != 0)
-      return failed_attempt(job, "keeper_lost", "its keeper process was killed from outside", true);
     if (isolate.is_killed)
       return failed_attempt(job,
                             "isolate_broken",
@@ -446,7 +442,7 @@ class IsolateRuntime : public Runtime {
         true);
   }
 
-  // The spawner is gone. Its keepers end everything below them; make sure, then hand it all back.
+  // The spawner is gone, and its isolates with it; what they had started is swept by its marks.
   void give_up() {
     if (std::exchange(is_broken_, true)) return;
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, spawner_.fd(), nullptr);
