@@ -434,14 +434,24 @@ def children_of(pid):
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def settled_descriptors(pid):
+    """The descriptors of a process that sleeps: one that begins or ends something has others."""
+    while True:
+        seen = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        if state == "S" and seen == {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}:
+            return seen
+
+
 @pytest.mark.parametrize("where", ["node", "spawner", "spawner-fork"])
 def test_without_descriptors_a_job_is_handed_back_with_a_warning_and_the_next_one_runs(
     broker, start, where
 ):
     process = start(stderr=subprocess.PIPE, text=True)
     broker.welcome()
+    assert run_one(broker, "first", "odd-process", "number")["error"]["code"] == "404"  # it is up
     pid = process.pid if where == "node" else children_of(process.pid)[0]
-    open_ones = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    open_ones = settled_descriptors(pid)
     few = min(set(range(len(open_ones) + 1)) - open_ones)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     # What the spawner has left over: none for what it is sent, or one for that and none to reap with.
