@@ -10,7 +10,9 @@
 
 #include "common/config.h"
 
-#include <CLI/CLI.hpp>
+namespace CLI {
+class Option;
+}
 
 namespace sluice::config {
 

@@ -15,7 +15,7 @@ RespWriter& call(RespWriter& out, std::string_view function) {
   return out.add("FCALL").add(function).add("1").add(keys::kMeta);
 }
 
-std::string text_of(double value) {
+std::string score_text(double value) {
   char buffer[40];
   const auto end =
       std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::fixed, 0).ptr;
@@ -29,7 +29,7 @@ void write_row(msgpack::Writer& out, const ViewRow& row) {
   out.unsigned_integer(row.job.batch);
   out.str(to_string(row.job.state));
   out.str(row.job.spec.queue);
-  out.str(text_of(index_score(row.job)));
+  out.str(score_text(index_score(row.job)));
   out.boolean(keeps_old_payload(row));
   out.array(fields.size() * 2);
   for (const auto& [name, value] : fields) {
@@ -139,7 +139,7 @@ void write_project(RespWriter& out, const ProjectRequest& request, std::string_v
 
 void write_list(RespWriter& out, const Filter& filter, const ListCursor& after) {
   call(out, "sluice_list").add(to_string(filter.state.value_or(JobState::queued)));
-  out.add(filter.queue).add(after.queue).add(text_of(after.score)).add(after.id);
+  out.add(filter.queue).add(after.queue).add(score_text(after.score)).add(after.id);
   out.add_number(std::uint64_t{filter.limit});
 }
 

@@ -11,7 +11,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Names and labels are checked at the edge, but a text for people must never be what throws.
-std::string text_of(const Json& json) {
+std::string json_text(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -40,7 +40,7 @@ void ViewNotes::note_node(const NodeInfo& node, std::uint64_t after_batch, Now n
                      {"completed", node.completed},
                      {"failed", node.failed},
                      {"seen_ms", now.wall_ms - node.last_seen_ms}};
-  nodes_[node.node] = {text_of(json), after_batch};
+  nodes_[node.node] = {json_text(json), after_batch};
 }
 
 void ViewNotes::note_gone(const std::string& node, std::uint64_t after_batch) {
@@ -72,7 +72,7 @@ void ViewNotes::hold_event(const EventNote& event, std::uint64_t after_batch, No
   put(json, "retry_count", event.retry_count);
   put(json, "error_code", event.error_code);
   put(json, "count", event.count);
-  events_.push_back({text_of(json), after_batch});
+  events_.push_back({json_text(json), after_batch});
 }
 
 void ViewNotes::release(std::uint64_t confirmed, Projector& projector) {

@@ -6,6 +6,8 @@
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {

@@ -11,6 +11,8 @@
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/text.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {
@@ -69,6 +71,10 @@ Client& Cli::client() {
     }
   }
   return *client_;
+}
+
+bool Cli::has_timeout() const {
+  return timeout_option->count() != 0;
 }
 
 std::int64_t Cli::timeout_ms() const {

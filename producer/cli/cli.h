@@ -11,8 +11,14 @@
 #include "common/exit_codes.h"
 #include "producer/client.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+
+// CLI11 takes seconds to compile: only what defines options includes it.
+namespace CLI {
+class App;
+class Option;
+class ParseError;
+}  // namespace CLI
 
 namespace sluice::cli {
 
@@ -33,7 +39,7 @@ struct Cli {
   void warn(std::string_view message) const;
 
   // Whether --timeout stands on the command line.
-  [[nodiscard]] bool has_timeout() const { return timeout_option->count() != 0; }
+  [[nodiscard]] bool has_timeout() const;
 
   // Of --timeout. Throws CLI::ValidationError for what is none.
   [[nodiscard]] std::int64_t timeout_ms() const;

@@ -16,6 +16,8 @@
 #include "producer/connection.h"
 #include "producer/event_stream.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {
@@ -50,7 +52,7 @@ bool is_beginning_of_topic(std::string_view text) {
 
 volatile std::sig_atomic_t is_interrupted = 0;
 
-Json to_json(const SequencedEvent& event) {
+Json event_to_json(const SequencedEvent& event) {
   if (const auto* node = std::get_if<NodeEvent>(&event.event))
     return {{"event", "node." + node->what},
             {"node", node->node},
@@ -144,7 +146,7 @@ class Watcher {
       cli_.warn(fmt::format("{} events were missed", event.sequence - last_ - 1));
     last_ = event.sequence;
     if (cli_.is_json)
-      print_json(to_json(event));
+      print_json(event_to_json(event));
     else
       fmt::print("{}\n", to_text(event));
     return std::fflush(stdout) == 0;

@@ -9,6 +9,8 @@
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {

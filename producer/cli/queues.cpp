@@ -8,11 +8,13 @@
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {
 
-Json to_json(const QueueInfo& queue) {
+Json queue_to_json(const QueueInfo& queue) {
   return {{"queue", queue.queue},
           {"paused", queue.paused},
           {"pending", queue.pending},
@@ -34,7 +36,7 @@ int queues(Cli& cli) {
   if (cli.is_json) {
     Json all = Json::array();
     for (const QueueInfo& queue : answer->queues)
-      all.push_back(to_json(queue));
+      all.push_back(queue_to_json(queue));
     print_json({{"queues", std::move(all)}});
     return kExitOk;
   }

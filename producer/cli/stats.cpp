@@ -6,6 +6,8 @@
 #include "producer/cli/text.h"
 #include "producer/connection.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {

@@ -5,6 +5,8 @@
 #include "common/config_value.h"
 #include "producer/cli/cli.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {

@@ -7,11 +7,13 @@
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sluice::cli {
 
 namespace {
 
-Json to_json(const NodeInfo& node) {
+Json node_to_json(const NodeInfo& node) {
   Json labels = Json::object();
   for (const Header& label : node.labels)
     labels[label.name] = label.value;
@@ -35,7 +37,7 @@ int workers(Cli& cli) {
   if (cli.is_json) {
     Json all = Json::array();
     for (const NodeInfo& node : answer->workers)
-      all.push_back(to_json(node));
+      all.push_back(node_to_json(node));
     print_json({{"workers", std::move(all)}});
     return kExitOk;
   }

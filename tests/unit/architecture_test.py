@@ -57,6 +57,15 @@ LINKS = {
     "sluice_client": {"sluice_common", "PkgConfig::ZMQ"},
 }
 
+# Folders whose files are compiled as few large units; those that CMake leaves out of them are exempt. A name that
+# two of the files have for helpers of their own would be one set of overloads there, and a call may change its
+# meaning without a word: text_of(double) once cut the fractions off what another file wrote.
+UNITS = (("broker/core",), ("broker/store",), ("broker", "broker/net"),
+         ("worker/runtime", "worker/tasks", "worker/sdk"), ("producer/cli",))
+SKIPPED = re.compile(r"set_source_files_properties\(([^)]*?)\s+PROPERTIES\s+SKIP_UNITY_BUILD_INCLUSION", re.DOTALL)
+ANONYMOUS = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
+HELPER = re.compile(r"^(?![\s#/}]|template|using)[^\n;={]*?\b([a-z_]\w*)\(", re.MULTILINE)
+
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.MULTILINE)
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 LINK_CALL = re.compile(r"target_link_libraries\s*\(\s*([^\s)]+)([^)]*)\)", re.DOTALL)
@@ -120,6 +129,24 @@ def link_violations(root: Path) -> list[str]:
     return found
 
 
+def helper_violations(root: Path) -> list[str]:
+    found = []
+    for folders in UNITS:
+        component = folders[0].split("/")[0]
+        skipped = {f"{component}/{name}"
+                   for names in SKIPPED.findall((root / component / "CMakeLists.txt").read_text())
+                   for name in names.split()}
+        owners: dict[str, str] = {}
+        for file in sorted(file for folder in folders for file in (root / folder).glob("*.cpp")):
+            path = file.relative_to(root).as_posix()
+            if path in skipped:
+                continue
+            names = {name for body in ANONYMOUS.findall(file.read_text()) for name in HELPER.findall(body)}
+            found += [f"{path} has a {name}() of its own, as {owners[name]}: they are compiled as one file"
+                      for name in sorted(names) if owners.setdefault(name, path) != path]
+    return found
+
+
 def top_level(root: Path) -> set[str]:
     """The names that git knows at the top; without git, those that are there."""
     if (root / ".git").exists():
@@ -135,7 +162,7 @@ def top_level_violations(root: Path) -> list[str]:
 
 
 def violations(root: Path) -> list[str]:
-    return source_violations(root) + link_violations(root) + top_level_violations(root)
+    return source_violations(root) + link_violations(root) + helper_violations(root) + top_level_violations(root)
 
 
 class Architecture(unittest.TestCase):
@@ -144,6 +171,9 @@ class Architecture(unittest.TestCase):
 
     def test_targets_link_only_what_their_layer_may(self):
         self.assertEqual(link_violations(ROOT), [])
+
+    def test_files_compiled_as_one_have_helpers_of_different_names(self):
+        self.assertEqual(helper_violations(ROOT), [])
 
     def test_the_top_level_has_only_its_places(self):
         self.assertEqual(top_level_violations(ROOT), [])
@@ -216,6 +246,10 @@ class PlantedViolations(unittest.TestCase):
     def test_of_links_across_components_are_found(self):
         self.plant("worker/CMakeLists.txt", "target_link_libraries(sluice_worker PRIVATE sluice_broker_core)")
         self.expect_found("sluice_worker links sluice_broker_core")
+
+    def test_of_helpers_are_found(self):
+        self.plant("broker/store/replay.cpp", "namespace {\nstd::string text_of(double) {\n}\n}  // namespace")
+        self.expect_found("has a text_of() of its own")
 
     def test_at_the_top_level_are_found(self):
         (self.root / "scripts").mkdir()

@@ -166,7 +166,7 @@ void attend(pid_t program, SpawnReport& report) {
   }
 }
 
-[[noreturn]] void keep(const Order& order, int node_fd, pid_t spawner) {
+[[noreturn]] void keeper_main(const Order& order, int node_fd, pid_t spawner) {
   ::setsid();
   ::prctl(PR_SET_NAME, "sluice-keeper");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -290,7 +290,7 @@ class SpawnerProcess {
     const pid_t self = ::getpid();
     const pid_t pid = ::fork();
     if (pid == 0 && order.is_isolate) become_isolate(order, isolate_main_, self);
-    if (pid == 0) keep(order, fd, self);
+    if (pid == 0) keeper_main(order, fd, self);
     if (pid < 0) return refuse(fd, order, errno);
     close_fds(order);
     children_.push_back({fd, order.id, pid, order.is_isolate});
