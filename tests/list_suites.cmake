@@ -1,18 +1,29 @@
-# Run after linking by sluice_add_suites: asks PROGRAM for its suites and writes their ctest entries to LIST.
-execute_process(COMMAND ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE output RESULT_VARIABLE status
-  WORKING_DIRECTORY ${DIRECTORY})
+# Run after linking by sluice_add_suites: asks PROGRAM for its suites and writes the ctest entries to LIST.
+execute_process(COMMAND ${PROGRAM} --gtest_list_tests --gtest_output=json:${LIST}.json OUTPUT_QUIET
+  RESULT_VARIABLE status WORKING_DIRECTORY ${DIRECTORY})
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "${PROGRAM} cannot list its tests: ${status}")
 endif()
-# A suite stands at the begin of a line and ends with a dot; its cases are indented.
-string(REGEX MATCHALL "\n[A-Za-z_0-9/]+\\." suites "\n${output}")
-string(REPLACE ";" " " properties "${PROPERTIES}")
+file(READ ${LIST}.json json)
+string(JSON count LENGTH "${json}" testsuites)
+math(EXPR last "${count} - 1")
 set(entries "")
-foreach(suite IN LISTS suites)
-  string(REGEX REPLACE "\n|\\.$" "" suite "${suite}")
-  set(name "[==[${PREFIX}.${suite}]==]")
-  string(APPEND entries
-    "add_test(${name} [==[${PROGRAM}]==] [==[--gtest_filter=${suite}.*]==] --gtest_brief=1)\n"
+foreach(i RANGE ${last})
+  string(JSON suite GET "${json}" testsuites ${i} name)
+  string(JSON file GET "${json}" testsuites ${i} testsuite 0 file)
+  string(REGEX REPLACE "^.*/([a-z_]+)_test\\.cpp$" "\\1" entry "${file}")
+  string(REGEX REPLACE "^(broker|common)_.*$" "\\1" entry "${entry}")
+  list(APPEND entries ${entry})
+  list(APPEND filter_${entry} "${suite}.*")
+endforeach()
+list(REMOVE_DUPLICATES entries)
+string(REPLACE ";" " " properties "${PROPERTIES}")
+set(text "")
+foreach(entry IN LISTS entries)
+  string(REPLACE ";" ":" filter "${filter_${entry}}")
+  set(name "[==[${PREFIX}.${entry}]==]")
+  string(APPEND text
+    "add_test(${name} [==[${PROGRAM}]==] [==[--gtest_filter=${filter}]==] --gtest_brief=1)\n"
     "set_tests_properties(${name} PROPERTIES WORKING_DIRECTORY [==[${DIRECTORY}]==] ${properties})\n")
 endforeach()
-file(WRITE ${LIST} "${entries}")
+file(WRITE ${LIST} "${text}")

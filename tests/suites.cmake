@@ -1,7 +1,7 @@
-# sluice_add_suites(unit_tests unit PROPERTIES ...): a ctest entry per TEST suite of a GoogleTest program, found anew
-# whenever it is linked: `ctest -R unit.Retry`. One per case, which gtest_discover_tests makes, starts the program
-# some 250 times, and with sanitizers a start costs more than most cases: that was a third of all the time that the
-# tests take. What fails is named by the suite's output.
+# sluice_add_suites(unit_tests unit PROPERTIES ...): ctest entries of a GoogleTest program, found anew whenever it is
+# linked: one a file, as `unit.worker_exec`, but one for all of `unit.broker` and one for `unit.common`, for with
+# sanitizers a start costs more than most cases. (What starts processes has to be alone in its own.) One per case,
+# which gtest_discover_tests makes, would be some 400 starts. What fails is named by the output.
 function(sluice_add_suites program prefix)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" PROPERTIES)
   set(list ${CMAKE_CURRENT_BINARY_DIR}/${program}_suites.cmake)

@@ -3,7 +3,11 @@ and the long time-outs only end a test that hangs."""
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -13,6 +17,7 @@ import pytest
 import zmq
 
 ROOT = Path(__file__).resolve().parents[2]
+TASKS = ROOT / "tests" / "python" / "worker_tasks.py"
 sys.path.insert(0, str(ROOT / "producer" / "python"))
 
 PATIENCE_MS = 60_000
@@ -100,6 +105,23 @@ def broker() -> Iterator[ScriptedBroker]:
 
 
 @pytest.fixture
+def start(broker):
+    started = []
+
+    def start(*arguments, state_dir="", **options):
+        command = [sys.executable, "-B", str(TASKS), broker.address, *arguments]
+        environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
+        started.append(subprocess.Popen(command, env=environment, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def in_background() -> Iterator[Callable[..., Any]]:
     """Runs a call on a thread of its own; `.result()` joins it."""
     from concurrent.futures import ThreadPoolExecutor
@@ -107,3 +129,38 @@ def in_background() -> Iterator[Callable[..., Any]]:
     pool = ThreadPoolExecutor(4)
     yield pool.submit
     pool.shutdown(wait=True)
+
+
+def wait_gone(pid):
+    """Waits for the end of a process that is not our child."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ready, _, _ = select.select([fd], [], [], 60)
+    os.close(fd)
+    assert ready, f"process {pid} is still there"
+
+
+def run_one(broker, id, task, payload=None, **fields):
+    broker.order("run", jobs=[broker.job(id, task, payload, **fields)])
+    (result,) = broker.take("result")["results"]
+    broker.order("ack", results=[broker.ref(id, attempt=result["attempt"])])
+    return result
+
+
+def pids(broker):
+    return [int(word) for word in broker.take("progress")["message"].split()]
+
+
+def line_with(process, words):
+    """The next line of its stderr that holds them."""
+    too_late = threading.Timer(60, process.kill)
+    too_late.start()
+    try:
+        for line in process.stderr:
+            if words in line:
+                return line
+    finally:
+        too_late.cancel()
+    raise AssertionError(f"it said nothing of {words}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,9 +52,11 @@ def test_the_runner_takes_a_module_and_refuses_what_is_no_worker(tmp_path, sourc
 
 
 def test_its_types_hold(tmp_path):
+    environment = {"MYPY_CACHE_DIR": str(tmp_path), **os.environ}  # a build's own is faster
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports"]
-        + ["--cache-dir", str(tmp_path), str(PACKAGE / "sluice")],
+        + [str(PACKAGE / "sluice")],
+        env=environment,
         capture_output=True,
         text=True,
     )

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import select
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import msgpack
 import pytest
-
-HERE = Path(__file__).resolve().parent
-
-
-@pytest.fixture
-def start(broker):
-    started = []
-
-    def start(*arguments, state_dir="", **options):
-        command = [sys.executable, "-B", str(HERE / "worker_tasks.py"), broker.address, *arguments]
-        environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
-        started.append(subprocess.Popen(command, env=environment, **options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def wait_gone(pid):
-    """Waits for the end of a process that is not our child."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ready, _, _ = select.select([fd], [], [], 60)
-    os.close(fd)
-    assert ready, f"process {pid} is still there"
-
-
-def run_one(broker, id, task, payload=None, **fields):
-    broker.order("run", jobs=[broker.job(id, task, payload, **fields)])
-    (result,) = broker.take("result")["results"]
-    broker.order("ack", results=[broker.ref(id, attempt=result["attempt"])])
-    return result
-
-
-def pids(broker):
-    return [int(word) for word in broker.take("progress")["message"].split()]
+from conftest import line_with, run_one, wait_gone
 
 
 def test_every_end_of_a_handler_is_an_outcome(broker, start):
@@ -116,17 +72,6 @@ def test_json_in_json_out(broker, start):
     assert broker.take("result")["results"][0]["result"] == b'"HI"'
 
 
-def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(broker, start):
-    start()
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "resume")])
-    checkpoint = broker.take("progress")["checkpoint"]
-    (result,) = broker.take("result")["results"]
-    assert result["error"]["code"] == "crashed" and "signal 9" in result["error"]["message"]
-    again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})
-    assert msgpack.unpackb(again["result"]) == ["a", [7, 2], 50, {"h": "v"}]
-
-
 def test_heartbeats_go_on_while_handlers_block_and_burn(broker, start):
     start()
     broker.welcome(heartbeat_ms=20)
@@ -135,87 +80,6 @@ def test_heartbeats_go_on_while_handlers_block_and_burn(broker, start):
     while (status := broker.take("status"))["seq"] < first + 20:
         broker.order("welcome", heartbeat_ms=20)
     assert sorted(h["id"] for h in status["held"]) == ["a", "b"]
-
-
-def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(broker, start):
-    start()
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "wait")])
-    broker.take("progress")
-    broker.order("cancel", attempts=[broker.ref("a")])
-    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
-    broker.order("run", jobs=[broker.job("b", "burn")])
-    started = pids(broker)
-    broker.order("cancel", attempts=[broker.ref("b")])
-    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
-    for pid in started:
-        wait_gone(pid)
-
-
-@pytest.mark.parametrize("is_far", [False, True])
-def test_an_attempt_ends_with_its_handler_s_process_and_takes_what_that_left_with_it(
-    broker, start, is_far
-):
-    start()
-    broker.welcome()
-    ends = {
-        "kill": "the handler's process was killed by signal 9",
-        "exit": "the handler's process left with exit code 7",
-        "exit-in-a-frame": "the handler's process left with exit code 7",
-        "raise": "SystemExit: no",
-        "return": None,
-    }
-    for end, message in ends.items():  # more of them than there are slots
-        broker.order("run", jobs=[broker.job(end, "leave-child", [end, is_far])])
-        (left,) = pids(broker)
-        (result,) = broker.take("result")["results"]
-        assert not os.path.exists(f"/proc/{left}"), f"{end}: reported before all was gone"
-        assert result.get("error", {}).get("message", "").startswith(message or "")
-        assert (result["outcome"], "error" in result) == (
-            ("failed", True) if message else ("completed", False)
-        )
-        broker.order("ack", results=[broker.ref(end)])
-    assert run_one(broker, "z", "leave-child", ["return", is_far])["outcome"] == "completed"
-
-
-def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(broker, start):
-    start()
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "daemon")])
-    (daemon,) = pids(broker)
-    assert run_one(broker, "b", "leave-child", ["kill", True])["error"]["code"] == "crashed"
-    assert Path(f"/proc/{daemon}/stat").read_text().split()[2] != "Z"
-    broker.order("cancel", attempts=[broker.ref("a")])
-    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
-    assert not os.path.exists(f"/proc/{daemon}")
-
-
-def test_a_fork_that_returns_from_the_handler_has_no_word_in_the_outcome(broker, start):
-    start()
-    broker.welcome()
-    assert msgpack.unpackb(run_one(broker, "a", "both")["result"]) == "parent"
-
-
-def test_a_process_that_left_its_group_is_killed_all_the_same(broker, start):
-    start()
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "move-away")])
-    (handler,) = pids(broker)
-    broker.order("cancel", attempts=[broker.ref("a")])
-    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
-    assert not os.path.exists(f"/proc/{handler}")
-
-
-@pytest.mark.parametrize("then, words", [
-    ("stay", "closed its connection to the node"),
-    ("return", "closed its connection to the node"),
-    ("exit", "left with exit code 7"),
-])  # fmt: skip
-def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(broker, start, then, words):
-    start()
-    broker.welcome()
-    error = run_one(broker, "a", "close", then)["error"]
-    assert error["code"] == "crashed" and words in error["message"]
 
 
 @pytest.mark.parametrize("task", ["percent", "percent-process"])
@@ -236,13 +100,6 @@ def test_progress_means_the_same_on_a_thread_and_in_a_process(broker, start, tas
     for what, words in refused.items():
         error = run_one(broker, what, task, what)["error"]
         assert error["code"] == "ValueError" and words in error["message"], what
-
-
-def test_a_timed_out_process_is_reported_when_it_is_gone(broker, start):
-    start()
-    broker.welcome()
-    result = run_one(broker, "a", "burn", timeout_ms=100)
-    assert result["error"]["code"] == "timeout"
 
 
 def test_a_result_survives_the_broker_and_is_said_again_to_the_next(broker, start):
@@ -307,16 +164,6 @@ def test_a_second_sigterm_leaves_at_once_even_past_a_handler_that_ignores_it(bro
     wait_gone(child)
 
 
-def test_a_killed_worker_leaves_no_process_behind(broker, start):
-    process = start()
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "burn")])
-    started = pids(broker)
-    process.kill()
-    for pid in started:
-        wait_gone(pid)
-
-
 def test_a_node_that_starts_again_names_the_life_that_it_replaces(broker, start, tmp_path):
     first = start(state_dir=tmp_path / "state")
     status = broker.welcome()
@@ -337,20 +184,6 @@ def test_a_second_worker_in_the_same_state_directory_is_refused(broker, start, t
     assert str(tmp_path) in text and "is running" in text and status["node"] in text
 
 
-def test_what_a_killed_node_and_its_helper_left_is_killed_by_the_next_life(broker, start, tmp_path):
-    first = start(state_dir=tmp_path)
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "orphan")])
-    helper, escaped = pids(broker)
-    os.kill(helper, signal.SIGKILL)  # nobody is left to clean up behind the node
-    first.kill()
-    first.wait()
-    os.kill(escaped, 0)
-    start(state_dir=tmp_path)
-    broker.take("status")
-    wait_gone(escaped)
-
-
 def test_a_message_over_the_bound_costs_the_connection_and_no_more(broker, start):
     start()
     node = broker.welcome()["node"]
@@ -359,19 +192,6 @@ def test_a_message_over_the_bound_costs_the_connection_and_no_more(broker, start
     while broker.take("status")["node"] != node or broker.peer == first:
         pass
     assert run_one(broker, "a", "shout", "hi")["outcome"] == "completed"
-
-
-def line_with(process, words):
-    """The next line of its stderr that holds them."""
-    too_late = threading.Timer(60, process.kill)
-    too_late.start()
-    try:
-        for line in process.stderr:
-            if words in line:
-                return line
-    finally:
-        too_late.cancel()
-    raise AssertionError(f"it said nothing of {words}")
 
 
 def test_without_any_logging_set_up_it_says_that_nobody_answers_and_goes_on_trying(broker, start):
@@ -417,55 +237,6 @@ def test_it_says_that_a_handler_does_not_return_before_it_leaves_it_behind(broke
         pass
     process.send_signal(signal.SIGTERM)
     line_with(process, "handler_stuck")
-
-
-def test_it_says_that_its_spawner_died(broker, start):
-    process = start(stderr=subprocess.PIPE, text=True)
-    broker.welcome()
-    broker.order("run", jobs=[broker.job("a", "wait-process")])
-    [handler] = pids(broker)
-    spawner = int(Path(f"/proc/{handler}/stat").read_text().split()[3])
-    os.kill(spawner, signal.SIGKILL)
-    broker.order("run", jobs=[broker.job("b", "wait-process")])
-    line_with(process, "runtime_failed")
-
-
-def children_of(pid):
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def settled_descriptors(pid):
-    """The descriptors of a process that sleeps: one that begins or ends something has others."""
-    while True:
-        seen = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        if state == "S" and seen == {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}:
-            return seen
-
-
-@pytest.mark.parametrize("where", ["node", "spawner", "spawner-fork"])
-def test_without_descriptors_a_job_is_handed_back_with_a_warning_and_the_next_one_runs(
-    broker, start, where
-):
-    process = start(stderr=subprocess.PIPE, text=True)
-    broker.welcome()
-    assert run_one(broker, "first", "odd-process", "number")["error"]["code"] == "404"  # it is up
-    pid = process.pid if where == "node" else children_of(process.pid)[0]
-    open_ones = settled_descriptors(pid)
-    few = min(set(range(len(open_ones) + 1)) - open_ones)
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # What the spawner has left over: none for what it is sent, or one for that and none to reap with.
-    few += where == "spawner-fork"
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, before[1]))
-    result = run_one(broker, "a", "odd-process", "number")
-    if where == "spawner-fork":
-        assert result["error"]["code"] == "404"
-    else:
-        assert result["outcome"] == "handed_back"
-        line = line_with(process, "attempt_handed_back")
-        assert "job=a" in line and "cannot_start" in line and "Too many open files" in line
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    assert run_one(broker, "b", "odd-process", "number")["error"]["code"] == "404"
 
 
 def test_without_memory_for_a_thread_a_job_is_handed_back_and_the_node_lives(broker, start):

@@ -1,7 +1,5 @@
 // The command in this process, against a scripted broker.
-#include <arpa/inet.h>
 #include <fmt/core.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,35 +14,19 @@
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"
+#include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
 namespace sluice::cli {
 namespace {
 
 using test::accept_all;
+using test::Ended;
 using test::ended_view;
 using test::ScriptedBroker;
+using test::sluice;
 using testing::HasSubstr;
 using Bodies = std::vector<ReplyBody>;
-
-struct Ended {
-  int code = 0;
-  std::string out, err;
-};
-
-Ended sluice(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "sluice");
-  std::vector<const char*> argv;
-  for (const std::string& argument : arguments)
-    argv.push_back(argument.c_str());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ended result;
-  result.code = run(static_cast<int>(argv.size()), argv.data());
-  result.out = testing::internal::GetCapturedStdout();
-  result.err = testing::internal::GetCapturedStderr();
-  return result;
-}
 
 std::string nobody() {
   ScriptedBroker gone([](const RequestBody&) { return Bodies{}; });
@@ -58,31 +40,6 @@ TEST(Cli, no_broker_is_69_and_one_sentence) {
   EXPECT_THAT(ping.err, HasSubstr(address));
   EXPECT_THAT(ping.err, HasSubstr("`sluice-broker`"));
   EXPECT_EQ(std::count(ping.err.begin(), ping.err.end(), '\n'), 1);
-}
-
-// As of a broker that is stopped: its kernel accepts, and nobody says a word.
-TEST(Cli, what_accepts_and_says_nothing_is_124_and_not_called_absent) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in here{};
-  here.sin_family = AF_INET;
-  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof here;
-  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&here), size), 0);
-  ASSERT_EQ(::listen(listener, 16), 0);
-  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&here), &size), 0);
-  const std::string address = fmt::format("tcp://127.0.0.1:{}", ntohs(here.sin_port));
-  for (const auto& command : {std::vector<std::string>{"ping", "--broker", address},
-                              std::vector<std::string>{"events", "--events", address}}) {
-    std::vector<std::string> arguments = command;
-    for (const char* timeout : {"300ms", "4s"}) {  // before the handshake is given up, and after
-      arguments.resize(command.size());
-      arguments.insert(arguments.end(), {"--timeout", timeout});
-      const Ended ended = sluice(arguments);
-      EXPECT_EQ(ended.code, kExitTimeout) << ended.err;
-      EXPECT_THAT(ended.err, HasSubstr(address + " accepts the connection and says nothing"));
-    }
-  }
-  ::close(listener);
 }
 
 TEST(Cli, wrong_usage_is_2) {

@@ -221,7 +221,7 @@ TEST(HttpRuntime, headers_that_never_end_run_into_the_call_s_time_out) {
 
 TEST(HttpRuntime, a_body_that_stalls_ends_before_the_call_s_time_out) {
   HttpServer server([](const std::string&) {
-    return HttpAnswer{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun",
+    return HttpAnswer{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nb",
                       HttpAnswer::Then::hold,
                       {}};
   });

@@ -26,7 +26,9 @@ struct HttpRequest {
   std::size_t response_bytes_max = 1 << 20;
   std::int64_t connect_timeout_ms = 5000;
   std::int64_t timeout_ms = 0;  // of the whole call, redirects included; 0 = none
-  std::int64_t stall_ms = 0;    // no byte in either direction for so long ends it; 0 = never
+  // No byte in either direction for so long ends it, or up to 5 s later, for libcurl averages over
+  // so much; 0 = never.
+  std::int64_t stall_ms = 0;
   unsigned redirects_max = 3;
   std::string ca_file;  // empty = the system's
 };
