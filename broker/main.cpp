@@ -79,16 +79,24 @@ int refuse(const Error& error, int exit_code) {
   return exit_code;
 }
 
+// What was started for this broker ends with it, unless it is another broker's now. The exit code.
+int end(StoreChoice& store, int exit_code) {
+  if (exit_code == kExitFenced) {
+    store.leave();
+    return exit_code;
+  }
+  return store.stop() ? exit_code : kExitFailed;
+}
+
 int run(const BrokerOptions& options, int signals) {
   zmq::context_t context(1);
   auto sockets = bind_sockets(context, options, signals);
   if (!sockets) return refuse(sockets.error(), kExitFailed);
-  auto store = choose_store(options);
+  auto store = choose_store(options, signals);
   if (!store) return refuse(store.error(), exit_code_of(store.error()));
   auto opened = open_store(**store, owner_name(), signals);
   if (!opened) {
-    const int exit_code = refuse(opened.error(), exit_code_of(opened.error()));
-    return (*store)->stop() ? exit_code : kExitFailed;
+    return end(**store, refuse(opened.error(), exit_code_of(opened.error())));
   }
 
   EngineConfig config{.core = core_config(options),
@@ -109,8 +117,7 @@ int run(const BrokerOptions& options, int signals) {
              {"jobs", jobs},
              {"durable", to_string(durability)},
              {"insecure", options.is_insecure}});
-  int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
-  if (!(*store)->stop() && exit_code == kExitOk) exit_code = kExitFailed;
+  const int exit_code = end(**store, Loop(engine, (*store)->store(), *sockets, signals).run());
   log::info("stopped", {{"exit_code", exit_code}});
   return exit_code;
 }

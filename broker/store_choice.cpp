@@ -1,6 +1,7 @@
 #include "broker/store_choice.h"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 
 #include "broker/loop.h"
@@ -30,6 +31,8 @@ class MemoryChoice : public StoreChoice {
 
   bool stop() override { return true; }
 
+  void leave() override {}
+
  private:
   std::shared_ptr<MemoryRedis> redis_;
   MemoryStore store_;
@@ -42,6 +45,8 @@ class RedisChoice : public StoreChoice {
   [[nodiscard]] Store& store() override { return store_; }
 
   bool stop() override { return true; }
+
+  void leave() override {}
 
  private:
   RedisStore store_;
@@ -87,13 +92,21 @@ class PrivateChoice : public StoreChoice {
     return false;
   }
 
+  void leave() override {
+    log::warn("redis_left",
+              {{"pid", redis_->pid()}, {"reason", "the broker that has taken over uses it"}});
+  }
+
  private:
   std::unique_ptr<PrivateRedis> redis_;
   PrivateStore store_;
 };
 
-Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options) {
-  auto redis = PrivateRedis::start(options.data.empty() ? default_data_directory() : options.data);
+Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options, int signals) {
+  auto redis = PrivateRedis::start(options.data.empty() ? default_data_directory() : options.data,
+                                   [signals](std::chrono::milliseconds time) {
+                                     return is_signalled(signals, static_cast<int>(time.count()));
+                                   });
   if (!redis) return tl::unexpected(redis.error());
   log::info((*redis)->is_adopted() ? "redis_adopted" : "redis_started",
             {{"pid", (*redis)->pid()}, {"socket", (*redis)->socket()}});
@@ -127,13 +140,13 @@ Result<std::string> read_password(const BrokerOptions& options) {
   return text.substr(0, end);
 }
 
-Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options) {
+Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options, int signals) {
   if (options.redis == "memory:") {
     log::warn("memory_only",
               {{"reason", "nothing is kept: every job is gone when this process ends"}});
     return std::make_unique<MemoryChoice>();
   }
-  if (options.redis.empty()) return choose_private(options);
+  if (options.redis.empty()) return choose_private(options, signals);
   auto address = parse_redis_address(options.redis);
   if (!address) return tl::unexpected(address.error());
   auto password = read_password(options);

@@ -22,12 +22,15 @@ class StoreChoice {
   [[nodiscard]] virtual Store& store() = 0;
   // After the loop: ends what was started for this broker. Whether that went in order.
   virtual bool stop() = 0;
+  // Instead, when another broker has taken over: what was started goes on, for that one uses it.
+  virtual void leave() = 0;
 };
 
-// Starts or adopts what is needed. Errors: bad_field (an option), denied (the data directory
-// belongs to another broker), internal (the private redis-server does not start), each with what to
-// do.
-[[nodiscard]] Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options);
+// Starts or adopts what is needed; a signal ends the waiting. Errors: bad_field (an option), denied (the data directory
+// belongs to another broker), internal (the private redis-server does not start), store_unavailable (a
+// signal came), each with what to do.
+[[nodiscard]] Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options,
+                                                                int signals);
 
 // --redis-password, or the first line of --redis-password-file. Errors: bad_field.
 [[nodiscard]] Result<std::string> read_password(const BrokerOptions& options);

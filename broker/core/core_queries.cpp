@@ -167,6 +167,7 @@ NodeInfo BrokerCore::node_info(NodeIndex index, Now now) const {
   row.last_seen_ms = std::max<std::int64_t>(0, core_ms(now) - node.last_seen_ms);
   row.completed = node.completed;
   row.failed = node.failed;
+  row.isolates = node.isolates;
   return row;
 }
 

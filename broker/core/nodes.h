@@ -24,6 +24,7 @@ struct Node {
   std::vector<std::string> queues;  // empty = every queue
   std::vector<Header> labels;
   std::string version;
+  std::vector<IsolateFigures> isolates;
   bool is_draining = false;
   bool is_touched = false;        // this turn owes it something
   std::uint64_t status_seq = 0;   // of its newest status

@@ -238,14 +238,17 @@ std::string default_data_directory() {
   return std::string(home != nullptr ? home : ".") + "/.local/state/sluice";
 }
 
-PrivateRedis::PrivateRedis(std::string directory, std::string socket, int lock)
-    : directory_(std::move(directory)), socket_(std::move(socket)), lock_(lock) {}
+PrivateRedis::PrivateRedis(std::string directory, std::string socket, int lock, Pause pause)
+    : directory_(std::move(directory)),
+      socket_(std::move(socket)),
+      lock_(lock),
+      pause_(std::move(pause)) {}
 
 PrivateRedis::~PrivateRedis() {
   ::close(lock_);
 }
 
-Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wanted) {
+Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wanted, Pause pause) {
   std::error_code error;
   const std::string directory = std::filesystem::absolute(wanted, error).string();
   // It holds the payloads: nobody else's business. One that was there is as its owner wants it.
@@ -262,14 +265,17 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
     ::close(*lock);
     return tl::unexpected(socket.error());
   }
-  std::unique_ptr<PrivateRedis> redis(new PrivateRedis(directory, *socket, *lock));
+  std::unique_ptr<PrivateRedis> redis(
+      new PrivateRedis(directory, *socket, *lock, std::move(pause)));
   if (const auto found = redis->find(); !found) return tl::unexpected(found.error());
   if (redis->is_adopted_) return redis;
   if (const auto spawned = redis->spawn(); !spawned) return tl::unexpected(spawned.error());
   if (auto answered = redis->wait_for_answer(); !answered) {
-    if (!redis->stop())
+    if (!redis->stop()) {
+      answered.error().code = ErrorCode::internal;
       answered.error().detail +=
           "; pid " + std::to_string(redis->pid()) + " ends when it goes on, or kill it";
+    }
     return tl::unexpected(answered.error());
   }
   return redis;
@@ -278,7 +284,8 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
 Result<void> PrivateRedis::find() {
   auto until = Clock::now() + kSocketMax;
   pid_t known = kUnknown;  // the last one who let us in: his queue may be full by now
-  for (bool is_told_to_end = false;; std::this_thread::sleep_for(kAskAgain)) {
+  bool is_stopped = false;
+  for (bool is_told_to_end = false;; is_stopped = pause_(kAskAgain)) {
     pid_t listener = listener_at(socket_);
     if (listener == kUnknown) listener = known;
     if (listener > 0) known = listener;
@@ -292,7 +299,14 @@ Result<void> PrivateRedis::find() {
     is_adopted_ = server != 0 && (listener == server || listener == kUnknown);
     is_silent_ = is_adopted_ && !adopt();
     if (is_adopted_) return {};
-    if (Clock::now() < until) continue;  // one that begins or ends just now
+    if (is_stopped && server != 0) {
+      ::kill(server, SIGTERM);
+      return fail(ErrorCode::internal,
+                  "redis-server",
+                  "told to stop while the one of this directory had no socket; pid " +
+                      std::to_string(server) + " ends when it goes on, or kill it");
+    }
+    if (Clock::now() < until && !is_stopped) continue;  // one that begins or ends just now
     if (is_strange)
       return fail(ErrorCode::internal,
                   "redis-server",
@@ -358,7 +372,10 @@ Result<void> PrivateRedis::wait_for_answer() {
       if (WIFEXITED(status) && WEXITSTATUS(status) == kExitServed) return find();
       return tl::unexpected(gave_up());
     }
-    std::this_thread::sleep_for(kLookAgain);
+    if (pause_(kLookAgain))
+      return fail(ErrorCode::store_unavailable,
+                  "redis-server",
+                  "told to stop while it was waited for");
   }
   return fail(ErrorCode::internal,
               "redis-server",

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,11 +21,16 @@ namespace sluice {
 
 class PrivateRedis {
  public:
+  // Waits so long, or until this process is told to stop: whether it was.
+  using Pause = std::function<bool(std::chrono::milliseconds)>;
+
   // `directory` is made when it is not there. A server that lives without its socket, which nobody
   // can reach, is ended first. Errors: conflict (another broker has it, with its pid), bad_field
   // (not writable), internal (redis-server is not installed, ends at once, or such a one stays; its
-  // socket is another process').
-  [[nodiscard]] static Result<std::unique_ptr<PrivateRedis>> start(const std::string& directory);
+  // socket is another process'), store_unavailable (`pause` said to stop before it answered; it was
+  // ended).
+  [[nodiscard]] static Result<std::unique_ptr<PrivateRedis>> start(const std::string& directory,
+                                                                   Pause pause);
   // Leaves the server running: a killed broker does not take its Redis along. stop() ends it.
   ~PrivateRedis();
   PrivateRedis(const PrivateRedis&) = delete;
@@ -60,7 +66,7 @@ class PrivateRedis {
   bool stop();
 
  private:
-  PrivateRedis(std::string directory, std::string socket, int lock);
+  PrivateRedis(std::string directory, std::string socket, int lock, Pause pause);
 
   [[nodiscard]] bool is_alive();
   // Adopts the server that lives there, if one does; else there is none.
@@ -74,6 +80,7 @@ class PrivateRedis {
   std::string directory_;
   std::string socket_;
   int lock_;
+  Pause pause_;
   pid_t pid_ = -1;
   bool is_adopted_ = false;
   bool is_silent_ = false;

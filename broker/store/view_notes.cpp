@@ -29,17 +29,26 @@ void ViewNotes::note_node(const NodeInfo& node, std::uint64_t after_batch, Now n
   Json labels = Json::object();
   for (const Header& label : node.labels)
     labels[label.name] = label.value;
-  const Json json = {{"concurrency", node.concurrency},
-                     {"running", node.running},
-                     {"free", node.free},
-                     {"tasks", node.tasks},
-                     {"queues", node.queues},
-                     {"labels", std::move(labels)},
-                     {"draining", node.draining},
-                     {"version", node.version},
-                     {"completed", node.completed},
-                     {"failed", node.failed},
-                     {"seen_ms", now.wall_ms - node.last_seen_ms}};
+  Json json = {{"concurrency", node.concurrency},
+               {"running", node.running},
+               {"free", node.free},
+               {"tasks", node.tasks},
+               {"queues", node.queues},
+               {"labels", std::move(labels)},
+               {"draining", node.draining},
+               {"version", node.version},
+               {"completed", node.completed},
+               {"failed", node.failed},
+               {"seen_ms", now.wall_ms - node.last_seen_ms}};
+  for (const IsolateFigures& isolates : node.isolates)
+    json["isolates"].push_back({{"task", isolates.task},
+                                {"total", isolates.total},
+                                {"busy", isolates.busy},
+                                {"waiting", isolates.waiting},
+                                {"jobs", isolates.jobs},
+                                {"crashes", isolates.crashes},
+                                {"recycles", isolates.recycles},
+                                {"busy_ms", isolates.busy_ms}});
   nodes_[node.node] = {json_text(json), after_batch};
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_in.h"
+#include "common/protocol/wire_isolates.h"
 #include "common/protocol/words.h"
 
 namespace sluice {
@@ -253,6 +254,7 @@ bool read_node(In& in, NodeInfo& node) {
     if (key == "last_seen_ms") return in.number(node.last_seen_ms);
     if (key == "completed") return in.number(node.completed);
     if (key == "failed") return in.number(node.failed);
+    if (key == "isolates") return wire::read_isolates(in, node.isolates);
     return in.skip();
   });
 }

@@ -4,6 +4,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_in.h"
+#include "common/protocol/wire_isolates.h"
 #include "common/protocol/words.h"
 
 namespace sluice {
@@ -61,6 +62,7 @@ bool read_status_field(In& in, std::string_view key, Status& status) {
   if (key == "labels") return in.headers(status.labels, kLabelsPerNodeMax);
   if (key == "draining") return in.boolean(status.draining);
   if (key == "version") return in.text(status.version, kNameBytesMax);
+  if (key == "isolates") return wire::read_isolates(in, status.isolates);
   if (key == "held")
     return in.list(status.held, 0, kHeldMax, [&](HeldAttempt& held) {
       return read_held(in, held);

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "common/protocol/codec.h"
+#include "common/protocol/wire_isolates.h"
 #include "common/protocol/wire_out.h"
 
 namespace sluice {
@@ -156,6 +157,7 @@ void write_node(OutMap& map, const NodeInfo& node) {
   map.number("last_seen_ms", node.last_seen_ms);
   map.number("completed", node.completed);
   map.number("failed", node.failed);
+  wire::write_isolates(map, node.isolates);
 }
 
 void write(OutMap& map, const WorkersInfo& body) {

@@ -1,5 +1,6 @@
 // Worker -> broker, written.
 #include "common/protocol/codec.h"
+#include "common/protocol/wire_isolates.h"
 #include "common/protocol/wire_out.h"
 
 namespace sluice {
@@ -20,6 +21,7 @@ void write(OutMap& map, const Status& body) {
   map.headers_if("labels", body.labels);
   map.boolean_if("draining", body.draining);
   map.str_if("version", body.version);
+  wire::write_isolates(map, body.isolates);
   map.maps("held", body.held, [](OutMap& entry, const HeldAttempt& held) {
     entry.str("id", held.id.view());
     entry.fence(held.fence);

@@ -223,6 +223,16 @@ struct QueuesInfo {
   std::vector<QueueInfo> queues;
 };  // op "queues"
 
+// How a task's isolates are doing: a node's `status` says it, the broker passes it on.
+struct IsolateFigures {
+  std::string task;
+  std::uint32_t total = 0, busy = 0;                  // the others are available
+  std::uint32_t waiting = 0;                          // jobs that found none
+  std::uint64_t jobs = 0, crashes = 0, recycles = 0;  // since the node's start
+  std::int64_t busy_ms = 0;                           // of all together, finished jobs only
+  friend bool operator==(const IsolateFigures&, const IsolateFigures&) = default;
+};
+
 struct NodeInfo {
   std::string node;
   std::uint32_t concurrency = 0, running = 0, free = 0;
@@ -232,6 +242,7 @@ struct NodeInfo {
   std::string version;
   std::int64_t last_seen_ms = 0;            // how long ago
   std::uint64_t completed = 0, failed = 0;  // since this broker's start
+  std::vector<IsolateFigures> isolates;     // as its last status said; no more than it has tasks
 };
 
 struct WorkersInfo {
@@ -317,6 +328,7 @@ struct Status {
   std::vector<Header> labels;       // a map on the wire
   bool draining = false;
   std::string version;
+  std::vector<IsolateFigures> isolates;  // of the tasks that run in isolates
   std::vector<HeldAttempt> held;
   Seen seen;
 };

@@ -108,6 +108,8 @@ class Display {
   // Why nothing goes on; empty when it does.
   void wait_for(std::string why) { waits_for_ = std::move(why); }
 
+  [[nodiscard]] bool is_seen() const { return line_.is_terminal(); }
+
   void clear() { line_.clear(); }
 
  private:
@@ -127,10 +129,7 @@ class Importer {
         bulk_(
             cli.client(),
             [this](std::uint64_t index, const SubmitResult& result) { on_result(index, result); },
-            [this](const Error& why) {
-              display_->wait_for(why.detail);
-              display_->show(tally_);
-            }) {}
+            [this](const Error& why) { on_waiting(why); }) {}
 
   int run(std::istream& in) {
     Line line;
@@ -191,6 +190,13 @@ class Importer {
     display_->show(tally_);
   }
 
+  void on_waiting(const Error& why) {
+    display_->wait_for(why.detail);
+    display_->show(tally_);
+    if (!display_->is_seen() && !std::exchange(has_said_waiting_, true))
+      cli_.warn("the broker takes nothing just now, and is asked again: " + why.detail);
+  }
+
   int finish(const Answer<void>& done) {
     display_->show(tally_, true);
     display_.reset();
@@ -220,6 +226,7 @@ class Importer {
   Tally tally_;
   std::deque<Open> open_;
   std::uint64_t first_index_ = 0;
+  bool has_said_waiting_ = false;
   std::optional<Display> display_;
   BulkSubmit bulk_;
 };

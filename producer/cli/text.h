@@ -61,6 +61,10 @@ class ProgressLine {
   // At most 20 times a second: ask before making the text.
   [[nodiscard]] bool is_due() const;
   void show(std::string_view text);
+
+  // Whether anybody sees it.
+  [[nodiscard]] bool is_terminal() const { return is_terminal_; }
+
   // Takes the line away, so that another text may be written to stderr.
   void clear();
 

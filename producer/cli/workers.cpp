@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "producer/cli/cli.h"
@@ -12,6 +13,53 @@
 namespace sluice::cli {
 
 namespace {
+
+Json isolates_to_json(const std::vector<IsolateFigures>& all) {
+  Json json = Json::array();
+  for (const IsolateFigures& isolates : all)
+    json.push_back(
+        {{"task", isolates.task},
+         {"total", isolates.total},
+         {"busy", isolates.busy},
+         {"available", isolates.total - std::min(isolates.busy, isolates.total)},
+         {"utilisation", isolates.total == 0 ? 0.0 : 1.0 * isolates.busy / isolates.total},
+         {"waiting", isolates.waiting},
+         {"jobs", isolates.jobs},
+         {"crashes", isolates.crashes},
+         {"recycles", isolates.recycles},
+         {"busy_ms", isolates.busy_ms}});
+  return json;
+}
+
+// Of the isolates there are: how many are at work.
+std::string utilisation(const IsolateFigures& isolates) {
+  if (isolates.total == 0) return "-";
+  return fmt::format("{} %", std::uint64_t{100} * isolates.busy / isolates.total);
+}
+
+void print_isolates(const std::vector<NodeInfo>& nodes) {
+  Table table({"isolates of",
+               "task",
+               ">total",
+               ">busy",
+               ">utilised",
+               ">waiting",
+               ">jobs",
+               ">crashes",
+               ">recycled"});
+  for (const NodeInfo& node : nodes)
+    for (const IsolateFigures& isolates : node.isolates)
+      table.add({node.node,
+                 isolates.task,
+                 std::to_string(isolates.total),
+                 std::to_string(isolates.busy),
+                 utilisation(isolates),
+                 std::to_string(isolates.waiting),
+                 std::to_string(isolates.jobs),
+                 std::to_string(isolates.crashes),
+                 std::to_string(isolates.recycles)});
+  if (!table.empty()) fmt::print("\n{}", table.str(use_colours()));
+}
 
 Json node_to_json(const NodeInfo& node) {
   Json labels = Json::object();
@@ -28,7 +76,8 @@ Json node_to_json(const NodeInfo& node) {
           {"version", node.version},
           {"last_seen_ms", node.last_seen_ms},
           {"completed", node.completed},
-          {"failed", node.failed}};
+          {"failed", node.failed},
+          {"isolates", isolates_to_json(node.isolates)}};
 }
 
 int workers(Cli& cli) {
@@ -56,6 +105,7 @@ int workers(Cli& cli) {
   fmt::print("{}",
              table.empty() ? "no worker is connected: start one with `sluice-worker`\n"
                            : table.str(use_colours()));
+  print_isolates(answer->workers);
   return kExitOk;
 }
 
@@ -63,12 +113,17 @@ int workers(Cli& cli) {
 
 void add_workers(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("workers", "Nodes, their slots and what they offer");
-  set_footer(*command,
-             "Examples:\n  sluice workers\n"
-             "  sluice workers --json | jq '[.workers[].free] | add'\n\n"
-             "slots: attempts at once; running: slots taken; heard: since its last sign of life; "
-             "completed and\nfailed: attempts since the broker started. In JSON last_seen_ms is in "
-             "milliseconds.\nExit status: 0 done, also when no node is connected.");
+  set_footer(
+      *command,
+      "Examples:\n  sluice workers\n"
+      "  sluice workers --json | jq '[.workers[].free] | add'\n\n"
+      "slots: attempts at once; running: slots taken; heard: since its last sign of life; "
+      "completed and\nfailed: attempts since the broker started. In JSON last_seen_ms is in "
+      "milliseconds.\nisolates (child processes that run handlers), by task, as the node's last "
+      "heartbeat said: total\nand busy now, utilised: busy of total, waiting: jobs that found "
+      "none; "
+      "jobs, crashes and recycled since\nthe node started. In JSON busy_ms is the time that they "
+      "were at work, all together.\nExit status: 0 done, also when no node is connected.");
   command->callback([&cli] { cli.exit_code = workers(cli); });
 
   auto* drain = app.add_subcommand("drain", "Ask a node to take no more jobs and leave");

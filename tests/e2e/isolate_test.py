@@ -1,5 +1,6 @@
 """Handlers in isolates, in real nodes: placed there by configuration, killed, cancelled, left behind."""
 
+import json
 import signal
 import unittest
 from pathlib import Path
@@ -36,9 +37,15 @@ class Isolates(Story):
         return self.cluster.start_worker("--config", self.cluster.write("node.toml", text), *more)
 
     def until_running(self, job_id, worker):
-        """The isolate that runs it."""
-        self.client.until_state(job_id, "running")
-        [isolate] = until(lambda: isolates_of(worker))
+        """The isolate that runs it. The broker says `running` before an isolate has the job."""
+        node = self.client.until_state(job_id, "running")["node"]
+
+        def is_busy():
+            return any(of["busy"] for it in self.client.workers() if it["node"] == node
+                       for of in it.get("isolates", []))
+
+        until(is_busy, f"no isolate of {node} is busy")
+        [isolate] = isolates_of(worker)
         return isolate
 
     def test_a_handler_is_placed_in_an_isolate_without_a_change_of_its_code(self):
@@ -60,6 +67,25 @@ class Isolates(Story):
         [next_id] = self.client.submit(json_job("sleep", 0))
         self.assertEqual(self.client.wait([next_id])[next_id]["state"], "completed")
         self.assertNotEqual(isolates_of(worker), [isolate])
+        self.assertEqual(worker.stop(), 0)
+
+    def test_their_figures_are_in_workers_and_in_redis(self):
+        worker = self.start_node(SLEEP, "--concurrency", 2)
+        [crashed] = self.client.submit(json_job("sleep", 600_000, max_retries=0))
+        self.cluster.kill_pid(self.until_running(crashed, worker))
+        self.client.wait([crashed])
+        [busy] = self.client.submit(json_job("sleep", 600_000))
+        self.client.until_state(busy, "running")
+        wanted = {"task": "sleep", "total": 1, "busy": 1, "waiting": 0, "crashes": 1, "recycles": 0}
+
+        def figures(node):  # none yet in the status with which it came
+            return [{key: of[key] for key in wanted} for of in node.get("isolates", [])]
+
+        until(lambda: figures(self.client.workers()[0]) == [wanted])
+        redis = self.cluster.redis()
+        until(lambda: [figures(json.loads(node)) for node in redis.hash("nodes").values()] == [[wanted]])
+        self.client.ask("cancel", ids=[busy])
+        self.client.wait([busy])
         self.assertEqual(worker.stop(), 0)
 
     def test_a_running_job_is_cancelled_and_its_isolate_serves_the_next(self):

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 import unittest
+from pathlib import Path
 
 from cluster import Redis, Story, is_running, job, until
 
@@ -135,6 +136,53 @@ class OwnRedis(Story):
         until(lambda: not is_running(pid), "it does not end when it goes on")
         self.cluster.start_broker()
         self.check_all_there(ids)
+
+    def test_a_stop_before_it_has_its_socket_is_heeded_at_once(self):
+        fake = self.cluster.folder / "bin" / "redis-server"
+        fake.parent.mkdir()
+        fake.write_text('#!/bin/sh\nkill -STOP $$\nPATH=${PATH#*:} exec redis-server "$@"\n')
+        fake.chmod(0o755)
+        broker = self.cluster.start(self.cluster.broker_command(),
+                                    PATH=f"{fake.parent}:{os.environ['PATH']}")
+        [pid] = until(lambda: self.stopped_below(broker.pid))
+        begun = time.monotonic()
+        self.assertEqual(broker.stop(), 1)
+        self.assertLess(time.monotonic() - begun, 5)
+        self.assertIn(f"pid {pid} ends when it goes on", broker.line("told to stop"))
+        # The next one finds it as it is, and heeds as quickly.
+        second = self.cluster.start(self.cluster.broker_command())
+        time.sleep(0.5)  # within the two seconds that one which begins is given
+        begun = time.monotonic()
+        self.assertEqual(second.stop(), 1)
+        self.assertLess(time.monotonic() - begun, 1.5)
+        self.assertIn(f"pid {pid} ends when it goes on", second.line("told to stop"))
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: not is_running(pid), "it does not end when it goes on")
+        self.check_all_there(self.submit_some())
+
+    def stopped_below(self, pid):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children
+                if Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] == "T"]
+
+    def submit_some(self):
+        self.cluster.start_broker()
+        return self.cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+
+    def test_a_broker_whose_state_another_has_taken_leaves_the_redis_to_it(self):
+        ids = self.submit_some()
+        pid = int(self.cluster.redis().info("process_id"))
+        first, addresses = self.cluster.broker, self.cluster.addresses
+        other = f"unix://{self.cluster.data / 'redis.sock'}"
+        self.cluster.addresses = ["tcp://127.0.0.1:0"] * 3
+        self.cluster.redis_address = other
+        self.cluster.start_broker()
+        ids += self.cluster.client().submit(job("echo", b"x"))
+        self.assertEqual(first.exit_code(), 3)
+        first.line(f"redis_left pid={pid}")
+        self.assertTrue(is_running(pid))
+        self.check_all_there(ids)
+        os.kill(pid, signal.SIGTERM)  # nobody's any more
 
 
 class SilentRedis(Story):

@@ -89,6 +89,18 @@ TEST_F(ViewNotesTest, only_the_newest_status_of_a_node_is_written_and_one_that_l
   EXPECT_EQ(nodes[1].json, "") << "empty removes it";
 }
 
+TEST_F(ViewNotesTest, a_node_shows_the_isolates_that_it_has) {
+  NodeInfo info = node("a@1");
+  notes_.note_node(info, 0, now_);
+  EXPECT_THAT(round(0).nodes.at(0).json, testing::Not(HasSubstr("isolates")));
+  info.isolates = {{"resize", 4, 3, 2, 1000, 1, 7, 65'000}};
+  notes_.note_node(info, 0, now_);
+  EXPECT_THAT(
+      round(0).nodes.at(0).json,
+      HasSubstr(R"("isolates":[{"task":"resize","total":4,"busy":3,"waiting":2,"jobs":1000,)"
+                R"("crashes":1,"recycles":7,"busy_ms":65000}])"));
+}
+
 TEST_F(ViewNotesTest, a_label_that_is_no_text_does_not_hold_up_the_others) {
   NodeInfo info = node("a@1");
   info.labels = {{"zone", "\xff"}};

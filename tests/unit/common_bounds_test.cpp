@@ -390,6 +390,12 @@ TEST(Bounds, of_a_status) {
   status.refused("labels.l", kLarge, set([](Status& s) { s.labels = {{"l", text(1025)}}; }));
   status.taken("version", set([](Status& s) { s.version = text(64); }));
   status.refused("version", kLarge, set([](Status& s) { s.version = text(65); }));
+  status.taken("isolates", set([](Status& s) { s.isolates.assign(256, {.task = text(64)}); }));
+  status.refused("isolates", kLarge, set([](Status& s) { s.isolates.assign(257, {.task = "t"}); }));
+  status.refused("isolates[0].task", kBad, set([](Status& s) { s.isolates.resize(1); }));
+  status.refused("isolates[0].task", kBad, set([](Status& s) {
+                   s.isolates = {{.task = text(65)}};
+                 }));
   status.taken("held", set(held(kHeldMax)));
   status.refused("held", kLarge, set(held(kHeldMax + 1)));
   status.refused("held[0].attempt", kBad, set([](Status& s) { s.held = {{JobId("a"), {1, 0}}}; }));

@@ -122,7 +122,8 @@ std::vector<Reply> sample_replies() {
                          .tasks = {"t"},
                          .queues = {"q"},
                          .labels = {{"zone", "a"}},
-                         .version = "1"}}}},
+                         .version = "1",
+                         .isolates = {{"t", 4, 3, 2, 9, 1, 5, 700}}}}}},
           {req, StatsInfo{{{"accepted", 5}}, {{"version", "1"}}}},
           {req, Done{"purged", 3}},
           {req, Pong{"0.1.0", 1, 9, Durability::everysec, "ok", true}},
@@ -140,6 +141,7 @@ std::vector<WorkerMessage> sample_worker_messages() {
                 .labels = {{"zone", "a"}},
                 .draining = true,
                 .version = "0.1.0",
+                .isolates = {{"t", 4, 3, 2, 9, 1, 5, 700}},
                 .held = {{JobId("a"), fence, Phase::finished}},
                 .seen = {5, 6}};
   AttemptResult done{.id = JobId("a"),

@@ -112,6 +112,27 @@ TEST(Cli, an_unknown_flag_is_named_with_the_nearest) {
   EXPECT_THAT(Json::parse(json.err)["error"]["message"].get<std::string>(), HasSubstr("--frob"));
 }
 
+TEST(Cli, workers_shows_the_isolates_of_those_that_have_any) {
+  ScriptedBroker broker([](const RequestBody&) {
+    NodeInfo plain, idle, busy;
+    plain.node = "files-1@ab";
+    idle.node = "photos-1@cd";
+    idle.isolates = {{.task = "shrink"}};
+    busy.node = "photos-2@ef";
+    busy.isolates = {{"resize", 4, 3, 2, 1000, 1, 7, 65'000}};
+    return Bodies{WorkersInfo{{plain, idle, busy}}};
+  });
+  const std::string table = sluice({"workers", "--broker", broker.address()}).out;
+  EXPECT_THAT(table, testing::ContainsRegex("isolates of +task +total +busy +utilised +waiting"));
+  EXPECT_THAT(table, testing::ContainsRegex("photos-1@cd +shrink +0 +0 +- +0 +0 +0 +0\n"));
+  EXPECT_THAT(table, testing::ContainsRegex("photos-2@ef +resize +4 +3 +75 % +2 +1000 +1 +7\n"));
+  const Json json = Json::parse(sluice({"workers", "--json", "--broker", broker.address()}).out);
+  EXPECT_EQ(json["workers"][0]["isolates"], Json::array());
+  EXPECT_EQ(json["workers"][2]["isolates"][0]["available"], 1);
+  EXPECT_EQ(json["workers"][2]["isolates"][0]["utilisation"], 0.75);
+  EXPECT_EQ(json["workers"][2]["isolates"][0]["crashes"], 1);
+}
+
 TEST(Cli, the_help_of_every_command_has_examples_of_it_and_its_exit_status) {
   const std::string all = sluice({"--help"}).out;
   for (const char* command : {"submit",
@@ -337,6 +358,21 @@ TEST(Cli, a_directory_is_no_input) {
 }
 
 // Its answer was lost with the connection, so the broker that comes back knows the jobs already.
+TEST(Cli, jsonl_says_why_nothing_goes_on_where_nobody_sees_the_progress) {
+  int asked = 0;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    if (++asked > 2) return Bodies{accept_all(std::get<Submit>(body))};
+    return Bodies{ErrorReply{{ErrorCode::retry_later, "", "too much is held"}, true, 1}};
+  });
+  const std::string path = testing::TempDir() + "producer_cli_full.jsonl";
+  std::ofstream(path) << "{\"task\":\"echo\"}\n";
+  const Ended bulk = sluice({"submit", "--jsonl", path, "--broker", broker.address()});
+  std::remove(path.c_str());
+  EXPECT_EQ(bulk.code, kExitOk) << bulk.err;
+  EXPECT_EQ(bulk.err,
+            "sluice: the broker takes nothing just now, and is asked again: too much is held\n");
+}
+
 TEST(Cli, jsonl_counts_what_it_had_to_send_again_as_accepted) {
   std::promise<void> first;
   auto silent = std::make_unique<ScriptedBroker>([&](const RequestBody&) {

@@ -10,8 +10,11 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <optional>
+#include <stdexcept>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -365,6 +368,23 @@ TEST_F(ExecTest, a_spawner_that_somebody_stopped_is_killed_at_the_end_and_its_pr
   ASSERT_EQ(::kill(spawner_.pid(), SIGSTOP), 0);
   EXPECT_TRUE(runtime_->shut_down());
   EXPECT_FALSE(is_alive(program));
+}
+
+TEST(Spawner, waits_for_a_thread_that_is_ending_and_refuses_one_that_stays) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
+#endif
+  std::thread([] { ::usleep(50'000); }).detach();
+  Spawner spawner;
+  (void)spawner.open_channel();
+  EXPECT_NO_THROW(spawner.fork());
+  std::promise<void> over;
+  std::thread stays([&] { over.get_future().wait(); });
+  Spawner refused;
+  (void)refused.open_channel();
+  EXPECT_THROW(refused.fork(), std::runtime_error);
+  over.set_value();
+  stays.join();
 }
 
 // A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a

@@ -103,7 +103,7 @@ class IsolateTest : public testing::Test {
     }
   }
 
-  PoolFigures figures() const {
+  IsolateFigures figures() const {
     return runtime_->figures().at(0);
   }
 

@@ -127,10 +127,10 @@ class IsolateRuntime : public Runtime {
       events.push_back(std::move(event));
   }
 
-  [[nodiscard]] std::vector<PoolFigures> figures() const override {
-    std::vector<PoolFigures> all;
+  [[nodiscard]] std::vector<IsolateFigures> figures() const override {
+    std::vector<IsolateFigures> all;
     for (const auto& [task, pool] : pools_) {
-      PoolFigures& figures = all.emplace_back();
+      IsolateFigures& figures = all.emplace_back();
       figures.task = task;
       figures.total = static_cast<std::uint32_t>(pool.total);
       figures.busy = static_cast<std::uint32_t>(pool.total - pool.idle.size());

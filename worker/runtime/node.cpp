@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <unordered_map>
 #include <utility>
@@ -106,8 +107,15 @@ class NodeLoop {
     for (const WorkerFact& fact : out_.facts)
       log_fact(fact);
     if (out_.exit == ExitWish::at_once) shut_down_runtimes();  // before anybody hears of it
-    for (const WorkerMessage& message : out_.sends)
+    for (WorkerMessage& message : out_.sends) {
+      if (auto* status = std::get_if<Status>(&message)) add_figures(*status);
       link_.send(message);
+    }
+  }
+
+  void add_figures(Status& status) {
+    for (const auto& runtime : built_.runtimes)
+      std::ranges::move(runtime->figures(), std::back_inserter(status.isolates));
   }
 
   void start(Assignment assignment) {

@@ -19,15 +19,6 @@ struct RuntimeFailed {
   std::string detail;
 };
 
-// How a task's isolates are doing.
-struct PoolFigures {
-  std::string task;
-  std::uint32_t total = 0, busy = 0;                  // the others are available
-  std::uint32_t waiting = 0;                          // jobs that found none
-  std::uint64_t jobs = 0, crashes = 0, recycles = 0;  // since the node's start
-  std::int64_t busy_ms = 0;                           // of all together, finished jobs only
-};
-
 using RuntimeEvent = std::variant<AttemptDone, AttemptProgress, RuntimeFailed>;
 
 class Runtime {
@@ -55,7 +46,8 @@ class Runtime {
   // Does what there is to do and appends what happened.
   virtual void poll(Now now, std::vector<RuntimeEvent>& events) = 0;
 
-  [[nodiscard]] virtual std::vector<PoolFigures> figures() const { return {}; }
+  // Of every task that it runs in isolates.
+  [[nodiscard]] virtual std::vector<IsolateFigures> figures() const { return {}; }
 
   // Ends everything at once, in about two seconds at most; nothing is reported any more. False when
   // something cannot be ended (a handler that does not return): the process must leave by _Exit.

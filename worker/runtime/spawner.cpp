@@ -31,6 +31,17 @@ std::size_t thread_count() {
   return count;
 }
 
+// A thread that was joined is seen for a moment still: pthread_join returns before the kernel is
+// done with it.
+bool is_alone() {
+  constexpr int kTries = 1000;
+  for (int tries = 0; thread_count() > 1; ++tries) {
+    if (tries == kTries) return false;
+    (void)::poll(nullptr, 0, 1);
+  }
+  return true;
+}
+
 void close_all(const std::vector<int>& fds) {
   for (const int fd : fds)
     ::close(fd);
@@ -65,7 +76,7 @@ SpawnerChannel& Spawner::open_channel() {
 
 void Spawner::fork() {
   if (channels_.empty()) return;
-  if (thread_count() > 1)
+  if (!is_alone())
     throw std::runtime_error(
         "programs cannot be run: this process already has a second thread, and the spawner must be "
         "forked before that");
