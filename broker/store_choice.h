@@ -26,9 +26,9 @@ class StoreChoice {
   virtual void leave() = 0;
 };
 
-// Starts or adopts what is needed; a signal ends the waiting. Errors: bad_field (an option), denied (the data directory
-// belongs to another broker), internal (the private redis-server does not start), store_unavailable (a
-// signal came), each with what to do.
+// Starts or adopts what is needed; a signal ends the waiting. Errors: bad_field (an option), denied
+// (the data directory belongs to another broker), internal (the private redis-server does not
+// start), store_unavailable (a signal came), each with what to do.
 [[nodiscard]] Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options,
                                                                 int signals);
 
