@@ -79,36 +79,27 @@ int refuse(const Error& error, int exit_code) {
   return exit_code;
 }
 
-// What was started for this broker ends with it, unless it is another broker's now. The exit code.
-int end(StoreChoice& store, int exit_code) {
-  if (exit_code == kExitFenced) {
-    store.leave();
-    return exit_code;
-  }
-  return store.stop() ? exit_code : kExitFailed;
-}
-
 int run(const BrokerOptions& options, int signals) {
   zmq::context_t context(1);
   auto sockets = bind_sockets(context, options, signals);
   if (!sockets) return refuse(sockets.error(), kExitFailed);
   auto store = choose_store(options, signals);
   if (!store) return refuse(store.error(), exit_code_of(store.error()));
-  auto opened = open_store(**store, owner_name(), signals);
+  const std::string owner = owner_name();
+  auto opened = open_store(**store, owner, signals);
   if (!opened) {
-    return end(**store, refuse(opened.error(), exit_code_of(opened.error())));
+    const int exit_code = refuse(opened.error(), exit_code_of(opened.error()));
+    return (*store)->stop(exit_code == kExitFenced ? owner : "") ? exit_code : kExitFailed;
   }
 
-  EngineConfig config{.core = core_config(options),
-                      .view = view_config(options),
-                      .owner = opened->owner};
-  const Durability durability = opened->opened.durability;
+  EngineConfig config{.core = core_config(options), .view = view_config(options), .owner = owner};
+  const Durability durability = opened->durability;
   config.core.durability = durability;
   bool has_jumped = false;
   SlewedClock clock(monotonic_ms(), wall_clock_ms());
   const Now now = clock.update(monotonic_ms(), wall_clock_ms(), has_jumped);
-  const std::size_t jobs = opened->opened.snapshot.jobs.size();
-  Engine engine(std::move(config), std::move(opened->opened), now);
+  const std::size_t jobs = opened->snapshot.jobs.size();
+  Engine engine(std::move(config), *std::move(opened), now);
   log::info("ready",
             {{"producers", sockets->producers->endpoint()},
              {"workers", sockets->workers->endpoint()},
@@ -117,7 +108,8 @@ int run(const BrokerOptions& options, int signals) {
              {"jobs", jobs},
              {"durable", to_string(durability)},
              {"insecure", options.is_insecure}});
-  const int exit_code = end(**store, Loop(engine, (*store)->store(), *sockets, signals).run());
+  int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
+  if (!(*store)->stop(owner)) exit_code = kExitFailed;
   log::info("stopped", {{"exit_code", exit_code}});
   return exit_code;
 }

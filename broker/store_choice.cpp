@@ -29,9 +29,7 @@ class MemoryChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  bool stop() override { return true; }
-
-  void leave() override {}
+  bool stop(const std::string&) override { return true; }
 
  private:
   std::shared_ptr<MemoryRedis> redis_;
@@ -44,9 +42,7 @@ class RedisChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  bool stop() override { return true; }
-
-  void leave() override {}
+  bool stop(const std::string&) override { return true; }
 
  private:
   RedisStore store_;
@@ -84,17 +80,22 @@ class PrivateChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
-  bool stop() override {
-    if (redis_->stop()) return true;
+  bool stop(const std::string& owner) override {
+    switch (redis_->stop(owner)) {
+      case PrivateRedis::Stopped::ended:
+        return true;
+      case PrivateRedis::Stopped::left:
+        log::warn(
+            "redis_left",
+            {{"pid", redis_->pid()}, {"reason", "another broker has taken over and uses it"}});
+        return true;
+      case PrivateRedis::Stopped::silent:
+        break;
+    }
     log::error("redis_left",
                {{"pid", redis_->pid()},
                 {"reason", "it does not answer; it was told to end when it goes on, or kill it"}});
     return false;
-  }
-
-  void leave() override {
-    log::warn("redis_left",
-              {{"pid", redis_->pid()}, {"reason", "the broker that has taken over uses it"}});
   }
 
  private:
@@ -155,7 +156,7 @@ Result<std::unique_ptr<StoreChoice>> choose_store(const BrokerOptions& options, 
       RedisConfig{std::move(*address), std::move(*password), options.is_redis_plaintext});
 }
 
-Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals) {
+Result<Opened> open_store(StoreChoice& choice, const std::string& owner, int signals) {
   std::int64_t say_at_ms = 0;
   std::int64_t say_reading_at_ms = monotonic_ms() + kSayReadingMs;
   const auto say_waiting = [&](const Error& error) {
@@ -178,7 +179,7 @@ Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signa
   while (true) {
     const auto unix_ms = static_cast<std::uint64_t>(wall_clock_ms());
     auto opened = choice.store().open(owner, unix_ms, progress);
-    if (opened) return OpenedStore{std::move(*opened), std::move(owner)};
+    if (opened) return opened;
     if (opened.error().code != ErrorCode::store_unavailable) return tl::unexpected(opened.error());
     const Error told_to_stop{opened.error().code,
                              opened.error().where,

@@ -20,10 +20,9 @@ class StoreChoice {
   virtual ~StoreChoice() = default;
 
   [[nodiscard]] virtual Store& store() = 0;
-  // After the loop: ends what was started for this broker. Whether that went in order.
-  virtual bool stop() = 0;
-  // Instead, when another broker has taken over: what was started goes on, for that one uses it.
-  virtual void leave() = 0;
+  // After the loop: ends what was started for this broker, unless another than `owner` (empty:
+  // nobody) has the state by now. Whether that went in order.
+  virtual bool stop(const std::string& owner) = 0;
 };
 
 // Starts or adopts what is needed; a signal ends the waiting. Errors: bad_field (an option), denied
@@ -35,15 +34,10 @@ class StoreChoice {
 // --redis-password, or the first line of --redis-password-file. Errors: bad_field.
 [[nodiscard]] Result<std::string> read_password(const BrokerOptions& options);
 
-struct OpenedStore {
-  Opened opened;
-  std::string owner;
-};
-
 // Takes over and reads what is there. A Redis that is away is waited for, and a large state takes
 // its time, both with a line in the log every few seconds; a signal ends either
 // (store_unavailable). Other errors are final.
-[[nodiscard]] Result<OpenedStore> open_store(StoreChoice& choice, std::string owner, int signals);
+[[nodiscard]] Result<Opened> open_store(StoreChoice& choice, const std::string& owner, int signals);
 
 [[nodiscard]] int exit_code_of(const Error& error);
 

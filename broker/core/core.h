@@ -136,7 +136,7 @@ class BrokerCore {
   template <typename Operation>
   void on_targets(
       RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out);
-  [[nodiscard]] Error store_is_away() const;
+  [[nodiscard]] Error store_is_away(const RequestBody& body) const;
   [[nodiscard]] std::uint64_t batch_of(const JobId& id) const;
   static void tell_operation(const TargetsDone& answer, Output& out);
   [[nodiscard]] TargetResult apply(const Cancel& cancel, const JobId& id, Now now, Output& out);

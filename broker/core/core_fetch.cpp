@@ -20,7 +20,8 @@ void BrokerCore::park(RequestReceived& event,
                       std::vector<JobId> ids,
                       const Context& context,
                       Output& out) {
-  if (is_store_down_) return refuse(context.peer, context.req, store_is_away(), out);
+  if (is_store_down_)
+    return refuse(context.peer, context.req, store_is_away(event.request.body), out);
   // Put aside again, because a job left memory meanwhile: what was fetched leaves with this turn,
   // so all of it is fetched once more, with the newcomer. Fetching the newcomer alone would never
   // end: each fetch would find the other half gone.

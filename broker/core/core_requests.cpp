@@ -45,10 +45,20 @@ void BrokerCore::reply(
   out.replies.push_back({peer, Reply{req, std::move(body)}, is_immediate});
 }
 
-Error BrokerCore::store_is_away() const {
+// A message that is sent again for want of an answer may bring jobs of which the first one's fate
+// is still open.
+Error BrokerCore::store_is_away(const RequestBody& body) const {
+  const auto is_known = [&](const auto& submitted) {
+    const auto* job = std::get_if<JobSpec>(&submitted);
+    return job != nullptr && jobs_.find(job->id).has_value();
+  };
+  const auto* submit = std::get_if<Submit>(&body);
+  const bool is_again = submit != nullptr && std::ranges::any_of(submit->jobs, is_known);
   return {ErrorCode::store_unavailable,
           "",
-          store_down_reason_ + "; nothing was changed, send it again"};
+          store_down_reason_ + (is_again ? "; an earlier message brought this job, and whether it "
+                                           "is kept is not known yet: send it again with its id"
+                                         : "; nothing was changed, send it again")};
 }
 
 void BrokerCore::refuse(const Peer& peer, const Req& req, Error error, Output& out) {
@@ -65,7 +75,7 @@ void BrokerCore::on_request(
   const Req req = event.request.req;
   const Context context{peer, req, fetched, std::move(cursor)};
   if (is_store_down_ && needs_store(event.request.body))
-    return refuse(peer, req, store_is_away(), out);
+    return refuse(peer, req, store_is_away(event.request.body), out);
   std::visit(
       [&](auto& body) {
         using Body = std::decay_t<decltype(body)>;

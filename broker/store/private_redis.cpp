@@ -22,6 +22,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include "broker/store/keys.h"
 #include "broker/store/redis_reply.h"
 #include "common/ids.h"
 
@@ -96,6 +97,14 @@ ReplyPtr ask(redisContext* context, const char* command) {
 
 std::string setting(redisContext* context, const std::string& name) {
   return text_at(ask(context, ("CONFIG GET " + name).c_str()).get(), 1);
+}
+
+// It may have happened without a word to the one before, who learns it from his next batch.
+bool is_owned_by_another(redisContext* context, const std::string& owner) {
+  const ReplyPtr reply(static_cast<redisReply*>(
+      redisCommand(context, "HGET %s owner", std::string(keys::kMeta).c_str())));
+  return reply != nullptr && reply->type == REDIS_REPLY_STRING &&
+         std::string_view(reply->str, reply->len) != owner;
 }
 
 // A socket's path has a bound of the kernel's; then it stands in a short directory of ours.
@@ -271,7 +280,7 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::start(const std::string& wan
   if (redis->is_adopted_) return redis;
   if (const auto spawned = redis->spawn(); !spawned) return tl::unexpected(spawned.error());
   if (auto answered = redis->wait_for_answer(); !answered) {
-    if (!redis->stop()) {
+    if (redis->stop({}) == Stopped::silent) {
       answered.error().code = ErrorCode::internal;
       answered.error().detail +=
           "; pid " + std::to_string(redis->pid()) + " ends when it goes on, or kill it";
@@ -317,7 +326,7 @@ Result<void> PrivateRedis::find() {
       return fail(ErrorCode::internal,
                   "redis-server",
                   "the one of this directory, pid " + std::to_string(server) +
-                      ", has lost its socket and does not end: kill it, and start again");
+                      ", has no socket and does not end: kill it, and start again");
     is_told_to_end = true;
     until = Clock::now() + kStopMax;
     ::kill(server, SIGTERM);
@@ -431,12 +440,13 @@ bool PrivateRedis::check() {
   return spawn().has_value();
 }
 
-bool PrivateRedis::stop() {
+PrivateRedis::Stopped PrivateRedis::stop(const std::string& owner) {
   // Where no answer comes at once none will in time: it ends when it goes on.
   const Context context = connect_to(socket_, pid_);
   if (context != nullptr) redisSetTimeout(context.get(), {0, 500'000});
   const bool has_answered = context != nullptr && ask(context.get(), "PING") != nullptr;
   if (has_answered) {
+    if (!owner.empty() && is_owned_by_another(context.get(), owner)) return Stopped::left;
     redisSetTimeout(context.get(), {4, 0});
     (void)ask(context.get(), "SHUTDOWN SAVE");
   } else if (is_alive()) {
@@ -446,12 +456,12 @@ bool PrivateRedis::stop() {
   bool is_gone = !is_alive();
   for (; !is_gone && Clock::now() < deadline; is_gone = !is_alive())
     std::this_thread::sleep_for(kLookAgain);
-  if (!has_answered && !is_gone) return false;
+  if (!has_answered && !is_gone) return Stopped::silent;
   // The short directory for a socket whose path would be too long; it goes when it is empty.
   const std::filesystem::path holder = std::filesystem::path(socket_).parent_path();
   std::error_code error;
   if (holder != std::filesystem::path(directory_)) std::filesystem::remove(holder, error);
-  return true;
+  return Stopped::ended;
 }
 
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -61,9 +62,15 @@ class PrivateRedis {
   // How the one before ended, in words.
   [[nodiscard]] const std::string& last_end() const { return last_end_; }
 
-  // Ends the server with a save; returns when it is gone, after 4 s at most. Whether it answered or
-  // is gone: one that is silent is told to end as soon as it goes on.
-  bool stop();
+  enum class Stopped : std::uint8_t {
+    ended,
+    silent,  // it lives, and ends as soon as it goes on
+    left,    // another broker has taken over the state in it, and uses it
+  };
+
+  // Ends the server with a save, unless another than `owner` (empty: nobody) has the state; returns
+  // when it is gone, after 4 s at most.
+  [[nodiscard]] Stopped stop(const std::string& owner);
 
  private:
   PrivateRedis(std::string directory, std::string socket, int lock, Pause pause);

@@ -214,9 +214,11 @@ class Importer {
                  tally_.refused,
                  tally_.bad,
                  open_.size());
-    if (!done && !open_.empty() && !cli_.is_json)
+    if (!done && !open_.empty())
       cli_.warn(
-          "those without an answer may be sent again; lines with an \"id\" are not taken twice");
+          "those without an answer may have been taken, see `sluice list`: sent again, lines with "
+          "an "
+          "\"id\" are not taken twice, the others are");
     if (!done) return cli_.fail(done.error());
     return tally_.exit_code();
   }

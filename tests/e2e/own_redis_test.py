@@ -169,20 +169,29 @@ class OwnRedis(Story):
         self.cluster.start_broker()
         return self.cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
 
-    def test_a_broker_whose_state_another_has_taken_leaves_the_redis_to_it(self):
+    def taken_over(self):
+        """A broker, the pid of its Redis, and the jobs that it took before another took its state over."""
         ids = self.submit_some()
         pid = int(self.cluster.redis().info("process_id"))
-        first, addresses = self.cluster.broker, self.cluster.addresses
-        other = f"unix://{self.cluster.data / 'redis.sock'}"
+        self.addCleanup(os.kill, pid, signal.SIGTERM)  # nobody's any more
+        first = self.cluster.broker
         self.cluster.addresses = ["tcp://127.0.0.1:0"] * 3
-        self.cluster.redis_address = other
+        self.cluster.redis_address = f"unix://{self.cluster.data / 'redis.sock'}"
         self.cluster.start_broker()
+        return first, pid, ids
+
+    def test_a_broker_whose_state_another_has_taken_leaves_the_redis_to_it(self):
+        first, pid, ids = self.taken_over()
         ids += self.cluster.client().submit(job("echo", b"x"))
         self.assertEqual(first.exit_code(), 3)
         first.line(f"redis_left pid={pid}")
-        self.assertTrue(is_running(pid))
         self.check_all_there(ids)
-        os.kill(pid, signal.SIGTERM)  # nobody's any more
+
+    def test_nor_does_it_end_that_redis_when_it_is_stopped_before_it_knows(self):
+        first, pid, ids = self.taken_over()
+        first.stop()
+        first.line(f"redis_left pid={pid}")
+        self.check_all_there(ids)
 
 
 class SilentRedis(Story):

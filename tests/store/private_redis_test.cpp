@@ -41,7 +41,7 @@ TEST_F(PrivateRedisTest, a_second_broker_is_refused_with_the_pid_of_the_first) {
   ASSERT_FALSE(second.has_value());
   EXPECT_EQ(second.error().code, ErrorCode::conflict);
   EXPECT_NE(second.error().detail.find(std::to_string(getpid())), std::string::npos);
-  (*first)->stop();
+  (void)(*first)->stop({});
 }
 
 TEST_F(PrivateRedisTest, a_server_left_behind_is_adopted) {
@@ -56,7 +56,7 @@ TEST_F(PrivateRedisTest, a_server_left_behind_is_adopted) {
   ASSERT_TRUE(second.has_value()) << second.error().detail;
   EXPECT_TRUE((*second)->is_adopted());
   EXPECT_EQ((*second)->pid(), pid);
-  (*second)->stop();
+  (void)(*second)->stop({});
   EXPECT_EQ(waitpid(pid, nullptr, WNOHANG), pid);
 }
 
@@ -70,7 +70,7 @@ TEST_F(PrivateRedisTest, a_killed_server_is_started_again_and_a_living_one_is_no
   waitid(P_PID, static_cast<id_t>(before), &ended, WEXITED | WNOWAIT);
   EXPECT_TRUE((*redis)->check());
   EXPECT_NE((*redis)->pid(), before);
-  (*redis)->stop();
+  (void)(*redis)->stop({});
 }
 
 TEST_F(PrivateRedisTest, a_directory_with_a_long_name_gets_a_socket_elsewhere) {
@@ -78,7 +78,7 @@ TEST_F(PrivateRedisTest, a_directory_with_a_long_name_gets_a_socket_elsewhere) {
   auto redis = start(deep);
   ASSERT_TRUE(redis.has_value()) << redis.error().detail;
   EXPECT_LT((*redis)->socket().size(), 108u);
-  (*redis)->stop();
+  (void)(*redis)->stop({});
   std::filesystem::remove_all(std::filesystem::path((*redis)->socket()).parent_path());
 }
 
