@@ -127,6 +127,8 @@ class BrokerCore {
       RequestReceived& event, const FetchedIds* fetched, std::string cursor, Now now, Output& out);
   void on_submit(
       RequestReceived& event, Submit& submit, const Context& context, Now now, Output& out);
+  // Whether it brings a job that this broker may not know yet.
+  [[nodiscard]] bool has_new_job(const Submit& submit) const;
   [[nodiscard]] std::optional<Error> refuse_submit() const;
   [[nodiscard]] SubmitResult submit_one(JobSpec&& spec, Now now, Output& out);
   [[nodiscard]] std::optional<SubmitResult> known_submit(const JobSpec& spec) const;

@@ -145,9 +145,17 @@ std::optional<Error> BrokerCore::refuse_submit() const {
   return std::nullopt;
 }
 
+bool BrokerCore::has_new_job(const Submit& submit) const {
+  return std::ranges::any_of(submit.jobs, [&](const auto& entry) {
+    const auto* spec = std::get_if<JobSpec>(&entry);
+    return spec != nullptr && !jobs_.find(spec->id) && ended_.find(spec->id) == nullptr;
+  });
+}
+
 void BrokerCore::on_submit(
     RequestReceived& event, Submit& submit, const Context& context, Now now, Output& out) {
-  if (auto refusal = refuse_submit())
+  // What is full takes nothing in, and still says what it has.
+  if (auto refusal = refuse_submit(); refusal && (is_stopping_ || has_new_job(submit)))
     return refuse(context.peer, context.req, std::move(*refusal), out);
   if (submit.wait && !waits_.has_room(submit.jobs.size()))
     return refuse(context.peer,
