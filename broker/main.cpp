@@ -89,7 +89,8 @@ int run(const BrokerOptions& options, int signals) {
   auto opened = open_store(**store, owner, signals);
   if (!opened) {
     const int exit_code = refuse(opened.error(), exit_code_of(opened.error()));
-    return (*store)->stop(exit_code == kExitFenced ? owner : "") ? exit_code : kExitFailed;
+    if (exit_code == kExitFenced) return (*store)->leave(), exit_code;
+    return (*store)->stop({}) ? exit_code : kExitFailed;
   }
 
   EngineConfig config{.core = core_config(options), .view = view_config(options), .owner = owner};
@@ -109,7 +110,10 @@ int run(const BrokerOptions& options, int signals) {
              {"durable", to_string(durability)},
              {"insecure", options.is_insecure}});
   int exit_code = Loop(engine, (*store)->store(), *sockets, signals).run();
-  if (!(*store)->stop(owner)) exit_code = kExitFailed;
+  if (exit_code == kExitFenced)
+    (*store)->leave();
+  else if (!(*store)->stop(owner) && exit_code == kExitOk)
+    exit_code = kExitFailed;
   log::info("stopped", {{"exit_code", exit_code}});
   return exit_code;
 }

@@ -31,6 +31,8 @@ class MemoryChoice : public StoreChoice {
 
   bool stop(const std::string&) override { return true; }
 
+  void leave() override {}
+
  private:
   std::shared_ptr<MemoryRedis> redis_;
   MemoryStore store_;
@@ -43,6 +45,8 @@ class RedisChoice : public StoreChoice {
   [[nodiscard]] Store& store() override { return store_; }
 
   bool stop(const std::string&) override { return true; }
+
+  void leave() override {}
 
  private:
   RedisStore store_;
@@ -80,14 +84,17 @@ class PrivateChoice : public StoreChoice {
 
   [[nodiscard]] Store& store() override { return store_; }
 
+  void leave() override {
+    log::warn("redis_left",
+              {{"pid", redis_->pid()}, {"reason", "another broker has taken over and uses it"}});
+  }
+
   bool stop(const std::string& owner) override {
     switch (redis_->stop(owner)) {
       case PrivateRedis::Stopped::ended:
         return true;
       case PrivateRedis::Stopped::left:
-        log::warn(
-            "redis_left",
-            {{"pid", redis_->pid()}, {"reason", "another broker has taken over and uses it"}});
+        leave();
         return true;
       case PrivateRedis::Stopped::silent:
         break;

@@ -23,6 +23,8 @@ class StoreChoice {
   // After the loop: ends what was started for this broker, unless another than `owner` (empty:
   // nobody) has the state by now. Whether that went in order.
   virtual bool stop(const std::string& owner) = 0;
+  // Instead, when it is known that another broker has the state: nothing is ended.
+  virtual void leave() = 0;
 };
 
 // Starts or adopts what is needed; a signal ends the waiting. Errors: bad_field (an option), denied

@@ -121,9 +121,9 @@ void add_workers(CLI::App& app, Cli& cli) {
       "completed and\nfailed: attempts since the broker started. In JSON last_seen_ms is in "
       "milliseconds.\nisolates (child processes that run handlers), by task, as the node's last "
       "heartbeat said: total\nand busy now, utilised: busy of total, waiting: jobs that found "
-      "none; "
-      "jobs, crashes and recycled since\nthe node started. In JSON busy_ms is the time that they "
-      "were at work, all together.\nExit status: 0 done, also when no node is connected.");
+      "none; jobs, crashes and recycled\nsince the node started. In JSON available is total less "
+      "busy, utilisation 0 to 1, and busy_ms the time\nthat they were at work, all together.\n"
+      "Exit status: 0 done, also when no node is connected.");
   command->callback([&cli] { cli.exit_code = workers(cli); });
 
   auto* drain = app.add_subcommand("drain", "Ask a node to take no more jobs and leave");

@@ -2,6 +2,7 @@
 again, whoever listens at its socket, and no process of a stranger is touched."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -151,7 +152,7 @@ class OwnRedis(Story):
         self.assertIn(f"pid {pid} ends when it goes on", broker.line("told to stop"))
         # The next one finds it as it is, and heeds as quickly.
         second = self.cluster.start(self.cluster.broker_command())
-        time.sleep(0.5)  # within the two seconds that one which begins is given
+        until(lambda: self.heeds_signals(second.pid))  # it looks for its Redis from here on
         begun = time.monotonic()
         self.assertEqual(second.stop(), 1)
         self.assertLess(time.monotonic() - begun, 1.5)
@@ -159,6 +160,11 @@ class OwnRedis(Story):
         os.kill(pid, signal.SIGCONT)
         until(lambda: not is_running(pid), "it does not end when it goes on")
         self.check_all_there(self.submit_some())
+
+    def heeds_signals(self, pid):
+        """Whether it reads SIGTERM from a descriptor, where the signal ended it before."""
+        blocked = re.search(r"^SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+        return int(blocked[1], 16) >> (signal.SIGTERM - 1) & 1
 
     def stopped_below(self, pid):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
