@@ -45,7 +45,7 @@ class Isolates(Story):
                        for of in it.get("isolates", []))
 
         until(is_busy, f"no isolate of {node} is busy")
-        [isolate] = isolates_of(worker)
+        [isolate] = until(lambda: isolates_of(worker))  # the job may be in its socket before it is forked
         return isolate
 
     def test_a_handler_is_placed_in_an_isolate_without_a_change_of_its_code(self):
