@@ -85,6 +85,7 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
       pipeline_(config_.owner,
                 opened.run_id,
                 opened.snapshot.epoch,
+                opened.replaced_epoch,
                 opened.snapshot.last,
                 opened.unprojected,
                 now),
@@ -150,6 +151,7 @@ void Engine::turn(Now now) {
   watch_store(now);
   watch_memory(now);
   core_.settle(now, output_);
+  if (output_.newer_epoch > pipeline_.epoch()) go_above(output_.newer_epoch, now);
   say(now);
   write_batches(now);
   notes_.release(pipeline_.confirmed(), projector_);

@@ -135,6 +135,7 @@ class Engine {
   void on_health(const StoreHealth& health, Now now);
   void fail_round();
   void begin_resync(const StoreMeta& meta, Now now);
+  void go_above(std::uint64_t epoch, Now now);
   void read_log(Now now);
   void on_log_read(LogRead& read, Now now);
   void finish_resync(Now now);

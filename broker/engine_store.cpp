@@ -189,6 +189,18 @@ void Engine::begin_resync(const StoreMeta& meta, Now now) {
   requests_.emplace_back(plan_.request);
 }
 
+// A node that has obeyed this epoch takes nothing from us. Either another broker has it, and the
+// take-over is refused; or Redis lost it, and nobody but we can go above it.
+void Engine::go_above(std::uint64_t epoch, Now now) {
+  if (store_life_ != StoreLife::up) return;  // its next status says so again
+  fact(EngineFact::Kind::store_lost, "a node has obeyed a newer broker: asking who owns the state");
+  StoreMeta meta;
+  meta.exists = true;
+  meta.epoch = epoch;
+  meta.last = pipeline_.next_n() - 1;
+  begin_resync(meta, now);
+}
+
 void Engine::on_took_over(const TookOver& took, Now now) {
   if (store_life_ != StoreLife::taking_over) return;
   switch (pipeline_.on_took_over(took, plan_, now)) {

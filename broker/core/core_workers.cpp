@@ -14,6 +14,9 @@ namespace {
 // What one `run` may hold, with room for its envelope.
 constexpr std::size_t kRunBytesMax = kMessageBytesMax - 4096;
 
+// No broker ever had a higher one: beyond the year 100 000 in ms, and exact in a double.
+constexpr std::uint64_t kEpochMax = std::uint64_t{1} << 52;
+
 // The mistake of Mutant::acks_unrecorded: the worker may forget what nobody has taken.
 void ack_unrecorded(Node& node, const WorkerMessage& message) {
   if (const auto* results = std::get_if<Results>(&message))
@@ -69,6 +72,8 @@ void BrokerCore::on_status(const Peer& peer, Status& status, Now now, Output& ou
   if (!is_new && status.seq <= node.status_seq) return;  // an older one, out of order or twice
   node.status_seq = status.seq;
   node.peer = peer;
+  if (status.seen.epoch > epoch_ && status.seen.epoch <= kEpochMax)
+    out.newer_epoch = std::max(out.newer_epoch, status.seen.epoch);
   if (status.draining && !node.is_draining)
     out.facts.push_back(NodeFact{NodeFactKind::draining, node.id, {}});
   update_node(node, status);

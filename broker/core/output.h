@@ -93,12 +93,15 @@ struct Output {
   std::vector<WorkerSend> sends;  // in the order in which each node must get them
   std::vector<Fact> facts;
   std::vector<Fetch> fetches;
+  // A node has obeyed a broker with this epoch, which is above ours; 0 = none.
+  std::uint64_t newer_epoch = 0;
 
   void clear() {
     replies.clear();
     sends.clear();
     facts.clear();
     fetches.clear();
+    newer_epoch = 0;
   }
 };
 

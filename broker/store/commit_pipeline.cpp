@@ -10,12 +10,14 @@ namespace sluice {
 CommitPipeline::CommitPipeline(std::string owner,
                                std::string run_id,
                                std::uint64_t epoch,
+                               std::uint64_t replaced_epoch,
                                std::uint64_t last,
                                const std::vector<LogEntryPtr>& unprojected,
                                Now now)
     : owner_(std::move(owner)),
       run_id_(std::move(run_id)),
       epoch_(epoch),
+      replaced_epoch_(std::max<std::uint64_t>(replaced_epoch, 1)),
       appended_(last),
       confirmed_(last),
       logged_(last),
@@ -129,8 +131,10 @@ void CommitPipeline::on_disconnected() {
 
 CommitPipeline::Verdict CommitPipeline::on_connected(const StoreConnected& connected) {
   const StoreMeta& meta = connected.meta;
-  // A newer epoch of our own is a take-over whose answer never came: resync takes it once more.
-  if (meta.exists && meta.epoch >= epoch_ && meta.owner != owner_) return Verdict::fenced;
+  // A newer epoch of our own is a take-over whose answer never came: resync takes it once more. One
+  // of another that is not what we replaced was taken after us, even if it is lower than ours: the
+  // same numbers may stand for other batches there.
+  if (meta.exists && meta.epoch > replaced_epoch_ && meta.owner != owner_) return Verdict::fenced;
   const bool is_ours = meta.exists && meta.epoch == epoch_ && connected.run_id == run_id_;
   run_id_ = connected.run_id;
   if (!is_ours || meta.last < confirmed_) return Verdict::resync;
@@ -145,7 +149,7 @@ CommitPipeline::Plan CommitPipeline::plan_take_over(const StoreMeta& meta,
                                                     std::uint64_t unix_ms) const {
   Plan plan;
   plan.request.epoch = std::max({meta.epoch + 1, epoch_ + 1, unix_ms});
-  plan.request.own_epoch = epoch_;
+  plan.request.replaced_epoch = replaced_epoch_;
   const std::uint64_t last = meta.exists ? meta.last : 0;
   const std::uint64_t replay_from = ring_first();
   if (last + 1 < replay_from) {

@@ -29,11 +29,13 @@ class CommitPipeline {
   static constexpr std::size_t kRingBytes = 256u << 20;
   static constexpr std::int64_t kRefusedRestMs = 100;
 
+  // `replaced_epoch`: the one that was stored when this broker started; 0 = none.
   // `unprojected`: the newest entries of the log as open() found them, up to `last`. They are the
   // beginning of the ring: Redis may lose them a moment after we have started.
   CommitPipeline(std::string owner,
                  std::string run_id,
                  std::uint64_t epoch,
+                 std::uint64_t replaced_epoch,
                  std::uint64_t last,
                  const std::vector<LogEntryPtr>& unprojected = {},
                  Now now = {});
@@ -115,6 +117,7 @@ class CommitPipeline {
   std::string owner_;
   std::string run_id_;
   std::uint64_t epoch_;
+  std::uint64_t replaced_epoch_;  // at least 1
   std::deque<Item> items_;  // the ring, then the unconfirmed; numbers without gaps up to appended_
   std::size_t ring_bytes_ = 0;            // of the confirmed entries in items_
   std::uint64_t ring_bytes_counted_ = 0;  // up to which number they are counted

@@ -62,7 +62,7 @@ void MemoryRedis::roll_back(const MemoryRedis& older) {
 
 TookOver MemoryRedis::take_over(const TakeOver& request, const std::string& owner) {
   const bool is_replaced =
-      request.own_epoch > 0 && meta.epoch > request.own_epoch && meta.owner != owner;
+      request.replaced_epoch > 0 && meta.epoch > request.replaced_epoch && meta.owner != owner;
   if (meta.exists && (request.epoch <= meta.epoch || is_replaced)) return {false, meta};
   if (!meta.exists) {
     meta = {};

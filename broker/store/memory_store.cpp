@@ -24,6 +24,7 @@ Result<Opened> MemoryStore::open(std::string owner,
   Opened opened;
   opened.run_id = redis.run_id();
   opened.durability = redis.durability;
+  opened.replaced_epoch = epoch_before;
   opened.snapshot.epoch = redis.meta.epoch;
   opened.snapshot.last = took.meta.last;
   opened.snapshot.checkpoint = took.meta.checkpoint;

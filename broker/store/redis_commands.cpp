@@ -125,7 +125,7 @@ struct NameCollector {
 
 void write_take_over(RespWriter& out, const TakeOver& request, std::string_view owner) {
   call(out, "sluice_take_over").add_number(request.epoch).add(owner);
-  out.add_number(request.base).add_number(request.own_epoch);
+  out.add_number(request.base).add_number(request.replaced_epoch);
 }
 
 void write_commit(RespWriter& out, const CommitRequest& request, std::string_view owner) {

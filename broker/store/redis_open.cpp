@@ -406,6 +406,7 @@ Result<Opened> RedisStore::open(std::string owner,
   const StoreMeta taken = meta_at(took.get(), 1);
   opened.run_id = info_.run_id;
   opened.durability = info_.durability;
+  opened.replaced_epoch = meta.epoch;
   opened.snapshot.epoch = taken.epoch;
   opened.snapshot.last = taken.last;
   opened.snapshot.checkpoint = taken.checkpoint;

@@ -47,8 +47,9 @@ struct StoreMeta {
 
 // What open() brings: everything a broker needs to go on where the last one stopped.
 struct Opened {
-  Snapshot snapshot;   // for the core
-  std::string run_id;  // of the Redis process
+  Snapshot snapshot;                 // for the core
+  std::uint64_t replaced_epoch = 0;  // what was stored before; 0 = nothing
+  std::string run_id;                // of the Redis process
   Durability durability = Durability::everysec;
   std::vector<LogEntryPtr>
       unprojected;  // the entries after the checkpoint, in order: for the projector
@@ -134,9 +135,11 @@ struct ProjectReply {
 struct TakeOver {
   std::uint64_t epoch = 0;  // refused (`taken` false) unless above the stored one
   std::uint64_t base = 0;
-  // A broker that runs (resync) names its epoch: refused when another owner's newer one is stored,
-  // for then we were replaced while we slept. 0 = a start, which replaces whoever is there.
-  std::uint64_t own_epoch = 0;
+  // A broker that runs (resync) names the epoch that its start replaced: refused when another
+  // owner's newer one is stored, for then somebody took this history after us. (Not when it is
+  // newer than ours: whose clock is ahead says nothing.) 0 = a start, which replaces whoever is
+  // there.
+  std::uint64_t replaced_epoch = 0;
 };
 
 struct TookOver {

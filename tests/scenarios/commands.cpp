@@ -182,7 +182,8 @@ void status(Step& step) {
   Status status = node.offer;
   status.seq = ++node.offer.seq;
   status.seen = node.seen;
-  if (step.words.text("seen").value_or("all") == "none") status.seen = {};
+  if (const auto seen = step.words.text("seen"))
+    status.seen = *seen == "none" ? Seen{} : Seen{parse_number(*seen), 1};
   if (step.words.has("held")) {
     const std::vector<std::string> attempts = step.words.list("held");
     for (const std::string& attempt : attempts)

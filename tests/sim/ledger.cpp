@@ -58,9 +58,9 @@ void Ledger::took_over(std::uint64_t epoch, bool may_repeat) {
   REQUIRE(is_new || may_repeat, "fenced_owner", "epoch given twice: " + std::to_string(epoch));
 }
 
-void Ledger::committed(const DecodedEntry& entry) {
+void Ledger::committed(const DecodedEntry& entry, std::int64_t now_ms) {
   for (const ViewRow& row : entry.jobs)
-    write(row);
+    write(row, now_ms);
   for (const JobId& id : entry.removed) {
     // Not known: submitted, ended and deleted within this batch.
     const auto [place, is_new] = truth_.try_emplace(id);
@@ -73,7 +73,7 @@ void Ledger::committed(const DecodedEntry& entry) {
   }
 }
 
-void Ledger::write(const ViewRow& row) {
+void Ledger::write(const ViewRow& row, std::int64_t now_ms) {
   const JobId id = row.job.id();
   if (is_excused(id)) return rewrite_excused(row);
   const auto [place, is_new] = truth_.try_emplace(id);
@@ -101,6 +101,7 @@ void Ledger::write(const ViewRow& row) {
     check_times(durable.job, row.job);
   }
   const Job before = std::exchange(durable.job, row.job);
+  durable.written_ms = now_ms;
   moves_ += row.job.revision != before.revision ? 1 : 0;
   durable.has_payload |= row.has_payload;
   see_attempts(durable, before, row.job);

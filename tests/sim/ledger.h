@@ -58,6 +58,7 @@ class Ledger {
     Job job;
     bool is_removed = false;
     bool has_payload = false;
+    std::int64_t written_ms = 0;        // simulated, of its newest batch
     std::map<std::uint32_t, End> ends;  // by life
     // The attempts of this life that have ended, and how; a lost one that is taken back is none.
     std::map<std::uint32_t, AttemptEnd> ended_attempts;
@@ -71,7 +72,7 @@ class Ledger {
 
   // ---- the store
   // A batch has become durable.
-  void committed(const DecodedEntry& entry);
+  void committed(const DecodedEntry& entry, std::int64_t now_ms);
   // An epoch was taken. No value may ever be given twice.
   void took_over(std::uint64_t epoch, bool may_repeat);
 
@@ -141,7 +142,7 @@ class Ledger {
     friend bool operator==(const Report&, const Report&) = default;
   };
 
-  void write(const ViewRow& row);
+  void write(const ViewRow& row, std::int64_t now_ms);
   void rewrite_excused(const ViewRow& row);
 
   void check_birth(const Job& job) const;

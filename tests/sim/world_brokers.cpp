@@ -243,10 +243,26 @@ void World::see_facts(BrokerProcess& broker, std::uint32_t index) {
           " ",
           fact.text);
     if (fact.kind == EngineFact::Kind::store_lost) coverage_.hit(Sometimes::store_down);
-    if (fact.kind == EngineFact::Kind::store_rolled_back) coverage_.hit(Sometimes::rewritten);
+    if (fact.kind != EngineFact::Kind::store_rolled_back) continue;
+    coverage_.hit(Sometimes::rewritten);
+    if (index == risk_owner_) see_rewrite(*broker.engine);
   }
   const std::uint64_t replayed = broker.engine->pipeline().replayed_missing();
   coverage_.hit(Sometimes::replayed, replayed - std::exchange(broker.replayed, replayed));
+}
+
+// The ring is through, and memory is written whole. What neither has had time to be let go of.
+void World::see_rewrite(const Engine& engine) {
+  std::vector<JobId> gone;
+  for (const auto& [id, durable] : ledger_.at_risk())
+    if (!engine.core().jobs().find(id)) gone.push_back(id);
+  for (const JobId& id : gone) {
+    const std::int64_t age_ms = now_ms_ - ledger_.at_risk().at(id).written_ms;
+    REQUIRE(age_ms > CommitPipeline::kRingMs,
+            "no_accepted_job_lost",
+            "in the log " + std::to_string(age_ms) + " ms before, and not put back: " + id.str());
+    ledger_.excuse(id);
+  }
 }
 
 // ---------------------------------------------------------------- what it says
@@ -311,15 +327,19 @@ void World::see_commits(std::uint64_t last_before,
                         std::uint64_t epoch_before,
                         bool is_taker_alive) {
   // Nobody speaks under an epoch that a dead broker's last request took from an emptied Redis.
-  if (redis_->meta.epoch != epoch_before && is_taker_alive)
-    ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
+  if (redis_->meta.epoch != epoch_before) {
+    if (is_taker_alive) ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
+    // Taken by one that slept through its successor: that one, which had it, is fenced.
+    if (risk_owner_ != kNone && redis_->meta.owner != brokers_[risk_owner_].owner)
+      ledger_.excuse_all_at_risk();
+  }
   for (std::uint64_t n = last_before + 1; n <= redis_->meta.last; ++n) {
     const auto entry = redis_->log.find(n);
     if (entry == redis_->log.end()) continue;  // numbers that were jumped over
     mix(entry->second->blob);
     const auto decoded = decode_entry(entry->second->blob);
     REQUIRE(decoded.has_value(), "no_accepted_job_lost", "an entry that does not decode");
-    ledger_.committed(*decoded);
+    ledger_.committed(*decoded, now_ms_);
   }
 }
 

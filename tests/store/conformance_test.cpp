@@ -212,7 +212,7 @@ TEST_P(Conformance, a_running_broker_does_not_take_the_state_back_from_its_succe
   EXPECT_FALSE(refused.taken);
   EXPECT_EQ(refused.meta.epoch, 8U);
   EXPECT_EQ(refused.meta.owner, "successor");
-  EXPECT_TRUE(ask<TookOver>(TakeOver{9, 0, 8}).taken) << "nothing newer than what it knew";
+  EXPECT_TRUE(ask<TookOver>(TakeOver{9, 0, 8}).taken) << "8 is what its start replaced";
   EXPECT_TRUE(ask<TookOver>(TakeOver{10, 0, 5}).taken) << "9 is its own: the answer was lost";
 }
 

@@ -224,7 +224,7 @@ FetchList list_of(const Call& call, const std::string& cursor) {
 TakeOver take_over_of(const Call& call, std::uint64_t epoch, std::uint64_t next_n) {
   return {.epoch = epoch + 1,
           .base = call.a < 4 ? 0 : next_n + static_cast<std::uint64_t>(call.a == 7 ? 256 : call.a),
-          .own_epoch = call.b < 4 ? 0 : stepped(epoch, call.b % 3 - 1)};
+          .replaced_epoch = call.b < 4 ? 0 : stepped(epoch, call.b % 3 - 1)};
 }
 
 // ---------------------------------------------------------------- answers, as text

@@ -8,7 +8,7 @@ namespace {
 using Verdict = CommitPipeline::Verdict;
 
 struct Fixture {
-  CommitPipeline pipeline{"me", "run1", 7, 10};
+  CommitPipeline pipeline{"me", "run1", 7, 5, 10};
   Now now{1000, 1000};
 
   void append(int count) {
@@ -89,6 +89,13 @@ TEST(CommitPipeline, another_owner_or_a_higher_epoch_fences) {
   EXPECT_EQ(f.reply(11, CommitAnswer::fenced, 9), Verdict::fenced);
 }
 
+TEST(CommitPipeline, who_took_the_state_after_us_fences_even_with_a_clock_behind_ours) {
+  Fixture f;
+  EXPECT_EQ(f.pipeline.on_connected({"run2", f.meta(10, 6, "other")}), Verdict::fenced);
+  EXPECT_EQ(f.pipeline.on_connected({"run2", f.meta(10, 5, "other")}), Verdict::resync)
+      << "what our start replaced: Redis is older than that";
+}
+
 TEST(CommitPipeline, a_take_over_whose_answer_was_lost_is_made_again) {
   Fixture f;
   f.pipeline.on_disconnected();
@@ -96,7 +103,7 @@ TEST(CommitPipeline, a_take_over_whose_answer_was_lost_is_made_again) {
   ASSERT_EQ(f.pipeline.on_connected(back), Verdict::resync) << "8 is above our 7, and our own";
   const auto plan = f.pipeline.plan_take_over(back.meta, 5);
   EXPECT_EQ(plan.request.epoch, 9U);
-  EXPECT_EQ(plan.request.own_epoch, 7U);
+  EXPECT_EQ(plan.request.replaced_epoch, 5U);
   TookOver refused{false, f.meta(10, 8, "other")};
   EXPECT_EQ(f.pipeline.on_took_over(refused, plan, f.now), Verdict::fenced)
       << "a successor came between";
@@ -134,7 +141,7 @@ TEST(CommitPipeline, the_ring_begins_with_the_log_that_the_start_found) {
   std::vector<LogEntryPtr> found;
   for (const std::uint64_t n : {5U, 8U, 9U, 10U})
     found.push_back(std::make_shared<const LogEntry>(LogEntry{n, "x"}));
-  CommitPipeline pipeline("me", "run1", 7, 10, found, Now{});
+  CommitPipeline pipeline("me", "run1", 7, 6, 10, found, Now{});
   EXPECT_TRUE(pipeline.take_confirmed().empty()) << "the projector has them from the start";
   EXPECT_FALSE(pipeline.entries_after(6)) << "6 and 7 were never given";
   StoreMeta back;

@@ -4,8 +4,8 @@
 -- Every function: KEYS[1] = <prefix>meta; the other keys have the same prefix and so the same hash
 -- slot. Everything is checked before the first write. Replies are flat arrays of strings.
 --
---   take_over  ARGV: epoch, owner, base, own epoch (0 = a start; else refused when another owner's
---              newer epoch is stored)
+--   take_over  ARGV: epoch, owner, base, replaced epoch (0 = a start; else refused when another
+--              owner's newer epoch is stored)
 --              -> {"1" taken | "0" refused, layout, epoch, owner, last, checkpoint}
 --   commit     ARGV: epoch, owner, n, blob
 --              -> {"ok"} | {"already"} | {"gap", last} | {"fenced", epoch} | {"rolled_back"}
@@ -79,12 +79,12 @@ end
 
 local function take_over(keys, args)
   local prefix = prefix_of(keys)
-  if #args ~= 4 then error('take_over takes epoch, owner, base, own epoch') end
+  if #args ~= 4 then error('take_over takes epoch, owner, base, replaced epoch') end
   local epoch, owner, base = number(args[1], 'epoch'), args[2], number(args[3], 'base')
-  local own_epoch = number(args[4], 'own epoch')
+  local replaced_epoch = number(args[4], 'replaced epoch')
   local meta, is_foreign = read_meta(prefix)
-  local replaced = meta and own_epoch > 0 and meta.epoch > own_epoch and meta.owner ~= owner
-  local taken = not meta or (epoch > meta.epoch and not replaced)
+  local is_newer = meta and replaced_epoch > 0 and meta.epoch > replaced_epoch
+  local taken = not meta or (epoch > meta.epoch and not (is_newer and meta.owner ~= owner))
   if taken then
     local foreign = {count = 0}
     if is_foreign then set_aside(prefix, 'meta', foreign) end
