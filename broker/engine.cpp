@@ -98,6 +98,7 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
     projector_.know_queue(core_.queues().entry(index).record.name);
   for (const LogEntryPtr& entry : opened.unprojected)
     projector_.add(entry, now);
+  if (!opened.unprojected.empty()) restore_queues();
 }
 
 Engine::~Engine() = default;
@@ -193,7 +194,7 @@ void Engine::say(Now now) {
   }
   say_facts(after_batch, now);
   for (Fetch& fetch : output_.fetches) {
-    std::visit([&](const auto& request) { fetching_.insert(request.token); }, fetch);
+    std::visit([&](const auto& request) { fetching_.emplace(request.token, 0); }, fetch);
     const bool is_page = std::holds_alternative<FetchList>(fetch);
     waiting_fetches_.push_back({is_page ? after_batch : view_whole_from_, std::move(fetch)});
   }
@@ -364,7 +365,12 @@ void Engine::ask_waiting(Now now) {
   std::erase_if(waiting_fetches_, [&](WaitingFetch& waiting) {
     newest = std::max(newest, waiting.after_batch);
     if (waiting.after_batch > projector_.checkpoint()) return false;
-    std::visit([&](auto& fetch) { requests_.emplace_back(std::move(fetch)); }, waiting.fetch);
+    std::visit(
+        [&](auto& fetch) {
+          fetching_[fetch.token] = projector_.checkpoint();
+          requests_.emplace_back(std::move(fetch));
+        },
+        waiting.fetch);
     return true;
   });
   if (waiting_fetches_.empty()) return;

@@ -14,7 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include "broker/core/core.h"
@@ -122,6 +122,8 @@ class Engine {
   void fail_waiting(Now now);
   void project(Now now);
   void ask_waiting(Now now);
+  template <typename Fetched>
+  void on_fetched(Fetched&& fetched, Now now);
 
   void on_commit_reply(const CommitReply& reply, Now now);
   void on_project_reply(const ProjectReply& reply, Now now);
@@ -138,6 +140,7 @@ class Engine {
   void go_above(std::uint64_t epoch, Now now);
   void read_log(Now now);
   void on_log_read(LogRead& read, Now now);
+  void restore_queues();
   void finish_resync(Now now);
   void fenced();
   void fact(EngineFact::Kind kind, std::string text, std::uint64_t count = 0);
@@ -163,8 +166,9 @@ class Engine {
 
   std::deque<HeldFact> held_facts_;
 
-  // Reads under way, by token, so that a disconnect can answer them.
-  std::unordered_set<std::uint64_t> fetching_;
+  // Reads under way, by token, so that a disconnect can answer them, with the checkpoint that the
+  // view had when they were sent.
+  std::unordered_map<std::uint64_t, std::uint64_t> fetching_;
 
   // Reads that wait until the view has this batch: of a page, that of their arrival.
   struct WaitingFetch {

@@ -1,6 +1,7 @@
 // The engine's side of its store: what each answer means, what a refusal or a lost connection does,
 // and how a state that is not the one we left is taken and brought up again.
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "broker/engine.h"
@@ -19,14 +20,8 @@ void Engine::receive_store(StoreReply&& reply, Now now) {
   if (is_fenced_) return;
   if (auto* commit = std::get_if<CommitReply>(&reply)) return on_commit_reply(*commit, now);
   if (auto* project = std::get_if<ProjectReply>(&reply)) return on_project_reply(*project, now);
-  if (auto* jobs = std::get_if<FetchedJobs>(&reply)) {
-    fetching_.erase(jobs->token);
-    return handle(std::move(*jobs), now);
-  }
-  if (auto* list = std::get_if<FetchedList>(&reply)) {
-    fetching_.erase(list->token);
-    return handle(std::move(*list), now);
-  }
+  if (auto* jobs = std::get_if<FetchedJobs>(&reply)) return on_fetched(std::move(*jobs), now);
+  if (auto* list = std::get_if<FetchedList>(&reply)) return on_fetched(std::move(*list), now);
   if (auto* read = std::get_if<LogRead>(&reply)) return on_log_read(*read, now);
   if (auto* took = std::get_if<TookOver>(&reply)) return on_took_over(*took, now);
   if (auto* connected = std::get_if<StoreConnected>(&reply)) return on_connected(*connected, now);
@@ -61,6 +56,18 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
     projector_.add(entry, now);
 }
 
+// A view that is behind where it was has lost what was asked for, though nobody has told us yet.
+template <typename Fetched>
+void Engine::on_fetched(Fetched&& fetched, Now now) {
+  const auto asked = fetching_.extract(fetched.token);
+  bool is_read = true;
+  if constexpr (std::is_same_v<std::decay_t<Fetched>, FetchedList>) is_read = !fetched.error;
+  if (is_read && !asked.empty() && fetched.batch < asked.mapped())
+    handle(FetchFailed{fetched.token}, now);
+  else
+    handle(std::forward<Fetched>(fetched), now);
+}
+
 void Engine::on_project_reply(const ProjectReply& reply, Now now) {
   if (projects_out_ > 0) --projects_out_;
   if (reply.fenced) return fenced();
@@ -93,7 +100,7 @@ void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
   projects_out_ = 0;
   fail_round();
   // Reads are simply asked again by whoever wanted them.
-  for (const std::uint64_t token : fetching_)
+  for (const auto& [token, checkpoint] : fetching_)
     handle(FetchFailed{token}, now);
   fetching_.clear();
   waiting_fetches_.clear();
@@ -237,6 +244,13 @@ void Engine::on_log_read(LogRead& read, Now now) {
   read_log(now);
 }
 
+// A start finds queued jobs by the queues that the view knows, and an entry names only those that
+// changed in it: what an emptied Redis knew of the others went with it.
+void Engine::restore_queues() {
+  for (QueueIndex index = 0; index < core_.queues().queue_count(); ++index)
+    projector_.restore_queue(core_.queues().entry(index).record);
+}
+
 void Engine::finish_resync(Now now) {
   store_life_ = StoreLife::up;
   is_resync_open_ = false;
@@ -248,6 +262,7 @@ void Engine::finish_resync(Now now) {
   entries.insert(entries.end(), ring->begin(), ring->end());
   projector_.restart(resync_meta_.checkpoint, entries, now);
   view_whole_from_ = pipeline_.confirmed();
+  restore_queues();
   if (!std::exchange(needs_rewrite_, false))
     return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
   handle(RewriteAll{}, now);

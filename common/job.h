@@ -138,6 +138,7 @@ struct Job {
   std::string checkpoint;               // the handler's, comes with the next attempt
   std::string result;                   // bytes, of a completed job
   std::vector<AttemptRecord> attempts;  // the last kAttemptsKept that have ended
+  bool is_payload_lost = false;         // not durable: Redis has the job, and lost its payload
 
   [[nodiscard]] Fence fence() const { return {epoch, attempt}; }
 

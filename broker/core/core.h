@@ -192,6 +192,7 @@ class BrokerCore {
   void detach(JobSlot slot);
   void end_job(JobSlot slot, JobState state, Now now, Output& out);
   void fail_job(JobSlot slot, std::string code, std::string text, Now now, Output& out);
+  void fail_without_payload(JobSlot slot, Now now, Output& out);
   void finish_attempt(JobSlot slot, AttemptResult& result, Now now, Output& out);
   void fail_attempt(JobSlot slot, AttemptResult& result, Now now, Output& out);
   void hand_back(JobSlot slot, Now now, Output& out);

@@ -222,6 +222,11 @@ void BrokerCore::fail_job(JobSlot slot, std::string code, std::string text, Now 
   end_job(slot, JobState::failed, now, out);
 }
 
+// It would run with other data than was sent.
+void BrokerCore::fail_without_payload(JobSlot slot, Now now, Output& out) {
+  fail_job(slot, "payload_lost", "Redis lost the job's payload: submit it again", now, out);
+}
+
 void BrokerCore::record_attempt(Job& job, AttemptEnd end, const AttemptResult* result, Now now) {
   AttemptRecord record;
   record.attempt = job.attempt;

@@ -340,6 +340,7 @@ TargetResult BrokerCore::apply(const Retry&, const JobId& id, Now now, Output& o
   Job& job = live.job;
   if (job.state == JobState::completed) return {id, "too_late", job.state};
   if (!is_ended(job.state)) return {id, "not_ended", job.state};
+  if (job.is_payload_lost) return {id, "too_late", job.state};
   // A new life: counters at 0, the attempt number goes on.
   ++job.life;
   job.retry_count = job.lost_count = 0;

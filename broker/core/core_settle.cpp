@@ -92,7 +92,7 @@ void BrokerCore::rewrite_some() {
   for (; rewrite_next_ < end; ++rewrite_next_) {
     LiveJob& live = jobs_.at(rewrite_next_);
     if (!live.is_used) continue;
-    live.needs_payload_write = true;
+    live.needs_payload_write = !live.job.is_payload_lost;
     mark_dirty(rewrite_next_);
   }
   if (rewrite_next_ < rewrite_end_ || rewrite_end_ == 0) return;
@@ -126,8 +126,13 @@ void BrokerCore::dispatch(Now now, Output& out) {
       ++place;
       continue;
     }
+    const JobSlot slot = place->head.slot;
     queues_.pop(line);
-    dispatch_to(place->head.slot, node, now, out);
+    if (jobs_.at(slot).job.is_payload_lost) {
+      fail_without_payload(slot, now, out);
+      continue;
+    }
+    dispatch_to(slot, node, now, out);
     --free;
   }
 }

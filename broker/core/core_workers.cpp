@@ -135,6 +135,11 @@ void BrokerCore::reconcile(NodeIndex index, const Status& status, Now now, Outpu
       end_job(slot, JobState::cancelled, now, out);
       continue;
     }
+    if (live.job.is_payload_lost) {
+      record_attempt(live.job, AttemptEnd::lost, nullptr, now);
+      fail_without_payload(slot, now, out);
+      continue;
+    }
     live.run_n = UINT64_MAX;
     node.runs.push_back(slot);
     ++counters_.resent_runs;

@@ -91,7 +91,8 @@ struct FetchJobs {
 
 struct FetchedJobs {
   std::uint64_t token = 0;
-  std::vector<Job> jobs;  // with payload and result; absent ids are missing
+  std::vector<Job> jobs;    // with payload and result; absent ids are missing
+  std::uint64_t batch = 0;  // the checkpoint that they show
 };
 
 // Reads a page of an index, for `list` and filters. Jobs without payload and result.

@@ -234,6 +234,7 @@ void MemoryRedis::read_view(Snapshot& snapshot) const {
 FetchedJobs MemoryRedis::fetch(const FetchJobs& request) const {
   FetchedJobs fetched;
   fetched.token = request.token;
+  fetched.batch = meta.checkpoint;
   for (const JobId& id : request.ids) {
     const auto found = jobs.find(id.str());
     if (found == jobs.end()) continue;

@@ -39,11 +39,12 @@ Result<Opened> MemoryStore::open(std::string owner,
   for (const auto& [chunk, blob] : redis.ended)
     if (chunk >= redis.ended_first && chunk < redis.ended_next)
       read_ended(blob, opened.snapshot.ended);
-  const auto error = replay_log(opened, [&](const JobId& id) -> std::string {
+  const auto error = replay_log(opened, [&](const JobId& id) -> std::optional<std::string> {
     const auto found = redis.jobs.find(id.str());
-    if (found == redis.jobs.end()) return {};
-    const auto job = from_fields(id.view(), found->second.fields);
-    return job ? job->spec.payload : std::string();
+    if (found == redis.jobs.end()) return std::nullopt;
+    for (const auto& [name, text] : found->second.fields)
+      if (name == "payload") return text;
+    return std::nullopt;
   });
   if (error) return tl::unexpected(*error);
   say_health();

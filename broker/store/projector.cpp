@@ -168,6 +168,11 @@ void Projector::know_queue(std::string name) {
   state_->known_queues.insert(std::move(name));
 }
 
+void Projector::restore_queue(const QueueRecord& queue) {
+  state_->known_queues.insert(queue.name);
+  state_->gathered.queues.try_emplace(queue.name, queue);
+}
+
 void Projector::note_node(NodeText node) {
   state_->gathered.nodes[node.node] = std::move(node.json);
 }

@@ -46,6 +46,9 @@ class Projector {
   // A queue that the view has: it is looked through for old jobs, whether or not anything ends in
   // it.
   void know_queue(std::string name);
+  // A queue whose record the view may have lost: in the next round, unless an entry has a newer
+  // one.
+  void restore_queue(const QueueRecord& queue);
   // For people: a node's last status (empty json = it is gone), a line for the stream `events`.
   void note_node(NodeText node);
   void note_event(std::string json);

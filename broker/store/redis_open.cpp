@@ -413,8 +413,10 @@ Result<Opened> RedisStore::open(std::string owner,
   read_ended_chunks(connection, opened);
   read_view(connection, progress, opened.snapshot);
   read_log(connection, opened);
-  const auto error = replay_log(opened, [&](const JobId& id) {
-    return text_of(connection.ask(words({"HGET", keys::job(id.view()), "payload"})).get());
+  const auto error = replay_log(opened, [&](const JobId& id) -> std::optional<std::string> {
+    const ReplyPtr reply = connection.ask(words({"HGET", keys::job(id.view()), "payload"}));
+    if (!reply || reply->type != REDIS_REPLY_STRING) return std::nullopt;
+    return text_of(reply.get());
   });
   if (!connection.error().empty()) return away(connection);
   if (error) return tl::unexpected(*error);

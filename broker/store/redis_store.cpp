@@ -230,11 +230,7 @@ void RedisStore::send(StoreRequest request) {
 }
 
 void RedisStore::send_fetch(const FetchJobs& request) {
-  if (request.ids.empty()) {
-    replies_.emplace_back(FetchedJobs{request.token, {}});
-    return;
-  }
-  Waiting waiting{.kind = Kind::fetch, .n = request.token, .left = request.ids.size()};
+  Waiting waiting{.kind = Kind::fetch, .n = request.token, .left = request.ids.size() + 1};
   waiting.ids = request.ids;
   waiting.jobs.token = request.token;
   expect(std::move(waiting));
@@ -242,6 +238,9 @@ void RedisStore::send_fetch(const FetchJobs& request) {
     RespWriter command;
     put(command.add("HGETALL").add(keys::job(id.view())));
   }
+  // Last: what was emptied before any of them was read is seen here.
+  RespWriter checkpoint;
+  put(checkpoint.add("HGET").add(keys::kMeta).add("checkpoint"));
 }
 
 void RedisStore::send_list(const FetchList& request) {
@@ -384,7 +383,11 @@ void RedisStore::on_take_over(const Waiting& waiting, redisReply* reply) {
 }
 
 void RedisStore::on_job(Waiting& waiting, redisReply* reply) {
-  const JobId& id = waiting.ids[waiting.ids.size() - waiting.left];
+  if (waiting.left == 1) {
+    waiting.jobs.batch = number_of_text(text_of(reply));
+    return;
+  }
+  const JobId& id = waiting.ids[waiting.ids.size() + 1 - waiting.left];
   const FieldPairs fields = pairs_of(reply);
   if (fields.empty()) return;
   if (auto job = from_fields(id.view(), fields)) waiting.jobs.jobs.push_back(std::move(*job));

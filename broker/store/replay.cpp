@@ -24,8 +24,8 @@ void take_queue(std::vector<QueueRecord>& queues, QueueRecord&& queue) {
 
 }  // namespace
 
-std::optional<Error> replay_log(Opened& opened,
-                                const std::function<std::string(const JobId&)>& read_payload) {
+std::optional<Error> replay_log(
+    Opened& opened, const std::function<std::optional<std::string>(const JobId&)>& read_payload) {
   if (opened.unprojected.empty()) return std::nullopt;
   Snapshot& snapshot = opened.snapshot;
   std::unordered_map<JobId, std::size_t> places;
@@ -41,9 +41,15 @@ std::optional<Error> replay_log(Opened& opened,
     for (ViewRow& row : decoded->jobs) {
       deleted.erase(row.job.id());
       const auto [place, is_new] = places.try_emplace(row.job.id(), snapshot.jobs.size());
-      if (!row.has_payload)
-        row.job.spec.payload = is_new ? read_payload(row.job.id())
-                                      : std::move(snapshot.jobs[place->second].spec.payload);
+      if (!row.has_payload && is_new) {
+        auto payload = read_payload(row.job.id());
+        row.job.is_payload_lost = !payload && keeps_old_payload(row);
+        row.job.spec.payload = std::move(payload).value_or("");
+      } else if (!row.has_payload) {
+        Job& known = snapshot.jobs[place->second];
+        row.job.is_payload_lost = known.is_payload_lost;
+        row.job.spec.payload = std::move(known.spec.payload);
+      }
       if (is_new) {
         snapshot.jobs.push_back(std::move(row.job));
         is_removed.push_back(false);
@@ -53,6 +59,7 @@ std::optional<Error> replay_log(Opened& opened,
       } else {
         // The view is ahead of this entry: a round that was broken off.
         snapshot.jobs[place->second].spec.payload = std::move(row.job.spec.payload);
+        snapshot.jobs[place->second].is_payload_lost = row.job.is_payload_lost;
       }
     }
     for (const JobId& id : decoded->removed) {

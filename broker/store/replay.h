@@ -12,8 +12,9 @@ namespace sluice {
 
 // Changes `opened.snapshot` (live jobs and queues as the view has them) into what stands after the
 // last of `opened.unprojected`. `read_payload` gives the payload that the view has of a job that is
-// not among the live ones (a failed one that was retried). Errors: malformed.
+// not among the live ones (a failed one that was retried); nothing when it has none. Errors:
+// malformed.
 [[nodiscard]] std::optional<Error> replay_log(
-    Opened& opened, const std::function<std::string(const JobId&)>& read_payload);
+    Opened& opened, const std::function<std::optional<std::string>(const JobId&)>& read_payload);
 
 }  // namespace sluice

@@ -223,6 +223,8 @@ class FieldsReader {
     if (const std::string* text = texts_[number]) bytes.value = *text;
   }
 
+  [[nodiscard]] bool has(unsigned number) const { return texts_[number] != nullptr; }
+
   // The field that is missing or has no value of it; null when there is none.
   [[nodiscard]] const char* bad() const { return bad_; }
 
@@ -272,6 +274,7 @@ Result<Job> from_fields(std::string_view id, const FieldPairs& fields) {
   reader(kPayloadNumber, "payload", false, Bytes{job.spec.payload});
   if (reader.bad() != nullptr)
     return fail(ErrorCode::malformed, reader.bad(), "missing, or not a value of this field");
+  job.is_payload_lost = !reader.has(kPayloadNumber) && !loses_payload(job);
   return job;
 }
 

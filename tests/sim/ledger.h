@@ -58,7 +58,7 @@ class Ledger {
     Job job;
     bool is_removed = false;
     bool has_payload = false;
-    std::int64_t written_ms = 0;        // simulated, of its newest batch
+    std::int64_t whole_ms = 0;          // when it was in the log with its payload, or its result
     std::map<std::uint32_t, End> ends;  // by life
     // The attempts of this life that have ended, and how; a lost one that is taken back is none.
     std::map<std::uint32_t, AttemptEnd> ended_attempts;
@@ -74,7 +74,7 @@ class Ledger {
   // A batch has become durable.
   void committed(const DecodedEntry& entry, std::int64_t now_ms);
   // An epoch was taken. No value may ever be given twice.
-  void took_over(std::uint64_t epoch, bool may_repeat);
+  void took_over(std::uint64_t epoch, const std::string& owner);
 
   [[nodiscard]] const Truth& truth() const { return truth_; }
 
@@ -175,7 +175,7 @@ class Ledger {
   // More than one only where Redis forgot that the attempt had been reported, and it ran again.
   std::unordered_map<AttemptKey, std::vector<Report>> reports_;
   std::unordered_set<AttemptKey> runs_said_;
-  std::set<std::uint64_t> epochs_;
+  std::map<std::uint64_t, std::string> epochs_;
   std::size_t live_count_ = 0;
   std::uint64_t moves_ = 0;
 };

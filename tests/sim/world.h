@@ -238,6 +238,7 @@ class World {
   void see_facts(BrokerProcess& broker, std::uint32_t index);
   void check_recovery(const BrokerProcess& broker) const;
   void check_memory(const BrokerProcess& broker) const;
+  void trace_batch(std::uint64_t n, const DecodedEntry& entry) const;
   void see_rewrite(const Engine& engine);
   void redis_lost_data(const Ledger::Truth& older, std::uint64_t older_last);
   [[nodiscard]] std::uint32_t listening() const;

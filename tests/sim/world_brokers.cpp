@@ -40,7 +40,7 @@ void World::start_broker() {
       broker.store->open(broker.owner, static_cast<std::uint64_t>(system_wall_ms()), read_on);
   REQUIRE(opened.has_value(), "no_accepted_job_lost", "open() fails");
   REQUIRE(opened->snapshot.epoch > epoch_before, "fenced_owner", "the epoch was not raised");
-  ledger_.took_over(opened->snapshot.epoch, has_clock_jumped_);
+  ledger_.took_over(opened->snapshot.epoch, broker.owner);
   broker.store->set_held(true);
   broker.clock.emplace(now_ms_, system_wall_ms());
   EngineConfig config = config_;
@@ -257,7 +257,7 @@ void World::see_rewrite(const Engine& engine) {
   for (const auto& [id, durable] : ledger_.at_risk())
     if (!engine.core().jobs().find(id)) gone.push_back(id);
   for (const JobId& id : gone) {
-    const std::int64_t age_ms = now_ms_ - ledger_.at_risk().at(id).written_ms;
+    const std::int64_t age_ms = now_ms_ - ledger_.at_risk().at(id).whole_ms;
     REQUIRE(age_ms > CommitPipeline::kRingMs,
             "no_accepted_job_lost",
             "in the log " + std::to_string(age_ms) + " ms before, and not put back: " + id.str());
@@ -328,7 +328,15 @@ void World::see_commits(std::uint64_t last_before,
                         bool is_taker_alive) {
   // Nobody speaks under an epoch that a dead broker's last request took from an emptied Redis.
   if (redis_->meta.epoch != epoch_before) {
-    if (is_taker_alive) ledger_.took_over(redis_->meta.epoch, has_clock_jumped_);
+    trace("redis taken by ",
+          redis_->meta.owner,
+          ", epoch ",
+          redis_->meta.epoch,
+          ", last ",
+          redis_->meta.last,
+          ", checkpoint ",
+          redis_->meta.checkpoint);
+    if (is_taker_alive) ledger_.took_over(redis_->meta.epoch, redis_->meta.owner);
     // Taken by one that slept through its successor: that one, which had it, is fenced.
     if (risk_owner_ != kNone && redis_->meta.owner != brokers_[risk_owner_].owner)
       ledger_.excuse_all_at_risk();
@@ -339,8 +347,19 @@ void World::see_commits(std::uint64_t last_before,
     mix(entry->second->blob);
     const auto decoded = decode_entry(entry->second->blob);
     REQUIRE(decoded.has_value(), "no_accepted_job_lost", "an entry that does not decode");
+    if (options_.verbose) trace_batch(n, *decoded);
     ledger_.committed(*decoded, now_ms_);
   }
+}
+
+void World::trace_batch(std::uint64_t n, const DecodedEntry& entry) const {
+  std::string line;
+  for (const ViewRow& row : entry.jobs)
+    line += " " + row.job.id().str() + (row.has_payload ? " whole " : " ") +
+            std::string(to_string(row.job.state));
+  for (const JobId& id : entry.removed)
+    line += " " + id.str() + " removed";
+  trace("redis log ", n, line);
 }
 
 void World::disconnect_store(std::uint32_t index, std::int64_t back_after_ms) {
@@ -370,6 +389,7 @@ void World::connect_stores() {
 void World::redis_lost_data(const Ledger::Truth& older, std::uint64_t older_last) {
   const std::string owner = redis_->meta.owner;
   has_lost_data_ = true;
+  trace("redis goes from ", redis_->meta.last, " back to ", older_last, ", owner ", owner);
   ledger_.rolled_back(older);
   risk_owner_ = kNone;
   for (std::uint32_t i = 0; i < brokers_.size(); ++i)

@@ -244,6 +244,20 @@ TEST_P(Conformance, a_restart_finds_the_view_and_the_log_behind_it) {
   EXPECT_EQ(opened.snapshot.queues[0].totals.submitted, 7u);
 }
 
+TEST_P(Conformance, a_job_whose_payload_is_gone_is_known_for_it) {
+  open();
+  (void)commit(5, entry(1, {job("a", JobState::queued, 1)}, false));
+  Job empty = job("b", JobState::queued, 2);
+  empty.spec.payload.clear();
+  (void)commit(5, entry(2, {empty}));
+  (void)commit(5, entry(3, {job("c", JobState::completed, 3)}, false));
+  new_store();
+  const Opened opened = open(0);
+  ASSERT_EQ(opened.snapshot.jobs.size(), 3U);
+  for (const Job& each : opened.snapshot.jobs)
+    EXPECT_EQ(each.is_payload_lost, each.id() == JobId("a")) << each.id().view();
+}
+
 TEST_P(Conformance, a_reading_that_is_given_up_can_be_begun_again) {
   open();
   const Job queued = job("a", JobState::queued, 1);
@@ -314,6 +328,7 @@ TEST_P(Conformance, an_older_row_changes_nothing_and_a_repeated_one_neither) {
   (void)project({job("a", JobState::queued, 2)}, 3);
   (void)project({job("a", JobState::completed, 3)}, 3);
   const FetchedJobs fetched = ask<FetchedJobs>(FetchJobs{1, {JobId("a"), JobId("none")}});
+  EXPECT_EQ(fetched.batch, 3U) << "what the view contains";
   ASSERT_EQ(fetched.jobs.size(), 1u);
   EXPECT_EQ(fetched.jobs[0].state, JobState::completed);
   EXPECT_EQ(fetched.jobs[0].result, "bytes");
