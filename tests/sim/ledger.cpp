@@ -307,6 +307,15 @@ void Ledger::excuse_all_at_risk() {
     excuse(id);
 }
 
+void Ledger::excuse_all() {
+  excuse_all_at_risk();
+  std::vector<JobId> ids;
+  for (const auto& [id, durable] : truth_)
+    ids.push_back(id);
+  for (const JobId& id : ids)
+    excuse(id);
+}
+
 const Ledger::Durable* Ledger::known(const JobId& id) const {
   const auto found = truth_.find(id);
   const auto risk = at_risk_.find(id);

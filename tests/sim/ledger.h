@@ -88,6 +88,7 @@ class Ledger {
   // if nobody can put it back it is excused: the promise does not hold for those jobs.
   void rolled_back(const Truth& older);
   void excuse_all_at_risk();
+  void excuse_all();
   void excuse(const JobId& id);
 
   [[nodiscard]] const Truth& at_risk() const { return at_risk_; }

@@ -230,7 +230,8 @@ class World {
   void kill_broker(std::uint32_t index, bool leaves_orphans);
   void ask_store(std::uint32_t index, StoreRequest request);
   void execute(std::uint32_t index, std::uint64_t connection);
-  void see_commits(std::uint64_t last_before, std::uint64_t epoch_before, bool is_taker_alive);
+  void see_commits(const StoreMeta& before, bool is_taker_alive);
+  void see_owner(const StoreMeta& before, bool is_taker_alive);
   void disconnect_store(std::uint32_t index, std::int64_t back_after_ms);
   void connect_stores();
   void speak(std::uint32_t index, const Frame& frame);

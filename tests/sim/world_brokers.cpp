@@ -310,12 +310,11 @@ void World::execute(std::uint32_t index, std::uint64_t connection) {
   if (!broker.store || !broker.store->is_connected() || broker.connection != connection) return;
   if (broker.store->held_count() == 0 || !is_redis_up_) return;
   ++events_;
-  const std::uint64_t last_before = redis_->meta.last;
-  const std::uint64_t epoch_before = redis_->meta.epoch;
+  const StoreMeta before = redis_->meta;
   const bool loses_reply = broker.is_alive && rng_.chance(reply_loss_);
   broker.store->execute(loses_reply);
   if (!broker.is_alive) coverage_.hit(Sometimes::orphan_commit);
-  see_commits(last_before, epoch_before, broker.is_alive);
+  see_commits(before, broker.is_alive);
   if (loses_reply) {
     coverage_.hit(Fault::redis_reply_lost);
     return disconnect_store(index, rng_.about(100));
@@ -323,25 +322,32 @@ void World::execute(std::uint32_t index, std::uint64_t connection) {
   if (broker.is_alive) plan_broker(index, now_ms_ + rng_.range(0, 1));
 }
 
-void World::see_commits(std::uint64_t last_before,
-                        std::uint64_t epoch_before,
-                        bool is_taker_alive) {
+void World::see_owner(const StoreMeta& before, bool is_taker_alive) {
+  const StoreMeta& meta = redis_->meta;
+  trace("redis taken by ",
+        meta.owner,
+        ", epoch ",
+        meta.epoch,
+        ", last ",
+        meta.last,
+        ", checkpoint ",
+        meta.checkpoint);
   // Nobody speaks under an epoch that a dead broker's last request took from an emptied Redis.
-  if (redis_->meta.epoch != epoch_before) {
-    trace("redis taken by ",
-          redis_->meta.owner,
-          ", epoch ",
-          redis_->meta.epoch,
-          ", last ",
-          redis_->meta.last,
-          ", checkpoint ",
-          redis_->meta.checkpoint);
-    if (is_taker_alive) ledger_.took_over(redis_->meta.epoch, redis_->meta.owner);
-    // Taken by one that slept through its successor: that one, which had it, is fenced.
-    if (risk_owner_ != kNone && redis_->meta.owner != brokers_[risk_owner_].owner)
-      ledger_.excuse_all_at_risk();
-  }
-  for (std::uint64_t n = last_before + 1; n <= redis_->meta.last; ++n) {
+  if (is_taker_alive) ledger_.took_over(meta.epoch, meta.owner);
+  // Taken by one that slept through its successor: that one, which had it, is fenced.
+  if (risk_owner_ != kNone && meta.owner != brokers_[risk_owner_].owner)
+    ledger_.excuse_all_at_risk();
+  const bool is_taken_back =
+      before.exists && std::stoul(meta.owner.substr(1)) < std::stoul(before.owner.substr(1));
+  if (!is_taken_back) return;
+  // By the epochs it was replaced before its time: README.md, Open.
+  REQUIRE(has_clock_jumped_, "fenced_owner", meta.owner + " takes the state from " + before.owner);
+  ledger_.excuse_all();
+}
+
+void World::see_commits(const StoreMeta& before, bool is_taker_alive) {
+  if (redis_->meta.epoch != before.epoch) see_owner(before, is_taker_alive);
+  for (std::uint64_t n = before.last + 1; n <= redis_->meta.last; ++n) {
     const auto entry = redis_->log.find(n);
     if (entry == redis_->log.end()) continue;  // numbers that were jumped over
     mix(entry->second->blob);
