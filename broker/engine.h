@@ -137,6 +137,7 @@ class Engine {
   void on_health(const StoreHealth& health, Now now);
   void fail_round();
   void begin_resync(const StoreMeta& meta, Now now);
+  void look_again(std::uint64_t epoch, std::uint64_t last, Now now);
   void go_above(std::uint64_t epoch, Now now);
   void read_log(Now now);
   void on_log_read(LogRead& read, Now now);

@@ -35,14 +35,10 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
   switch (pipeline_.on_reply(reply, now)) {
     case CommitPipeline::Verdict::fenced:
       return fenced();
-    case CommitPipeline::Verdict::resync: {
-      // Without a reconnect: an epoch above any that we know takes it, whatever is stored.
-      StoreMeta meta;
-      meta.exists = reply.answer == CommitAnswer::gap;
-      meta.last = meta.exists ? reply.value : 0;
-      meta.epoch = pipeline_.epoch();
-      return begin_resync(meta, now);
-    }
+    case CommitPipeline::Verdict::resync:
+      return look_again(pipeline_.epoch(),
+                        reply.answer == CommitAnswer::gap ? reply.value : 0,
+                        now);
     case CommitPipeline::Verdict::fine:
       break;
   }
@@ -71,6 +67,11 @@ void Engine::on_fetched(Fetched&& fetched, Now now) {
 void Engine::on_project_reply(const ProjectReply& reply, Now now) {
   if (projects_out_ > 0) --projects_out_;
   if (reply.fenced) return fenced();
+  if (reply.rolled_back) {
+    fail_round();
+    if (store_life_ == StoreLife::up) look_again(pipeline_.epoch(), 0, now);
+    return;
+  }
   if (is_round_failed_) {
     is_round_failed_ = projects_out_ > 0;
     return;
@@ -179,6 +180,9 @@ void Engine::on_health(const StoreHealth& health, Now now) {
   handle(StoreFull{health.is_full}, now);
   handle(DurabilityIs{health.durability}, now);
   if (!health.unsafe.empty()) fact(EngineFact::Kind::store_unsafe, health.unsafe);
+  // Emptied, or taken, while there was nothing to write.
+  if (store_life_ == StoreLife::up && health.epoch != pipeline_.epoch())
+    look_again(std::max(health.epoch, pipeline_.epoch()), 0, now);
 }
 
 // ---------------------------------------------------------------- resync
@@ -196,16 +200,22 @@ void Engine::begin_resync(const StoreMeta& meta, Now now) {
   requests_.emplace_back(plan_.request);
 }
 
+// Without a reconnect. What is stored is known so far only: the epoch, and the log's end (0 =
+// none); an epoch above any that we know takes it, if it is nobody else's.
+void Engine::look_again(std::uint64_t epoch, std::uint64_t last, Now now) {
+  StoreMeta meta;
+  meta.exists = last > 0;
+  meta.epoch = epoch;
+  meta.last = last;
+  begin_resync(meta, now);
+}
+
 // A node that has obeyed this epoch takes nothing from us. Either another broker has it, and the
 // take-over is refused; or Redis lost it, and nobody but we can go above it.
 void Engine::go_above(std::uint64_t epoch, Now now) {
   if (store_life_ != StoreLife::up) return;  // its next status says so again
   fact(EngineFact::Kind::store_lost, "a node has obeyed a newer broker: asking who owns the state");
-  StoreMeta meta;
-  meta.exists = true;
-  meta.epoch = epoch;
-  meta.last = pipeline_.next_n() - 1;
-  begin_resync(meta, now);
+  look_again(epoch, pipeline_.next_n() - 1, now);
 }
 
 void Engine::on_took_over(const TookOver& took, Now now) {
@@ -265,6 +275,7 @@ void Engine::finish_resync(Now now) {
   restore_queues();
   if (!std::exchange(needs_rewrite_, false))
     return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
+  projector_.expect_rewrite();
   handle(RewriteAll{}, now);
   fact(EngineFact::Kind::store_rolled_back, "everything in memory is written again", plan_.missing);
 }

@@ -103,7 +103,7 @@ void BrokerCore::settle(Now now, Output& out) {
 }
 
 bool BrokerCore::has_writes() const {
-  return !dirty_.empty() || !dirty_queues_.empty() || !removed_.empty();
+  return !dirty_.empty() || !dirty_queues_.empty() || !removed_.empty() || !ended_again_.empty();
 }
 
 const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
@@ -124,6 +124,7 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
     writes_.queues.push_back(&queues_.entry(index).record);
   }
   dirty_queues_.clear();
+  writes_.ended = std::exchange(ended_again_, {});
   writes_.removed = std::move(removed_);
   removed_.clear();
   for (const RemovedJob& removed : writes_.removed)
@@ -133,7 +134,8 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
 }
 
 std::int64_t BrokerCore::next_deadline_mono_ms(Now now) const {
-  if (!purges_.empty() || rewrite_next_ < rewrite_end_) return now.mono_ms;
+  if (!purges_.empty() || rewrite_next_ < rewrite_end_ || !rewrite_ended_.empty())
+    return now.mono_ms;
   std::int64_t next = kNever;
   const auto at_core_ms = [&](std::int64_t core_time_ms) {
     if (core_time_ms != kNever) next = std::min(next, core_time_ms + gap_ms_);

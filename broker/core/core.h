@@ -140,6 +140,7 @@ class BrokerCore {
       RequestReceived& event, Operation& operation, const Context& context, Now now, Output& out);
   [[nodiscard]] Error store_is_away(const RequestBody& body) const;
   [[nodiscard]] std::uint64_t batch_of(const JobId& id) const;
+  [[nodiscard]] std::uint64_t newest_batch(const Submitted& answer) const;
   static void tell_operation(const TargetsDone& answer, Output& out);
   [[nodiscard]] TargetResult apply(const Cancel& cancel, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Retry& retry, const JobId& id, Now now, Output& out);
@@ -266,6 +267,8 @@ class BrokerCore {
   std::int64_t next_rate_mark_ms_ = 0;
   std::deque<PurgeOp> purges_;
   JobSlot rewrite_next_ = 0, rewrite_end_ = 0;
+  std::deque<EndedRecord> rewrite_ended_;  // still to be written again
+  std::vector<EndedRecord> ended_again_;   // with the next batch
 
   // For each line the nodes that fit, as of version().
   struct Fitting {

@@ -74,7 +74,10 @@ void BrokerCore::on_request(
   const Peer peer = event.peer;
   const Req req = event.request.req;
   const Context context{peer, req, fetched, std::move(cursor)};
-  if (is_store_down_ && needs_store(event.request.body))
+  // What it has it says, as `get` does; a submit that is no more than that changes nothing.
+  const auto* submit = std::get_if<Submit>(&event.request.body);
+  const bool only_asks = submit != nullptr && !submit->wait && !has_new_job(*submit);
+  if (is_store_down_ && needs_store(event.request.body) && !only_asks)
     return refuse(peer, req, store_is_away(event.request.body), out);
   std::visit(
       [&](auto& body) {
@@ -187,7 +190,12 @@ void BrokerCore::on_submit(
         error->where = "jobs[" + std::to_string(index) + "]." + error->where;
     }
   }
-  if (!submit.wait) return reply(context.peer, context.req, std::move(answer), out);
+  if (!submit.wait) {
+    const auto newest = is_store_down_ ? std::optional(newest_batch(answer)) : std::nullopt;
+    reply(context.peer, context.req, std::move(answer), out);
+    out.replies.back().tells_of_batch = newest;
+    return;
+  }
 
   Waits::Opening opening{.peer = context.peer,
                          .req = context.req,
@@ -209,6 +217,15 @@ void BrokerCore::on_submit(
     reply(context.peer, context.req, std::move(answer), out);
   }
   waits_.open(std::move(opening));
+}
+
+// Of the jobs that it tells of.
+std::uint64_t BrokerCore::newest_batch(const Submitted& answer) const {
+  std::uint64_t newest = 0;
+  for (const SubmitResult& result : answer.results)
+    if (result.status != SubmitStatus::rejected)
+      newest = std::max(newest, batch_of(JobId(result.id)));
+  return newest;
 }
 
 // Whether the id is taken, by a job in memory or by one that has ended and left.

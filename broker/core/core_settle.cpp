@@ -95,14 +95,18 @@ void BrokerCore::rewrite_some() {
     live.needs_payload_write = !live.job.is_payload_lost;
     mark_dirty(rewrite_next_);
   }
-  if (rewrite_next_ < rewrite_end_ || rewrite_end_ == 0) return;
-  rewrite_next_ = rewrite_end_ = 0;
+  if (rewrite_next_ == rewrite_end_) rewrite_next_ = rewrite_end_ = 0;
+  for (std::size_t i = 0; i < kJobsPerSlice && !rewrite_ended_.empty(); ++i) {
+    ended_again_.push_back(rewrite_ended_.front());
+    rewrite_ended_.pop_front();
+  }
 }
 
 // A start finds queued jobs by the queues that it knows: these are in the first batch.
 void BrokerCore::begin_rewrite() {
   rewrite_next_ = 0;
   rewrite_end_ = jobs_.slot_count();
+  rewrite_ended_ = ended_.records();
   for (QueueIndex index = 0; index < queues_.queue_count(); ++index)
     mark_queue_dirty(index);
 }

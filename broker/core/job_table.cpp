@@ -95,6 +95,17 @@ const Ended* EndedMemory::find(const JobId& id) const {
   return found == map_.end() ? nullptr : &found->second;
 }
 
+std::deque<EndedRecord> EndedMemory::records() const {
+  std::deque<EndedRecord> records;
+  for (const Queued& queued : order_) {
+    const auto found = map_.find(queued.id);
+    if (found == map_.end() || found->second.finished_ms != queued.finished_ms) continue;
+    const Ended& ended = found->second;
+    records.push_back({queued.id, ended.content_hash, ended.state, ended.finished_ms});
+  }
+  return records;
+}
+
 bool EndedMemory::trim(std::int64_t wall_ms) {
   bool dropped = false;
   while (!order_.empty()) {

@@ -90,6 +90,8 @@ class EndedMemory {
   void remember(const EndedRecord& record);
   void forget(const JobId& id);
   [[nodiscard]] const Ended* find(const JobId& id) const;
+  // All of it, oldest first.
+  [[nodiscard]] std::deque<EndedRecord> records() const;
   // Drops what is too old or too much. Returns whether anything was dropped.
   bool trim(std::int64_t wall_ms);
 

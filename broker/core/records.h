@@ -54,10 +54,13 @@ struct RemovedJob {
 struct BatchWrites {
   std::vector<JobChange> jobs;
   std::vector<RemovedJob> removed;
+  std::vector<EndedRecord> ended;          // remembered ends, written again after a loss
   std::vector<const QueueRecord*> queues;  // changed settings or totals, absolute values
   std::uint64_t next_sequence = 1;
 
-  [[nodiscard]] bool empty() const { return jobs.empty() && removed.empty() && queues.empty(); }
+  [[nodiscard]] bool empty() const {
+    return jobs.empty() && removed.empty() && ended.empty() && queues.empty();
+  }
 };
 
 // A job that an operator deleted; the view holds it until it contains `batch`.

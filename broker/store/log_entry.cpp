@@ -372,7 +372,8 @@ std::string encode_entry(std::uint64_t n, std::uint64_t epoch, const BatchWrites
   std::string blob;
   blob.reserve(64 + writes.jobs.size() * 256);
   msgpack::Writer writer(blob);
-  writer.map(writes.removed.empty() ? 6 : 7);
+  const bool has_ended = !writes.removed.empty() || !writes.ended.empty();
+  writer.map(has_ended ? 7 : 6);
   writer.unsigned_integer(kN);
   writer.unsigned_integer(n);
   writer.unsigned_integer(kEpoch);
@@ -394,8 +395,10 @@ std::string encode_entry(std::uint64_t n, std::uint64_t epoch, const BatchWrites
     write_queue(blob, *queue);
   writer.unsigned_integer(kNextSequence);
   writer.unsigned_integer(writes.next_sequence);
-  if (writes.removed.empty()) return blob;
+  if (!has_ended) return blob;
   std::string records;
+  for (const EndedRecord& ended : writes.ended)
+    append_ended(records, ended);
   for (const RemovedJob& removed : writes.removed)
     append_ended(records, removed.ended);
   writer.unsigned_integer(kRemovedEnded);

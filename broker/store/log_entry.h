@@ -26,7 +26,8 @@ struct Entry {
   std::uint64_t epoch = 0;
   std::vector<Job> jobs;
   std::vector<Id> removed;
-  std::string removed_ended;  // their records for the ended memory (append_ended)
+  // For the ended memory (append_ended): the records of those, and what is written again.
+  std::string removed_ended;
   std::vector<QueueRecord> queues;
   std::uint64_t next_sequence = 1;
 };

@@ -91,9 +91,8 @@ CommitReply MemoryRedis::commit(const CommitRequest& request, const std::string&
 
 // ---------------------------------------------------------------- project
 
-std::optional<ProjectReply> MemoryRedis::project(const ProjectRequest& request,
-                                                 const std::string& owner) {
-  if (!meta.exists || meta.epoch < request.epoch) return std::nullopt;
+ProjectReply MemoryRedis::project(const ProjectRequest& request, const std::string& owner) {
+  if (!meta.exists || meta.epoch < request.epoch) return ProjectReply{.rolled_back = true};
   if (meta.epoch > request.epoch || meta.owner != owner) return ProjectReply{.fenced = true};
   for (const ViewRow& row : request.rows)
     write_row(row);

@@ -87,7 +87,7 @@ void MemoryStore::connect() {
 }
 
 void MemoryStore::say_health() {
-  replies_.emplace_back(StoreHealth{redis_->is_full, redis_->durability, {}});
+  replies_.emplace_back(StoreHealth{redis_->is_full, redis_->durability, {}, redis_->meta.epoch});
 }
 
 StoreReply MemoryStore::run(const StoreRequest& request) {
@@ -95,11 +95,8 @@ StoreReply MemoryStore::run(const StoreRequest& request) {
   MemoryRedis& redis = *redis_;
   if (const auto* commit = std::get_if<CommitRequest>(&request))
     return redis.commit(*commit, owner_);
-  if (const auto* project = std::get_if<ProjectRequest>(&request)) {
-    const auto reply = redis.project(*project, owner_);
-    if (!reply) return refused(request, "the state is not ours");
-    return *reply;
-  }
+  if (const auto* project = std::get_if<ProjectRequest>(&request))
+    return redis.project(*project, owner_);
   if (const auto* jobs = std::get_if<FetchJobs>(&request)) return redis.fetch(*jobs);
   if (const auto* list = std::get_if<FetchList>(&request)) return redis.list(*list);
   if (const auto* read = std::get_if<ReadLog>(&request)) return redis.read_log(*read);

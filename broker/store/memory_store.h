@@ -77,9 +77,7 @@ struct MemoryRedis {
 
   [[nodiscard]] TookOver take_over(const TakeOver& request, const std::string& owner);
   [[nodiscard]] CommitReply commit(const CommitRequest& request, const std::string& owner);
-  // Nothing when the state is not ours but nobody newer's either: refused.
-  [[nodiscard]] std::optional<ProjectReply> project(const ProjectRequest& request,
-                                                    const std::string& owner);
+  [[nodiscard]] ProjectReply project(const ProjectRequest& request, const std::string& owner);
   // The live jobs and the queues, as a start finds them: by the queues that it knows.
   void read_view(Snapshot& snapshot) const;
   [[nodiscard]] FetchedJobs fetch(const FetchJobs& request) const;

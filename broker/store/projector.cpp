@@ -62,6 +62,7 @@ struct Projector::State {
   std::uint64_t hurry = 0;
   std::uint64_t finished_not_kept = 0;
   std::int64_t born_after_ms = kNever;  // jobs made before may be in the view already
+  bool is_rewritten = false;            // and others: clocks are set back
   std::uint64_t next_sequence = 1;
 
   ViewChanges changes;
@@ -96,8 +97,8 @@ struct Projector::State {
 
   void gather(const LogEntryPtr& entry, const RecordHead& record) {
     // A retried job comes with its payload too, but the view may have its life before.
-    const bool is_born =
-        record.has_payload && record.life == 1 && record.created_ms >= born_after_ms;
+    const bool is_born = record.has_payload && record.life == 1 && !is_rewritten &&
+                         record.created_ms >= born_after_ms;
     changes.add({.entry = entry,
                  .record = record,
                  .payload_entry = record.has_payload ? entry : nullptr,
@@ -166,6 +167,10 @@ void Projector::add(const LogEntryPtr& entry, Now now) {
 
 void Projector::know_queue(std::string name) {
   state_->known_queues.insert(std::move(name));
+}
+
+void Projector::expect_rewrite() {
+  state_->is_rewritten = true;
 }
 
 void Projector::restore_queue(const QueueRecord& queue) {

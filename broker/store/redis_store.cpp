@@ -20,7 +20,7 @@ constexpr std::int64_t kConnectMs = 1000;
 constexpr std::int64_t kReplyMs = 2000;
 constexpr std::int64_t kBackOffMs = 100;
 constexpr std::int64_t kBackOffMaxMs = 2000;
-constexpr std::int64_t kHealthMs = 5000;
+constexpr std::int64_t kHealthMs = 1000;
 
 }  // namespace
 
@@ -203,6 +203,9 @@ void RedisStore::ask_health() {
   expect({.kind = Kind::fsync});
   RespWriter fsync;
   put(fsync.add("CONFIG").add("GET").add("appendfsync"));
+  expect({.kind = Kind::epoch});
+  RespWriter epoch;
+  put(epoch.add("HGET").add(keys::kMeta).add("epoch"));
 }
 
 void RedisStore::send(StoreRequest request) {
@@ -310,6 +313,9 @@ void RedisStore::on_answer(Waiting& waiting, redisReply* reply) {
       return;
     case Kind::fsync:
       info_ = read_info(info_text_, text_at(reply, 1));
+      return;
+    case Kind::epoch:
+      stored_epoch_ = number_of_text(text_of(reply));
       if (is_ready_) say_health();
       return;
     case Kind::meta:
@@ -367,14 +373,12 @@ void RedisStore::on_commit(const Waiting& waiting, redisReply* reply) {
 void RedisStore::on_project(const Waiting& waiting, redisReply* reply) {
   (void)waiting;
   const std::string word = text_at(reply, 0);
-  if (word == "rolled_back") {
-    replies_.emplace_back(StoreRefused{StoreRefused::What::project, 0, "the state is not ours"});
-  } else {
-    const bool is_fenced = word == "fenced";
-    replies_.emplace_back(ProjectReply{is_fenced,
-                                       is_fenced ? 0 : number_at(reply, 1),
-                                       is_fenced ? 0 : number_at(reply, 2)});
+  ProjectReply said{.fenced = word == "fenced", .rolled_back = word == "rolled_back"};
+  if (!said.fenced && !said.rolled_back) {
+    said.checkpoint = number_at(reply, 1);
+    said.removed = number_at(reply, 2);
   }
+  replies_.emplace_back(said);
 }
 
 void RedisStore::on_take_over(const Waiting& waiting, redisReply* reply) {
@@ -448,10 +452,11 @@ void RedisStore::on_meta(redisReply* reply) {
 
 void RedisStore::say_health() {
   const bool is_same = is_health_said_ && health_.is_full == info_.is_full &&
-                       health_.durability == info_.durability && health_.unsafe == info_.unsafe;
+                       health_.durability == info_.durability && health_.unsafe == info_.unsafe &&
+                       health_.epoch == stored_epoch_;
   if (is_same) return;
   is_health_said_ = true;
-  health_ = {info_.is_full, info_.durability, info_.unsafe};
+  health_ = {info_.is_full, info_.durability, info_.unsafe, stored_epoch_};
   replies_.emplace_back(health_);
 }
 

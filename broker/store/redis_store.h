@@ -65,7 +65,7 @@ class RedisStore : public Store {
     info,
     fsync,
     meta,
-    health_info,
+    epoch,
     other
   };
 
@@ -126,6 +126,7 @@ class RedisStore : public Store {
   std::vector<StoreReply> replies_;
   std::string info_text_;
   RedisInfo info_;
+  std::uint64_t stored_epoch_ = 0;
   StoreHealth health_;
   bool is_health_said_ = false;
   Now now_;

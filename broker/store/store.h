@@ -125,6 +125,7 @@ inline constexpr std::size_t kTrimMax = 128;
 
 struct ProjectReply {
   bool fenced = false;
+  bool rolled_back = false;      // nothing written: no meta, or a lower epoch
   std::uint64_t checkpoint = 0;  // as it now stands
   std::uint64_t removed = 0;     // by retention
 };
@@ -184,12 +185,13 @@ struct StoreRefused {
   std::string reason;   // "OOM command not allowed ..."
 };
 
-// Said after open() and whenever it changes (looked at every few seconds): whether submits still
+// Said after open() and whenever it changes (looked at every second): whether submits still
 // fit.
 struct StoreHealth {
   bool is_full = false;  // used_memory is above 85 % of maxmemory
   Durability durability = Durability::everysec;
-  std::string unsafe;  // a setting that became unsafe while running, in words; empty = fine
+  std::string unsafe;       // a setting that became unsafe while running, in words; empty = fine
+  std::uint64_t epoch = 0;  // that is stored; 0 = the state is gone
 };
 
 using StoreRequest =

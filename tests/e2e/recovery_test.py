@@ -351,6 +351,34 @@ class OtherRedis(Story):
         self.assertTrue(any("store_resynced" in line or "store_rolled_back" in line
                             for line in self.cluster.broker.lines))
 
+    def test_a_flushall_while_nothing_happens_is_seen_and_put_back(self):
+        _, path = self.use()
+        self.cluster.start_broker()
+        worker = self.cluster.start_worker("--builtin", "echo")
+        client = self.cluster.client()
+        ended = client.submit(job("echo", b"x", id="ended"))
+        client.wait(ended)
+        self.assertEqual(worker.stop(), 0)
+        # What has left memory is looked for in the view before a new id is taken.
+        self.cluster.broker.kill()
+        self.cluster.start_broker()
+        client = self.cluster.client()
+        client.submit(job("echo", b"y", id="waits"))
+        redis = Redis(path)
+        until(lambda: redis.hash("job:waits"))
+        redis.ask("FLUSHALL")
+        self.cluster.broker.line("store_rolled_back")
+        until(lambda: redis.hash("job:waits"))
+        client.submit(job("echo", b"z", id="new"))
+        self.cluster.broker.kill()
+        self.cluster.start_broker()
+        client = self.cluster.client()
+        for name in ("waits", "new"):
+            self.assertEqual(client.get(name)["state"], "queued")
+        again = client.ask("submit", jobs=[job("echo", b"x", id="ended")])
+        self.assertEqual([result["status"] for result in again["results"]], ["duplicate"])
+        redis.close()
+
 
 if IS_PYTHON:
     del OtherRedis  # it is about the broker

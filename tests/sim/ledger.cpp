@@ -68,9 +68,9 @@ void Ledger::committed(const DecodedEntry& entry, std::int64_t now_ms) {
     // Not known: submitted, ended and deleted within this batch.
     const auto [place, is_new] = truth_.try_emplace(id);
     if (!is_new && place->second.is_live() && !is_excused(id)) --live_count_;
-    // Removed once more: a clock gone wrong had it forgotten, and another job under its id was
-    // submitted, ended and deleted within this batch.
-    if (place->second.is_removed && has_clock_jumped_) told_.erase(id);
+    // A clock gone wrong may have had it forgotten, and another job under its id was submitted,
+    // ended and deleted within this batch.
+    if (!is_new && !place->second.is_live() && has_clock_jumped_) told_.erase(id);
     place->second.is_removed = true;
     at_risk_.erase(id);
   }
@@ -92,8 +92,10 @@ void Ledger::write(const ViewRow& row, std::int64_t now_ms) {
             "no_accepted_job_lost",
             "no payload with " + text(row.job));
     durable = {};
-    // Another job: its attempts begin at 1 again. (At risk, it is one that is only put back.)
-    if (!is_new && !at_risk_.contains(id)) {
+    const auto lost = at_risk_.find(id);
+    const bool is_put_back =
+        lost != at_risk_.end() && lost->second.job.created_ms == row.job.created_ms;
+    if (!is_new && !is_put_back) {  // another job: its attempts begin at 1 again
       told_.erase(id);
       std::erase_if(reports_, [&](const auto& entry) { return entry.first.id == id; });
     }
@@ -394,7 +396,9 @@ void Ledger::said_submit(const SubmitResult& result, const Submit& submit) {
   if (result.status != SubmitStatus::duplicate) return;
   coverage_.hit(Sometimes::duplicate);
   if (result.state && is_ended(*result.state)) {
-    if (durable->job.life > 1) return;  // the end of a life that was undone in the same batch
+    // One that was replaced may not know that the id was forgotten and given again.
+    if (durable->job.life > 1 || !speaks_for_owner_)
+      return;  // the end of a life that was undone in the same batch
     const auto& ends = durable->ends;
     REQUIRE(std::any_of(ends.begin(),
                         ends.end(),
@@ -471,8 +475,9 @@ void Ledger::said_target(const std::string& op,
   if (result.status == "not_found" || durable == nullptr) return;
   if (result.status == "deleted") {
     coverage_.hit(Sometimes::delete_done);
-    // Deleted, or ended and taken out by retention before.
-    const bool is_gone = is_ended(durable->job.state) && !redis_.jobs.contains(result.id.str());
+    // Deleted, or ended and taken out by retention before: what Redis lost since may be that.
+    const bool is_gone =
+        is_ended(durable->job.state) && (has_lost_data_ || !redis_.jobs.contains(result.id.str()));
     REQUIRE(durable->is_removed || is_gone || !speaks_for_owner_,
             "spoken_is_durable",
             "not yet deleted: " + result.id.str());
@@ -581,7 +586,9 @@ void Ledger::started(const std::string& node,
     return content == durable->job.spec.content_hash || durable->job.attempt != job.fence.attempt;
   });
   REQUIRE(is_its_own, "runs_what_was_sent", job.id.str() + " got '" + job.payload + "'");
-  const bool is_newest = durable->job.fence() == job.fence;
+  // Else it was given up before it came here, and its job is due anew.
+  const bool is_newest =
+      durable->job.fence() == job.fence && durable->job.state == JobState::running;
   if (is_clock_true && is_newest)
     REQUIRE(wall_ms >= durable->job.due_ms - kEarlyMs,
             "never_early",

@@ -178,10 +178,11 @@ void World::heal() {
 void World::quiet_phase() {
   const std::int64_t end_ms = now_ms_ + kQuietMaxMs;
   std::int64_t until_ms = now_ms_ + kStandstillMs;
-  std::uint64_t moves = ledger_.moves();
+  std::uint64_t moves = ledger_.moves(), looks = 0;
   while (now_ms_ < std::min(until_ms, end_ms)) {
-    const std::uint64_t looked = events_;
-    while (events_ < looked + 50 && now_ms_ < std::min(until_ms, end_ms))
+    // Not always after as many: heartbeats have a period, and each is a moment of unrest.
+    const std::uint64_t look_at = events_ + 50 + looks++ % 13;
+    while (events_ < look_at && now_ms_ < std::min(until_ms, end_ms))
       step();
     if (unrest() == nullptr) return;
     if (ledger_.moves() != moves) until_ms = now_ms_ + kStandstillMs;

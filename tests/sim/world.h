@@ -104,6 +104,7 @@ class World {
     std::unique_ptr<MemoryStore> store;
     std::unique_ptr<Engine> engine;
     std::optional<SlewedClock> clock;
+    std::int64_t started_ms = 0;
     bool is_alive = true;
     bool is_stopping = false;
     bool dies_inside = false;  // in its next turn
@@ -240,7 +241,7 @@ class World {
   void check_recovery(const BrokerProcess& broker) const;
   void check_memory(const BrokerProcess& broker) const;
   void trace_batch(std::uint64_t n, const DecodedEntry& entry) const;
-  void see_rewrite(const Engine& engine);
+  void see_rewrite(const BrokerProcess& broker);
   void redis_lost_data(const Ledger::Truth& older, std::uint64_t older_last);
   [[nodiscard]] std::uint32_t listening() const;
 
