@@ -96,8 +96,7 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
       core_(config_.core, std::move(opened.snapshot), now) {
   for (QueueIndex index = 0; index < core_.queues().queue_count(); ++index)
     projector_.know_queue(core_.queues().entry(index).record.name);
-  for (const LogEntryPtr& entry : opened.unprojected)
-    projector_.add(entry, now);
+  projector_.restart(projector_.checkpoint(), opened.unprojected, now);
   if (!opened.unprojected.empty()) restore_queues();
 }
 

@@ -71,7 +71,6 @@ void visit_head(Visit& visit, Head& head) {
   visit(1, "state", true, head.state);
   visit(2, "queue", true, head.queue);
   visit(9, "life", false, head.life);
-  visit(12, "created_ms", true, head.created_ms);
   visit(15, "finished_ms", false, head.finished_ms);
   visit(36, "keep_result_ms", false, head.keep_result_ms);
   visit(37, "keep_payload", false, head.keep_payload);

@@ -43,7 +43,6 @@ struct RecordHead {
   std::uint32_t life = 1;
   bool keep_payload = false;
   bool has_payload = false;
-  std::int64_t created_ms = 0;
   std::int64_t finished_ms = 0;
   std::int64_t keep_result_ms = 0;
   std::uint64_t content_hash = 0;

@@ -61,8 +61,10 @@ struct Projector::State {
   std::uint64_t added = 0;  // the last entry given
   std::uint64_t hurry = 0;
   std::uint64_t finished_not_kept = 0;
-  std::int64_t born_after_ms = kNever;  // jobs made before may be in the view already
-  bool is_rewritten = false;            // and others: clocks are set back
+  // What comes with its payload may be in the view already: of a round that was broken off, or
+  // because memory is written again. (No time tells it: clocks are set back.)
+  bool is_log_read = false;
+  bool is_rewritten = false;
   std::uint64_t next_sequence = 1;
 
   ViewChanges changes;
@@ -97,8 +99,7 @@ struct Projector::State {
 
   void gather(const LogEntryPtr& entry, const RecordHead& record) {
     // A retried job comes with its payload too, but the view may have its life before.
-    const bool is_born = record.has_payload && record.life == 1 && !is_rewritten &&
-                         record.created_ms >= born_after_ms;
+    const bool is_born = record.has_payload && record.life == 1 && !is_log_read && !is_rewritten;
     changes.add({.entry = entry,
                  .record = record,
                  .payload_entry = record.has_payload ? entry : nullptr,
@@ -147,8 +148,6 @@ Projector::~Projector() = default;
 
 void Projector::add(const LogEntryPtr& entry, Now now) {
   State& state = *state_;
-  // What was made before our first entry may have been written by a round that was broken off.
-  if (state.born_after_ms == kNever) state.born_after_ms = now.wall_ms;
   const auto heads = read_heads(entry->blob);
   CHECK(heads.has_value());  // we or a broker of our kind wrote it; open() has read it too
   for (const RecordHead& record : heads->jobs)
@@ -199,10 +198,10 @@ void Projector::restart(std::uint64_t checkpoint,
   state.changes.clear();
   state.checkpoint = state.added = checkpoint;
   state.gathered.oldest_ms = kNever;
-  state.born_after_ms = kNever;
+  state.is_log_read = true;
   for (const LogEntryPtr& entry : entries)
     add(entry, now);
-  if (state.born_after_ms == kNever) state.born_after_ms = now.wall_ms;
+  state.is_log_read = false;
 }
 
 // ---------------------------------------------------------------- a round

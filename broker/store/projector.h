@@ -64,7 +64,8 @@ class Projector {
   void done(const ProjectReply& reply, Now now);
   void failed();
 
-  // After a resync the view may have gone back: everything after `checkpoint` again.
+  // At a start, and after a resync, when the view may have gone back: everything after `checkpoint`
+  // again.
   void restart(std::uint64_t checkpoint, const std::vector<LogEntryPtr>& entries, Now now);
 
   // The last batch that the view contains.
