@@ -31,6 +31,7 @@ class ScriptedBroker:
         self.n = 0
         self.epoch = 7
         self.peer = b""
+        self.status: dict[str, Any] = {}
         self._open(address)
 
     def _open(self, address: str) -> None:
@@ -104,21 +105,52 @@ def broker() -> Iterator[ScriptedBroker]:
     context.destroy(0)
 
 
+def start_worker(broker, *arguments, state_dir="", **options):
+    command = [sys.executable, "-B", str(TASKS), broker.address, *arguments]
+    environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
+    return subprocess.Popen(command, env=environment, **options)
+
+
+def end(process):
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
 @pytest.fixture
 def start(broker):
     started = []
 
-    def start(*arguments, state_dir="", **options):
-        command = [sys.executable, "-B", str(TASKS), broker.address, *arguments]
-        environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
-        started.append(subprocess.Popen(command, env=environment, **options))
+    def start(*arguments, **options):
+        started.append(start_worker(broker, *arguments, **options))
         return started[-1]
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        end(process)
+
+
+@pytest.fixture(scope="module")
+def long_lived() -> Iterator[ScriptedBroker]:
+    """A start of a worker takes a quarter of a second of CPU: what leaves it idle shares one."""
+    context: "zmq.Context[Any]" = zmq.Context()
+    scripted = ScriptedBroker(context)
+    process = start_worker(scripted)
+    yield scripted
+    end(process)
+    context.destroy(0)
+
+
+@pytest.fixture
+def shared_broker(long_lived) -> ScriptedBroker:
+    """Of the shared worker, which holds nothing; its last status is `status`."""
+    long_lived.restart()
+    long_lived.status = long_lived.welcome()
+    while held := long_lived.status["held"]:
+        long_lived.order("drop", attempts=[{k: h[k] for k in ("id", "epoch", "attempt")} for h in held])
+        long_lived.order("welcome", heartbeat_ms=20)
+        long_lived.status = long_lived.take("status")
+    return long_lived
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import pytest
 from conftest import line_with, run_one, wait_gone
 
 
-def test_every_end_of_a_handler_is_an_outcome(broker, start):
-    start()
-    status = broker.welcome()
+def test_every_end_of_a_handler_is_an_outcome(shared_broker):
+    broker, status = shared_broker, shared_broker.status
     assert status["concurrency"] == 4 and "shout" in status["tasks"]
     shout = run_one(broker, "a", "shout", "hi")
     assert (shout["outcome"], msgpack.unpackb(shout["result"])) == ("completed", "HI")
@@ -43,9 +42,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("task", ["odd", "odd-process"])
-def test_whatever_a_handler_raises_is_a_failed_attempt_and_costs_no_slot(broker, start, task):
-    start()
-    broker.welcome()
+def test_whatever_a_handler_raises_is_a_failed_attempt_and_costs_no_slot(shared_broker, task):
+    broker = shared_broker
     for what, (code, words) in ODD.items():  # more of them than there are slots
         error = run_one(broker, what, task, what)["error"]
         assert error["code"] == code and words in error["message"], what
@@ -64,9 +62,8 @@ def test_an_exception_of_the_loop_is_logged_and_no_handler_is_blamed(broker, sta
     assert "Traceback" in said and "handler_stuck" not in said
 
 
-def test_json_in_json_out(broker, start):
-    start()
-    broker.welcome()
+def test_json_in_json_out(shared_broker):
+    broker = shared_broker
     job = broker.job("a", "shout", content_type="application/json") | {"payload": b'"hi"'}
     broker.order("run", jobs=[job])
     assert broker.take("result")["results"][0]["result"] == b'"HI"'
@@ -83,9 +80,8 @@ def test_heartbeats_go_on_while_handlers_block_and_burn(broker, start):
 
 
 @pytest.mark.parametrize("task", ["percent", "percent-process"])
-def test_progress_means_the_same_on_a_thread_and_in_a_process(broker, start, task):
-    start()
-    broker.welcome()
+def test_progress_means_the_same_on_a_thread_and_in_a_process(shared_broker, task):
+    broker = shared_broker
     taken = {"huge": 100, "low": 0, "inf": 100, "text": 50, "surrogate": 7}
     for what, percent in taken.items():
         broker.order("run", jobs=[broker.job(what, task, what)])
@@ -253,9 +249,8 @@ def test_without_memory_for_a_thread_a_job_is_handed_back_and_the_node_lives(bro
     assert run_one(broker, "b", "shout", "hi")["outcome"] == "completed"
 
 
-def test_a_broken_message_is_ignored(broker, start):
-    start()
-    broker.welcome()
+def test_a_broken_message_is_ignored(shared_broker):
+    broker = shared_broker
     broker.order("run", jobs=[{"id": "a"}])
     broker.order("run", jobs=7)
     broker._socket.send_multipart([broker.peer, b"\xc1 not msgpack"])

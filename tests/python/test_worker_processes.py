@@ -13,20 +13,18 @@ import pytest
 from conftest import line_with, pids, run_one, wait_gone
 
 
-def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(broker, start):
-    start()
-    broker.welcome()
+def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(shared_broker):
+    broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "resume")])
     checkpoint = broker.take("progress")["checkpoint"]
     (result,) = broker.take("result")["results"]
     assert result["error"]["code"] == "crashed" and "signal 9" in result["error"]["message"]
     again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})
-    assert msgpack.unpackb(again["result"]) == ["a", [7, 2], 50, {"h": "v"}]
+    assert msgpack.unpackb(again["result"]) == ["a", [broker.epoch, 2], 50, {"h": "v"}]
 
 
-def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(broker, start):
-    start()
-    broker.welcome()
+def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(shared_broker):
+    broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "wait")])
     broker.take("progress")
     broker.order("cancel", attempts=[broker.ref("a")])
@@ -41,10 +39,9 @@ def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(bro
 
 @pytest.mark.parametrize("is_far", [False, True])
 def test_an_attempt_ends_with_its_handler_s_process_and_takes_what_that_left_with_it(
-    broker, start, is_far
+    shared_broker, is_far
 ):
-    start()
-    broker.welcome()
+    broker = shared_broker
     ends = {
         "kill": "the handler's process was killed by signal 9",
         "exit": "the handler's process left with exit code 7",
@@ -65,9 +62,8 @@ def test_an_attempt_ends_with_its_handler_s_process_and_takes_what_that_left_wit
     assert run_one(broker, "z", "leave-child", ["return", is_far])["outcome"] == "completed"
 
 
-def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(broker, start):
-    start()
-    broker.welcome()
+def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(shared_broker):
+    broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "daemon")])
     (daemon,) = pids(broker)
     assert run_one(broker, "b", "leave-child", ["kill", True])["error"]["code"] == "crashed"
@@ -77,15 +73,13 @@ def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(broker, st
     assert not os.path.exists(f"/proc/{daemon}")
 
 
-def test_a_fork_that_returns_from_the_handler_has_no_word_in_the_outcome(broker, start):
-    start()
-    broker.welcome()
+def test_a_fork_that_returns_from_the_handler_has_no_word_in_the_outcome(shared_broker):
+    broker = shared_broker
     assert msgpack.unpackb(run_one(broker, "a", "both")["result"]) == "parent"
 
 
-def test_a_process_that_left_its_group_is_killed_all_the_same(broker, start):
-    start()
-    broker.welcome()
+def test_a_process_that_left_its_group_is_killed_all_the_same(shared_broker):
+    broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "move-away")])
     (handler,) = pids(broker)
     broker.order("cancel", attempts=[broker.ref("a")])
@@ -98,16 +92,14 @@ def test_a_process_that_left_its_group_is_killed_all_the_same(broker, start):
     ("return", "closed its connection to the node"),
     ("exit", "left with exit code 7"),
 ])  # fmt: skip
-def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(broker, start, then, words):
-    start()
-    broker.welcome()
+def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(shared_broker, then, words):
+    broker = shared_broker
     error = run_one(broker, "a", "close", then)["error"]
     assert error["code"] == "crashed" and words in error["message"]
 
 
-def test_a_timed_out_process_is_reported_when_it_is_gone(broker, start):
-    start()
-    broker.welcome()
+def test_a_timed_out_process_is_reported_when_it_is_gone(shared_broker):
+    broker = shared_broker
     result = run_one(broker, "a", "burn", timeout_ms=100)
     assert result["error"]["code"] == "timeout"
 
