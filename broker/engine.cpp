@@ -14,6 +14,8 @@ namespace {
 // The store is busy while its oldest batch is younger than this, and down when it is older.
 constexpr std::int64_t kDownAfterMs = 1000;
 constexpr const char* kNoAnswer = "no answer to a batch for a second";
+// Of a read that nobody but us wants.
+constexpr std::uint64_t kLook = UINT64_MAX;
 // What may wait for its batch before producers are left unread.
 constexpr std::size_t kHeldBytesMax = 64u << 20;
 // Behind by more than this, the view slows the producers down.
@@ -137,6 +139,10 @@ void Engine::slept(std::int64_t gap_ms, Now now) {
 void Engine::stop(Now now) {
   is_stopping_ = true;
   handle(Stopping{}, now);
+  if (store_life_ != StoreLife::up) return;
+  // A last look: was it emptied while there was nothing to write?
+  fetching_[kLook] = projector_.checkpoint();
+  requests_.emplace_back(FetchJobs{kLook, {}});
 }
 
 void Engine::handle(Event&& event, Now now) {
@@ -154,6 +160,7 @@ void Engine::turn(Now now) {
   if (output_.newer_epoch > pipeline_.epoch()) go_above(output_.newer_epoch, now);
   say(now);
   write_batches(now);
+  watch_rewrite();
   notes_.release(pipeline_.confirmed(), projector_);
   project(now);
   ask_waiting(now);
@@ -423,7 +430,8 @@ std::int64_t Engine::next_deadline_mono_ms(Now now) const {
 }
 
 bool Engine::is_drained() const {
-  return !core_.has_writes() && pipeline_.confirmed() + 1 == pipeline_.next_n() &&
+  return !fetching_.contains(kLook) && !is_resync_open_ && !core_.is_rewriting() &&
+         !core_.has_writes() && pipeline_.confirmed() + 1 == pipeline_.next_n() &&
          outbox_.held_count() == 0 && !projector_.has_work() && projects_out_ == 0;
 }
 

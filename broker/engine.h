@@ -39,12 +39,13 @@ struct EngineFact {
     node,        // joined, left, dead, draining
     store_lost,  // disconnected or refusing; text says why
     store_back,
-    store_resynced,     // under a new epoch
+    store_resynced,     // under a new epoch; `count` batches were put back
     store_rolled_back,  // `count` batches could not be put back
     store_fenced,       // another broker owns the state
     store_unsafe,       // a setting of Redis became unsafe; text
     bad_message,        // text
     memory_full,        // submits are told to come back
+    store_rewritten,    // after store_rolled_back: what memory has is in Redis again
   } kind = Kind::job;
   std::string what;
   std::string id;  // job or node
@@ -141,6 +142,7 @@ class Engine {
   void go_above(std::uint64_t epoch, Now now);
   void read_log(Now now);
   void on_log_read(LogRead& read, Now now);
+  void watch_rewrite();
   void restore_queues();
   void finish_resync(Now now);
   void fenced();
@@ -197,7 +199,10 @@ class Engine {
   // In it, what the log has after the view's checkpoint and before the ring, as it is read.
   ReadLog reading_;
   std::vector<LogEntryPtr> before_ring_;
-  bool is_core_down_ = false;  // the core was told StoreDown
+  std::uint64_t replayed_told_ = 0;
+  bool is_rewrite_open_ = false;    // after it memory is written again,
+  std::uint64_t rewritten_in_ = 0;  // up to this batch; 0 = not known yet
+  bool is_core_down_ = false;       // the core was told StoreDown
 
   // Refusals come ten times a second and more; they are told when they begin, when their reason is
   // another, and every ten seconds.

@@ -52,16 +52,18 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
     projector_.add(entry, now);
 }
 
-// A view that is behind where it was has lost what was asked for, though nobody has told us yet.
+// A view that is behind where it was has lost what was asked for.
 template <typename Fetched>
 void Engine::on_fetched(Fetched&& fetched, Now now) {
   const auto asked = fetching_.extract(fetched.token);
-  bool is_read = true;
-  if constexpr (std::is_same_v<std::decay_t<Fetched>, FetchedList>) is_read = !fetched.error;
-  if (is_read && !asked.empty() && fetched.batch < asked.mapped())
-    handle(FetchFailed{fetched.token}, now);
+  bool is_behind = !asked.empty() && fetched.batch < asked.mapped();
+  if constexpr (std::is_same_v<std::decay_t<Fetched>, FetchedList>)
+    is_behind = is_behind && !fetched.error;
   else
-    handle(std::forward<Fetched>(fetched), now);
+    is_behind = is_behind || fetched.epoch != pipeline_.epoch();
+  if (!is_behind) return handle(std::forward<Fetched>(fetched), now);
+  handle(FetchFailed{fetched.token}, now);
+  if (store_life_ == StoreLife::up) look_again(pipeline_.epoch(), 0, now);
 }
 
 void Engine::on_project_reply(const ProjectReply& reply, Now now) {
@@ -273,11 +275,26 @@ void Engine::finish_resync(Now now) {
   projector_.restart(resync_meta_.checkpoint, entries, now);
   view_whole_from_ = pipeline_.confirmed();
   restore_queues();
+  const std::uint64_t replayed = pipeline_.replayed_missing();
+  const std::uint64_t put_back = replayed - std::exchange(replayed_told_, replayed);
   if (!std::exchange(needs_rewrite_, false))
-    return fact(EngineFact::Kind::store_resynced, "", pipeline_.replayed_missing());
+    return fact(EngineFact::Kind::store_resynced, "", put_back);
   projector_.expect_rewrite();
   handle(RewriteAll{}, now);
-  fact(EngineFact::Kind::store_rolled_back, "everything in memory is written again", plan_.missing);
+  is_rewrite_open_ = true;
+  rewritten_in_ = 0;
+  fact(EngineFact::Kind::store_rolled_back,
+       "ended jobs of before are gone; what memory has is being written again",
+       plan_.missing);
+}
+
+// Told when it holds, for a broker that is killed before leaves the rest behind.
+void Engine::watch_rewrite() {
+  if (!is_rewrite_open_ || core_.is_rewriting()) return;
+  if (rewritten_in_ == 0) rewritten_in_ = pipeline_.next_n() - (core_.has_writes() ? 0 : 1);
+  if (pipeline_.confirmed() < rewritten_in_) return;
+  is_rewrite_open_ = false;
+  fact(EngineFact::Kind::store_rewritten, "");
 }
 
 }  // namespace sluice

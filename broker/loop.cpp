@@ -201,10 +201,13 @@ void Loop::log_facts() {
         log::info("store_back", {});
         break;
       case EngineFact::Kind::store_resynced:
-        log::warn("store_resynced", {{"replayed_missing", fact.count}});
+        log::warn("store_resynced", {{"batches_put_back", fact.count}});
         break;
       case EngineFact::Kind::store_rolled_back:
-        log::error("store_rolled_back", {{"missing", fact.count}, {"detail", fact.text}});
+        log::error("store_rolled_back", {{"batches_missing", fact.count}, {"detail", fact.text}});
+        break;
+      case EngineFact::Kind::store_rewritten:
+        log::info("store_rewritten", {});
         break;
       case EngineFact::Kind::store_fenced:
         log::error("store_fenced", {{"reason", fact.text}});

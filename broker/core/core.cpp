@@ -134,8 +134,7 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
 }
 
 std::int64_t BrokerCore::next_deadline_mono_ms(Now now) const {
-  if (!purges_.empty() || rewrite_next_ < rewrite_end_ || !rewrite_ended_.empty())
-    return now.mono_ms;
+  if (!purges_.empty() || is_rewriting()) return now.mono_ms;
   std::int64_t next = kNever;
   const auto at_core_ms = [&](std::int64_t core_time_ms) {
     if (core_time_ms != kNever) next = std::min(next, core_time_ms + gap_ms_);

@@ -59,6 +59,9 @@ class BrokerCore {
   void handle(Event&& event, Now now, Output& out);
   void settle(Now now, Output& out);
 
+  // After RewriteAll, while some of memory has not been in take_writes().
+  [[nodiscard]] bool is_rewriting() const { return rewrite_end_ > 0 || !rewrite_ended_.empty(); }
+
   [[nodiscard]] bool has_writes() const;
   // Everything changed since the last call, numbered `n`. Borrowed until the next call of the core.
   [[nodiscard]] const BatchWrites& take_writes(std::uint64_t n);

@@ -54,11 +54,12 @@ Error BrokerCore::store_is_away(const RequestBody& body) const {
   };
   const auto* submit = std::get_if<Submit>(&body);
   const bool is_again = submit != nullptr && std::ranges::any_of(submit->jobs, is_known);
-  return {ErrorCode::store_unavailable,
-          "",
-          store_down_reason_ + (is_again ? "; an earlier message brought this job, and whether it "
-                                           "is kept is not known yet: send it again with its id"
-                                         : "; nothing was changed, send it again")};
+  const char* then = "; nothing was changed, send it again";
+  if (is_again)
+    then = "; some of these jobs came with an earlier message: send them again with their ids";
+  else if (!needs_store(body) || std::holds_alternative<List>(body))
+    then = "; ask again";
+  return {ErrorCode::store_unavailable, "", store_down_reason_ + then};
 }
 
 void BrokerCore::refuse(const Peer& peer, const Req& req, Error error, Output& out) {

@@ -96,6 +96,7 @@ struct FetchedJobs {
   std::uint64_t token = 0;
   std::vector<Job> jobs;    // with payload and result; absent ids are missing
   std::uint64_t batch = 0;  // the checkpoint that they show
+  std::uint64_t epoch = 0;  // that is stored; 0 = none
 };
 
 // Reads a page of an index, for `list` and filters. Jobs without payload and result.

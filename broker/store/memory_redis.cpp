@@ -234,6 +234,7 @@ FetchedJobs MemoryRedis::fetch(const FetchJobs& request) const {
   FetchedJobs fetched;
   fetched.token = request.token;
   fetched.batch = meta.checkpoint;
+  fetched.epoch = meta.epoch;
   for (const JobId& id : request.ids) {
     const auto found = jobs.find(id.str());
     if (found == jobs.end()) continue;

@@ -242,8 +242,8 @@ void RedisStore::send_fetch(const FetchJobs& request) {
     put(command.add("HGETALL").add(keys::job(id.view())));
   }
   // Last: what was emptied before any of them was read is seen here.
-  RespWriter checkpoint;
-  put(checkpoint.add("HGET").add(keys::kMeta).add("checkpoint"));
+  RespWriter meta;
+  put(meta.add("HMGET").add(keys::kMeta).add("checkpoint").add("epoch"));
 }
 
 void RedisStore::send_list(const FetchList& request) {
@@ -383,12 +383,15 @@ void RedisStore::on_project(const Waiting& waiting, redisReply* reply) {
 
 void RedisStore::on_take_over(const Waiting& waiting, redisReply* reply) {
   (void)waiting;
-  replies_.emplace_back(TookOver{text_at(reply, 0) == "1", meta_at(reply, 1)});
+  const TookOver took{text_at(reply, 0) == "1", meta_at(reply, 1)};
+  health_.epoch = took.meta.epoch;  // known without our word: what is stored then is told
+  replies_.emplace_back(took);
 }
 
 void RedisStore::on_job(Waiting& waiting, redisReply* reply) {
   if (waiting.left == 1) {
-    waiting.jobs.batch = number_of_text(text_of(reply));
+    waiting.jobs.batch = number_at(reply, 0);
+    waiting.jobs.epoch = number_at(reply, 1);
     return;
   }
   const JobId& id = waiting.ids[waiting.ids.size() + 1 - waiting.left];

@@ -47,8 +47,16 @@ int submit_one(Cli& cli, const SubmitArguments& arguments) {
   auto job = job_from_arguments(arguments.job, wall_clock_ms());
   if (!job)
     return cli.fail(kExitUsage, fmt::format("{}: {}", job.error().where, job.error().detail));
+  if (job->id.empty()) job->id = new_job_id();
+  const std::string id = job->id.str();
   auto result = cli.client().submit(std::move(*job));
-  if (!result) return cli.fail(result.error());
+  if (!result) {
+    ClientError error = result.error();
+    if (error.failure == ClientFailure::silent)
+      error.error.detail += "; it may have the job all the same: ask with `sluice get " + id +
+                            "`, or submit it again with --id " + id;
+    return cli.fail(error);
+  }
   if (result->status == SubmitStatus::rejected || result->status == SubmitStatus::conflict) {
     Error error = result->error.value_or(Error{ErrorCode::conflict, "id", "refused"});
     error.where = field_of_job(error);

@@ -348,8 +348,8 @@ class OtherRedis(Story):
         redis.ask("FLUSHALL")
         redis.close()
         client.wait(client.submit(job("echo", b"y")))
-        self.assertTrue(any("store_resynced" in line or "store_rolled_back" in line
-                            for line in self.cluster.broker.lines))
+        until(lambda: any("store_resynced" in line or "store_rolled_back" in line
+                          for line in self.cluster.broker.lines))
 
     def test_a_flushall_while_nothing_happens_is_seen_and_put_back(self):
         _, path = self.use()
@@ -368,6 +368,7 @@ class OtherRedis(Story):
         until(lambda: redis.hash("job:waits"))
         redis.ask("FLUSHALL")
         self.cluster.broker.line("store_rolled_back")
+        self.cluster.broker.line("store_rewritten")
         until(lambda: redis.hash("job:waits"))
         client.submit(job("echo", b"z", id="new"))
         self.cluster.broker.kill()
@@ -378,6 +379,26 @@ class OtherRedis(Story):
         again = client.ask("submit", jobs=[job("echo", b"x", id="ended")])
         self.assertEqual([result["status"] for result in again["results"]], ["duplicate"])
         redis.close()
+
+    def test_a_flushall_just_after_another_and_just_before_a_stop_is_put_back(self):
+        _, path = self.use()
+        self.cluster.start_broker()
+        client = self.cluster.client()
+        client.submit(job("echo", b"y", id="waits"))
+        redis = Redis(path)
+        self.addCleanup(redis.close)
+        until(lambda: redis.hash("job:waits"))
+        redis.ask("FLUSHALL")
+        self.cluster.broker.line("store_resynced")
+        until(lambda: redis.hash("job:waits"))
+        begin = len(self.cluster.broker.lines)
+        redis.ask("FLUSHALL")
+        self.cluster.broker.line("store_resynced", begin)
+        until(lambda: redis.hash("job:waits"))
+        redis.ask("FLUSHALL")
+        self.assertEqual(self.cluster.broker.stop(), 0)
+        self.cluster.start_broker()
+        self.assertEqual(self.cluster.client().get("waits")["state"], "queued")
 
 
 if IS_PYTHON:

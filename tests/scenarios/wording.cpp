@@ -373,9 +373,11 @@ std::string describe(const EngineFact& fact) {
     case Kind::store_back:
       return with_text("store_back");
     case Kind::store_resynced:
-      return "store_resynced replayed_missing=" + std::to_string(fact.count);
+      return "store_resynced batches_put_back=" + std::to_string(fact.count);
     case Kind::store_rolled_back:
       return with_text("store_rolled_back") + " missing=" + std::to_string(fact.count);
+    case Kind::store_rewritten:
+      return "store_rewritten";
     case Kind::store_fenced:
       return with_text("store_fenced");
     case Kind::store_unsafe:

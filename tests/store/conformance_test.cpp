@@ -329,6 +329,7 @@ TEST_P(Conformance, an_older_row_changes_nothing_and_a_repeated_one_neither) {
   (void)project({job("a", JobState::completed, 3)}, 3);
   const FetchedJobs fetched = ask<FetchedJobs>(FetchJobs{1, {JobId("a"), JobId("none")}});
   EXPECT_EQ(fetched.batch, 3U) << "what the view contains";
+  EXPECT_EQ(fetched.epoch, 5U);
   ASSERT_EQ(fetched.jobs.size(), 1u);
   EXPECT_EQ(fetched.jobs[0].state, JobState::completed);
   EXPECT_EQ(fetched.jobs[0].result, "bytes");
