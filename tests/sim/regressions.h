@@ -36,6 +36,7 @@ inline constexpr Regression kRegressions[] = {
     {103303, true, "the checker: two owners of one epoch, one of which Redis had forgotten"},
     {504570, true, "after a clock was set back, a job written again was left out of the view"},
     {703443, true, "the same, of a job in the log that a start found"},
+    {179589358600926, true, "the checker: reports of a job that was forgotten, and put back"},
     {401526, true, "the checker: rest was looked for in step with the heartbeats"},
     {405499, true, "the checker: a forgotten id came, ended and went in one batch, a first time"},
     {406936, true, "the checker: what an earlier broker had written was asked for"},
