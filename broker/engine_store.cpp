@@ -279,7 +279,7 @@ void Engine::finish_resync(Now now) {
   const std::uint64_t put_back = replayed - std::exchange(replayed_told_, replayed);
   if (!std::exchange(needs_rewrite_, false))
     return fact(EngineFact::Kind::store_resynced, "", put_back);
-  projector_.expect_rewrite();
+  projector_.set_rewritten(true);
   handle(RewriteAll{}, now);
   is_rewrite_open_ = true;
   rewritten_in_ = 0;
@@ -294,6 +294,7 @@ void Engine::watch_rewrite() {
   if (rewritten_in_ == 0) rewritten_in_ = pipeline_.next_n() - (core_.has_writes() ? 0 : 1);
   if (pipeline_.confirmed() < rewritten_in_) return;
   is_rewrite_open_ = false;
+  projector_.set_rewritten(false);  // it has been given all of it
   fact(EngineFact::Kind::store_rewritten, "");
 }
 

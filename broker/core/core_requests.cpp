@@ -76,9 +76,11 @@ void BrokerCore::on_request(
   const Req req = event.request.req;
   const Context context{peer, req, fetched, std::move(cursor)};
   // What it has it says, as `get` does; a submit that is no more than that changes nothing.
-  const auto* submit = std::get_if<Submit>(&event.request.body);
-  const bool only_asks = submit != nullptr && !submit->wait && !has_new_job(*submit);
-  if (is_store_down_ && needs_store(event.request.body) && !only_asks)
+  const auto only_asks = [&] {
+    const auto* submit = std::get_if<Submit>(&event.request.body);
+    return submit != nullptr && !submit->wait && !has_new_job(*submit);
+  };
+  if (is_store_down_ && needs_store(event.request.body) && !only_asks())
     return refuse(peer, req, store_is_away(event.request.body), out);
   std::visit(
       [&](auto& body) {

@@ -283,6 +283,7 @@ FetchedList MemoryRedis::list(const FetchList& request) const {
       auto job = from_fields(entry->second, jobs.at(entry->second).fields);
       if (!job || !matches(filter, *job)) continue;
       job->spec.payload.clear();
+      job->is_payload_lost = false;
       job->result.clear();
       fetched.jobs.push_back(std::move(*job));
     }

@@ -168,8 +168,8 @@ void Projector::know_queue(std::string name) {
   state_->known_queues.insert(std::move(name));
 }
 
-void Projector::expect_rewrite() {
-  state_->is_rewritten = true;
+void Projector::set_rewritten(bool is_rewritten) {
+  state_->is_rewritten = is_rewritten;
 }
 
 void Projector::restore_queue(const QueueRecord& queue) {

@@ -46,8 +46,8 @@ class Projector {
   // A queue that the view has: it is looked through for old jobs, whether or not anything ends in
   // it.
   void know_queue(std::string name);
-  // Memory will be written again, whole: what comes with its payload may be in the view already.
-  void expect_rewrite();
+  // While memory is written again, whole, what comes with its payload may be in the view already.
+  void set_rewritten(bool is_rewritten);
   // A queue whose record the view may have lost: in the next round, unless an entry has a newer
   // one.
   void restore_queue(const QueueRecord& queue);

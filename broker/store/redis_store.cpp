@@ -438,6 +438,7 @@ void RedisStore::on_list_job(Waiting& waiting, redisReply* reply) {
     if (reply->element[i]->type == REDIS_REPLY_STRING)
       fields.emplace_back(names[i], text_of(reply->element[i]));
   auto job = from_fields(id.view(), fields);
+  if (job) job->is_payload_lost = false;  // it was not asked for
   // Between the index and the hash it may have moved on.
   if (job && job->state == waiting.filter.state.value_or(JobState::queued) &&
       matches(waiting.filter, *job))

@@ -231,7 +231,7 @@ TakeOver take_over_of(const Call& call, std::uint64_t epoch, std::uint64_t next_
 
 std::string text_of(const Job& job) {
   std::ostringstream text;
-  text << job.id().view();
+  text << job.id().view() << (job.is_payload_lost ? " without its payload" : "");
   for (const auto& [name, value] : to_fields({job, true}))
     text << " " << name << "=" << value;
   text << " payload=" << job.spec.payload;
@@ -288,10 +288,11 @@ std::string text_of(const StoreReply& reply) {
     text << "commit " << commit->n << " " << static_cast<int>(commit->answer) << " "
          << commit->value;
   else if (const auto* project = std::get_if<ProjectReply>(&reply))
-    text << "project fenced " << project->fenced << " checkpoint " << project->checkpoint
-         << " removed " << project->removed;
+    text << "project fenced " << project->fenced << " rolled back " << project->rolled_back
+         << " checkpoint " << project->checkpoint << " removed " << project->removed;
   else if (const auto* jobs = std::get_if<FetchedJobs>(&reply))
-    text << "fetched" << text_of_all(jobs->jobs);
+    text << "fetched at batch " << jobs->batch << " epoch " << jobs->epoch
+         << text_of_all(jobs->jobs);
   else if (const auto* list = std::get_if<FetchedList>(&reply))
     text << "listed batch " << list->batch << " cursor " << list->cursor << " error "
          << (list->error ? list->error->where : "none") << text_of_all(list->jobs);
