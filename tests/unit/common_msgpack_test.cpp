@@ -247,8 +247,30 @@ TEST(Msgpack, sizes_agree_around_every_head) {
   for (const std::size_t size : {0, 1, 15, 16, 31, 32, 255, 256, 65'535, 65'536}) {
     agree({.type = Type::str, .bytes = std::string(size, 'a')});
     agree({.type = Type::bin, .bytes = std::string(size, '\xff')});
+    if (size > 256) continue;
     agree({.type = Type::array, .items = std::vector<Value>(size)});
     agree({.type = Type::map, .items = std::vector<Value>(2 * size)});
+  }
+}
+
+// The great ones by their heads, with nothing but nil inside: a tree of so many values takes
+// seconds.
+TEST(Msgpack, heads_of_great_arrays_and_maps_agree) {
+  for (const std::uint32_t count : {65'535U, 65'536U, 1'000'000U}) {
+    std::string array{}, map{};
+    Writer(array).array(count);
+    Writer(map).map(count);
+    std::stringstream their_array, their_map;
+    oracle::packer<std::stringstream>(their_array).pack_array(count);
+    oracle::packer<std::stringstream>(their_map).pack_map(count);
+    EXPECT_EQ(array, their_array.str());
+    EXPECT_EQ(map, their_map.str());
+    array.append(count, '\xc0');
+    map.append(2UL * count, '\xc0');
+    EXPECT_EQ(Reader(array).array(), count);
+    EXPECT_EQ(Reader(map).map(), count);
+    EXPECT_EQ(Reader(array).skip(), std::string_view(array));
+    EXPECT_EQ(Reader(map).skip(), std::string_view(map));
   }
 }
 

@@ -18,13 +18,16 @@ extern char** environ;
 namespace sluice {
 namespace {
 
+// Debian's own: another that is first in PATH may be a script of many processes.
+constexpr const char* kPython = "/usr/bin/python3";
+
 // tests/support/langgraph_standin.py as a process of its own.
 class StandIn {
  public:
   explicit StandIn(std::vector<std::string> arguments = {}) {
     const auto script = std::filesystem::path(__FILE__).parent_path().parent_path() / "support" /
                         "langgraph_standin.py";
-    std::vector<std::string> words = {"python3", script.string()};
+    std::vector<std::string> words = {kPython, script.string()};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words)
@@ -35,7 +38,7 @@ class StandIn {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    EXPECT_EQ(::posix_spawnp(&pid_, "python3", &actions, nullptr, argv.data(), environ), 0);
+    EXPECT_EQ(::posix_spawn(&pid_, kPython, &actions, nullptr, argv.data(), environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     ::close(ends[1]);
     char line[128] = {};
