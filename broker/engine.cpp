@@ -322,7 +322,7 @@ void Engine::watch_store(Now now) {
   handle(StoreUp{}, now);
   refusals_.is_open = refusals_.is_told = false;
   away_reason_.clear();
-  fact(EngineFact::Kind::store_back, "");
+  say_back();
 }
 
 void Engine::go_down(Now now) {
@@ -344,10 +344,11 @@ std::string Engine::down_reason() const {
 
 std::string Engine::refusal(const Req& req) const {
   ErrorReply body;
-  body.error = {
-      ErrorCode::store_unavailable,
-      "",
-      down_reason() + "; whether the job's last change holds is not known yet, ask again"};
+  body.error = {ErrorCode::store_unavailable,
+                "",
+                down_reason() +
+                    "; what was asked for this job before is under way and may hold already: send "
+                    "this again"};
   body.retryable = true;
   body.retry_after_ms = kDownAfterMs;
   return encode_reply(Reply{req, std::move(body)});
@@ -392,6 +393,7 @@ void Engine::fenced() {
 }
 
 void Engine::fact(EngineFact::Kind kind, std::string text, std::uint64_t count) {
+  if (kind == EngineFact::Kind::store_lost) is_loss_said_ = true;
   facts_.push_back({kind, {}, {}, {}, std::move(text), 0, count});
 }
 

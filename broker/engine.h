@@ -45,7 +45,8 @@ struct EngineFact {
     store_unsafe,       // a setting of Redis became unsafe; text
     bad_message,        // text
     memory_full,        // submits are told to come back
-    store_rewritten,    // after store_rolled_back: what memory has is in Redis again
+    store_rewritten,    // after store_rolled_back: the `count` jobs that memory has are in Redis
+                        // again
   } kind = Kind::job;
   std::string what;
   std::string id;  // job or node
@@ -134,6 +135,7 @@ class Engine {
   void tell_refused(const std::string& reason, Now now);
   void say_refused(Now now);
   void tell_accepted();
+  void say_back();
   void on_took_over(const TookOver& took, Now now);
   void on_health(const StoreHealth& health, Now now);
   void fail_round();
@@ -203,6 +205,7 @@ class Engine {
   bool is_rewrite_open_ = false;    // after it memory is written again,
   std::uint64_t rewritten_in_ = 0;  // up to this batch; 0 = not known yet
   bool is_core_down_ = false;       // the core was told StoreDown
+  bool is_loss_said_ = false;       // store_lost, and store_back not yet
 
   // Refusals come ten times a second and more; they are told when they begin, when their reason is
   // another, and every ten seconds.

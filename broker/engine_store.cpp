@@ -164,8 +164,12 @@ void Engine::say_refused(Now now) {
 // Before the second in which a store counts as down was over.
 void Engine::tell_accepted() {
   refusals_.is_open = false;
-  if (!is_core_down_ && std::exchange(refusals_.is_told, false))
-    fact(EngineFact::Kind::store_back, "");
+  if (!is_core_down_ && std::exchange(refusals_.is_told, false)) say_back();
+}
+
+// A resync of a store that was there all the time is no loss, and its end none to come back from.
+void Engine::say_back() {
+  if (std::exchange(is_loss_said_, false)) fact(EngineFact::Kind::store_back, "");
 }
 
 // What waits for the view to come up to its arrival.
@@ -284,7 +288,8 @@ void Engine::finish_resync(Now now) {
   is_rewrite_open_ = true;
   rewritten_in_ = 0;
   fact(EngineFact::Kind::store_rolled_back,
-       "ended jobs of before are gone; what memory has is being written again",
+       "Redis lost more than its last seconds (emptied? started without its append-only file?): "
+       "every job that has not ended is being written again, results of ended ones may be gone",
        plan_.missing);
 }
 
@@ -295,7 +300,7 @@ void Engine::watch_rewrite() {
   if (pipeline_.confirmed() < rewritten_in_) return;
   is_rewrite_open_ = false;
   projector_.set_rewritten(false);  // it has been given all of it
-  fact(EngineFact::Kind::store_rewritten, "");
+  fact(EngineFact::Kind::store_rewritten, "", core_.jobs().size());
 }
 
 }  // namespace sluice

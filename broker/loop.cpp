@@ -201,13 +201,18 @@ void Loop::log_facts() {
         log::info("store_back", {});
         break;
       case EngineFact::Kind::store_resynced:
-        log::warn("store_resynced", {{"batches_put_back", fact.count}});
+        if (fact.count == 0)  // a connection that is back, and all is there
+          log::info("store_resynced", {{"batches_put_back", fact.count}});
+        else
+          log::warn("store_resynced",
+                    {{"batches_put_back", fact.count},
+                     {"detail", "Redis had lost them (emptied? gone back?) or never got them"}});
         break;
       case EngineFact::Kind::store_rolled_back:
         log::error("store_rolled_back", {{"batches_missing", fact.count}, {"detail", fact.text}});
         break;
       case EngineFact::Kind::store_rewritten:
-        log::info("store_rewritten", {});
+        log::info("store_rewritten", {{"jobs", fact.count}});
         break;
       case EngineFact::Kind::store_fenced:
         log::error("store_fenced", {{"reason", fact.text}});

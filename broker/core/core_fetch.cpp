@@ -97,7 +97,9 @@ void BrokerCore::on_fetch_failed(std::uint64_t token, Output& out) {
   const RequestReceived& request = node.mapped().request;
   refuse(request.peer,
          request.request.req,
-         {ErrorCode::store_unavailable, "", "the broker lost its Redis while it looked; ask again"},
+         {ErrorCode::store_unavailable,
+          "",
+          "Redis went away, or lost data, while the broker read from it; ask again"},
          out);
 }
 

@@ -194,7 +194,8 @@ class Importer {
     display_->wait_for(why.detail);
     display_->show(tally_);
     if (!display_->is_seen() && !std::exchange(has_said_waiting_, true))
-      cli_.warn("the broker takes nothing just now, and is asked again: " + why.detail);
+      cli_.warn("the broker takes nothing just now, and is asked again for a while; it says: " +
+                why.detail);
   }
 
   int finish(const Answer<void>& done) {

@@ -179,7 +179,7 @@ std::string job_to_text(const JobView& view, std::int64_t now_ms, bool with_colo
   if (!view.job) {
     lines.add("state", state_text(view.state, with_colour));
     lines.add_time("finished", view.finished_ms, now_ms);
-    lines.add("result", "gone: the job was removed, only its end is remembered");
+    lines.add("result", "gone: Redis does not have the job any more, only its end is remembered");
     return lines.take();
   }
   const Job& job = *view.job;

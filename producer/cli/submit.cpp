@@ -118,7 +118,11 @@ void add_submit(CLI::App& app, Cli& cli) {
   command->add_option("--for", arguments->for_text, "longest time to wait")
       ->type_name("TIME")
       ->capture_default_str();
-  command->add_option("--jsonl", arguments->bulk.path, "one job per line of this file (- = stdin)")
+  command
+      ->add_option("--jsonl",
+                   arguments->bulk.path,
+                   "one job per line of this file (- = stdin); a broker that takes nothing just "
+                   "now is asked again for 30s")
       ->type_name("FILE");
   command->add_flag("--stop-at-error",
                     arguments->bulk.stops_at_error,

@@ -377,7 +377,7 @@ std::string describe(const EngineFact& fact) {
     case Kind::store_rolled_back:
       return with_text("store_rolled_back") + " missing=" + std::to_string(fact.count);
     case Kind::store_rewritten:
-      return "store_rewritten";
+      return "store_rewritten jobs=" + std::to_string(fact.count);
     case Kind::store_fenced:
       return with_text("store_fenced");
     case Kind::store_unsafe:

@@ -370,7 +370,8 @@ TEST(Cli, jsonl_says_why_nothing_goes_on_where_nobody_sees_the_progress) {
   std::remove(path.c_str());
   EXPECT_EQ(bulk.code, kExitOk) << bulk.err;
   EXPECT_EQ(bulk.err,
-            "sluice: the broker takes nothing just now, and is asked again: too much is held\n");
+            "sluice: the broker takes nothing just now, and is asked again for a while; it says: "
+            "too much is held\n");
 }
 
 TEST(Cli, jsonl_counts_what_it_had_to_send_again_as_accepted) {
