@@ -12,7 +12,7 @@ namespace sluice {
 namespace {
 
 // The store is busy while its oldest batch is younger than this, and down when it is older.
-constexpr std::int64_t kDownAfterMs = 1000;
+constexpr std::int64_t kRetryAfterMs = 1000;
 constexpr const char* kNoAnswer = "no answer to a batch for a second";
 // Of a read that nobody but us wants.
 constexpr std::uint64_t kLook = UINT64_MAX;
@@ -312,7 +312,7 @@ void Engine::write_batches(Now now) {
 
 // Tells the core when the store does not take batches any more, and when it does again.
 void Engine::watch_store(Now now) {
-  const bool is_late = pipeline_.oldest_age_ms(now) >= kDownAfterMs;
+  const bool is_late = pipeline_.oldest_age_ms(now) >= pipeline_.patience_ms();
   const bool is_down = store_life_ != StoreLife::up || is_late;
   if (is_down == is_core_down_) return;
   // Back only when everything that was under way is through.
@@ -350,7 +350,7 @@ std::string Engine::refusal(const Req& req) const {
                     "; what was asked for this job before is under way and may hold already: send "
                     "this again"};
   body.retryable = true;
-  body.retry_after_ms = kDownAfterMs;
+  body.retry_after_ms = kRetryAfterMs;
   return encode_reply(Reply{req, std::move(body)});
 }
 
@@ -427,7 +427,7 @@ std::int64_t Engine::next_deadline_mono_ms(Now now) const {
     next = std::min(next, std::max(projector_.next_deadline_mono_ms(now), project_rest_until_ms_));
   // The moment in which a busy store becomes one that is down.
   if (!is_core_down_ && pipeline_.oldest_age_ms(now) > 0)
-    next = std::min(next, now.mono_ms + kDownAfterMs - pipeline_.oldest_age_ms(now));
+    next = std::min(next, now.mono_ms + pipeline_.patience_ms() - pipeline_.oldest_age_ms(now));
   return next;
 }
 

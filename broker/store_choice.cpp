@@ -101,7 +101,9 @@ class PrivateChoice : public StoreChoice {
     }
     log::error("redis_left",
                {{"pid", redis_->pid()},
-                {"reason", "it does not answer; it was told to end when it goes on, or kill it"}});
+                {"reason",
+                 "it was told to end and has not yet; wait for it before its files are copied, or "
+                 "kill it"}});
     return false;
   }
 

@@ -11,11 +11,13 @@ namespace sluice {
 
 namespace {
 
-constexpr std::int64_t kMessageSlack = 64 * 1024;
+// Up to here a message that is too large is read, to be answered; ZeroMQ ends the connection of a
+// greater one, without a word to either side.
+constexpr std::int64_t kReadBytesMax = 2 * static_cast<std::int64_t>(kMessageBytesMax);
 constexpr int kEventsQueueMax = 100'000;
 
 void set_common_options(zmq::socket_t& socket, const std::string& address) {
-  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(kMessageBytesMax) + kMessageSlack);
+  socket.set(zmq::sockopt::maxmsgsize, kReadBytesMax);
   socket.set(zmq::sockopt::linger, 1000);
   socket.set(zmq::sockopt::heartbeat_ivl, 2000);
   socket.set(zmq::sockopt::heartbeat_timeout, 6000);

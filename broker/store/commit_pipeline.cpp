@@ -58,6 +58,18 @@ std::int64_t CommitPipeline::oldest_age_ms(Now now) const {
   return confirmed_ == appended_ ? 0 : now.mono_ms - item(confirmed_ + 1).since_ms;
 }
 
+// Of a few batches, see has_room().
+std::size_t CommitPipeline::unconfirmed_bytes() const {
+  std::size_t bytes = 0;
+  for (std::uint64_t n = confirmed_ + 1; n <= appended_; ++n)
+    bytes += item(n).entry->blob.size();
+  return bytes;
+}
+
+std::int64_t CommitPipeline::patience_ms() const {
+  return kDownAfterMs + static_cast<std::int64_t>(unconfirmed_bytes() / kSlowBytesPerMs);
+}
+
 std::int64_t CommitPipeline::next_deadline_mono_ms() const {
   return is_connected_ && next_ <= appended_ && rest_until_ms_ > 0 ? rest_until_ms_ : kNever;
 }

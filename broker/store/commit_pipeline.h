@@ -27,6 +27,9 @@ class CommitPipeline {
   static constexpr std::size_t kInFlightMax = 4;
   static constexpr std::int64_t kRingMs = 10'000;
   static constexpr std::size_t kRingBytes = 256u << 20;
+  static constexpr std::size_t kUnconfirmedBytesMax = 8u << 20;  // and one batch more
+  static constexpr std::int64_t kDownAfterMs = 1000;
+  static constexpr std::size_t kSlowBytesPerMs = 4096;  // what the slowest disk that we serve takes
   static constexpr std::int64_t kRefusedRestMs = 100;
 
   // `replaced_epoch`: the one that was stored when this broker started; 0 = none.
@@ -44,7 +47,9 @@ class CommitPipeline {
   [[nodiscard]] std::uint64_t next_n() const { return appended_ + 1; }
 
   // Whether another batch may be appended; else what changes gathers in the core.
-  [[nodiscard]] bool has_room() const { return appended_ - confirmed_ < kInFlightMax; }
+  [[nodiscard]] bool has_room() const {
+    return appended_ - confirmed_ < kInFlightMax && unconfirmed_bytes() < kUnconfirmedBytesMax;
+  }
 
   void append(LogEntryPtr entry, Now now);
   // The next request to send, while there is one.
@@ -56,6 +61,9 @@ class CommitPipeline {
   [[nodiscard]] std::vector<LogEntryPtr> take_confirmed();
   // How long the oldest unconfirmed batch has been waiting.
   [[nodiscard]] std::int64_t oldest_age_ms(Now now) const;
+  // From which age on a store counts as down: kDownAfterMs, and the time that the bytes on their
+  // way to it may take.
+  [[nodiscard]] std::int64_t patience_ms() const;
   // When next() may have something again after a refusal; kNever when it waits for nothing.
   [[nodiscard]] std::int64_t next_deadline_mono_ms() const;
 
@@ -110,6 +118,7 @@ class CommitPipeline {
 
   [[nodiscard]] const Item& item(std::uint64_t n) const { return items_[n - ring_first()]; }
 
+  [[nodiscard]] std::size_t unconfirmed_bytes() const;
   void confirm(std::uint64_t n, Now now);
   void rewind(std::uint64_t n);
   void trim_ring(Now now);

@@ -448,7 +448,10 @@ PrivateRedis::Stopped PrivateRedis::stop(const std::string& owner) {
   if (has_answered) {
     if (!owner.empty() && is_owned_by_another(context.get(), owner)) return Stopped::left;
     redisSetTimeout(context.get(), {4, 0});
-    (void)ask(context.get(), "SHUTDOWN SAVE");
+    // The append-only file is written and synced by any shutdown. A snapshot beside it would take
+    // as long as the data is large, and lie in every backup.
+    const bool has_log = setting(context.get(), "appendonly") == "yes";
+    (void)ask(context.get(), has_log ? "SHUTDOWN NOSAVE" : "SHUTDOWN SAVE");
   } else if (is_alive()) {
     ::kill(pid_, SIGTERM);
   }
@@ -456,7 +459,7 @@ PrivateRedis::Stopped PrivateRedis::stop(const std::string& owner) {
   bool is_gone = !is_alive();
   for (; !is_gone && Clock::now() < deadline; is_gone = !is_alive())
     std::this_thread::sleep_for(kLookAgain);
-  if (!has_answered && !is_gone) return Stopped::silent;
+  if (!is_gone) return Stopped::silent;
   // The short directory for a socket whose path would be too long; it goes when it is empty.
   const std::filesystem::path holder = std::filesystem::path(socket_).parent_path();
   std::error_code error;

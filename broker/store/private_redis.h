@@ -64,12 +64,12 @@ class PrivateRedis {
 
   enum class Stopped : std::uint8_t {
     ended,
-    silent,  // it lives, and ends as soon as it goes on
+    silent,  // it lives, and ends as soon as it goes on, or is through
     left,    // another broker has taken over the state in it, and uses it
   };
 
-  // Ends the server with a save, unless another than `owner` (empty: nobody) has the state; returns
-  // when it is gone, after 4 s at most.
+  // Ends the server, its files complete, unless another than `owner` (empty: nobody) has the state;
+  // returns when it is gone, after 4 s at most.
   [[nodiscard]] Stopped stop(const std::string& owner);
 
  private:

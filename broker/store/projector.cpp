@@ -120,9 +120,18 @@ struct Projector::State {
     interval_ms = std::max(interval_ms, config.interval_ms);
   }
 
-  [[nodiscard]] bool is_last_call_next() const {
-    return round.size() - asked <= config.rows_per_call;
+  // One behind the last change that goes with the next call.
+  [[nodiscard]] std::size_t call_end() const {
+    std::size_t bytes = 0;
+    std::size_t end = asked;
+    for (; end < round.size() && end - asked < config.rows_per_call; ++end) {
+      bytes += round[end].record.bytes.size() + round[end].payload.size();
+      if (end > asked && bytes > config.bytes_per_call) break;
+    }
+    return end;
   }
+
+  [[nodiscard]] bool is_last_call_next() const { return call_end() == round.size(); }
 
   void begin_round(Now now);
   void leave_out_surplus();
@@ -286,7 +295,7 @@ ProjectRequest Projector::State::next_call(Now now) {
     request.events = round_gathered.events;
     ended = round_not_kept_ended + round_gathered.ended;
   }
-  const std::size_t end = std::min(round.size(), asked + config.rows_per_call);
+  const std::size_t end = call_end();
   for (; asked < end; ++asked) {
     const Change& change = round[asked];
     if (change.is_removed) {

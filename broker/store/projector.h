@@ -1,6 +1,6 @@
 // Brings the view (the hashes and indexes that people read) up to date behind the log. Pure:
-// confirmed entries go in, calls of about 32 rows come out, four on their way at most, so that they
-// never hold up the log.
+// confirmed entries go in, calls of about 32 rows and a megabyte come out, four on their way at
+// most, so that they never hold up the log.
 //
 // A *round* takes what has changed since the last one, coalesced by job: of a job that changed
 // three times only the newest record is written. The last call of a round moves the checkpoint; it
@@ -25,6 +25,7 @@ namespace sluice {
 struct ProjectorConfig {
   Retention retention;
   std::size_t rows_per_call = 32;
+  std::size_t bytes_per_call = 1u << 20;  // of rows; a greater one goes alone
   std::int64_t interval_ms = 50;
   std::int64_t lag_max_ms = 800;      // up to which it stretches under load
   std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes

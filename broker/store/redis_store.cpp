@@ -19,7 +19,8 @@ namespace {
 constexpr std::int64_t kConnectMs = 1000;
 constexpr std::int64_t kReplyMs = 2000;
 constexpr std::int64_t kBackOffMs = 100;
-constexpr std::int64_t kBackOffMaxMs = 2000;
+constexpr std::int64_t kBackOffMaxMs =
+    250;  // P6: a second after Redis is back, jobs are dealt again
 constexpr std::int64_t kHealthMs = 1000;
 
 }  // namespace
@@ -150,6 +151,9 @@ void RedisStore::on_writable() {
   is_in_callback_ = true;
   redisAsyncHandleWrite(context_);
   is_in_callback_ = false;
+  // It takes what it is sent, and there is more of it: megabytes of payloads are no silence.
+  if (context_ != nullptr && wants_write_ && !waiting_.empty())
+    waiting_.front().waits_since_ms = now_.mono_ms;
   if (!drop_reason_.empty()) drop(drop_reason_);
 }
 

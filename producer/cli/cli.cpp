@@ -51,6 +51,13 @@ void add_global_options(CLI::App& app, Cli& cli) {
   app.footer(kFooter);
 }
 
+// Of what the command itself says.
+std::string_view code_of(int exit_code) {
+  if (exit_code == kExitUsage) return "usage";
+  if (exit_code == kExitTimeout) return "timeout";
+  return exit_code == kExitNotFound ? "not_found" : "failed";
+}
+
 std::string_view code_of(const ClientError& error) {
   if (error.failure == ClientFailure::unreachable) return "unreachable";
   if (error.failure == ClientFailure::silent) return "no_answer";
@@ -85,7 +92,7 @@ std::int64_t Cli::timeout_ms() const {
 
 int Cli::fail(int code, std::string_view message) const {
   if (is_json)
-    print_error(Json{{"error", {{"message", message}}}}.dump() + "\n");
+    print_error(Json{{"error", {{"code", code_of(code)}, {"message", message}}}}.dump() + "\n");
   else
     print_error(fmt::format("sluice: {}\n", message));
   return code;

@@ -21,13 +21,17 @@ struct WaitArguments {
   bool is_quiet = false;
 };
 
-void print_jobs(const Cli& cli, const std::vector<JobView>& jobs) {
+// In JSON those that have not ended in time are there too, for every id that was asked for is.
+void print_jobs(const Cli& cli,
+                const std::vector<JobView>& jobs,
+                const std::vector<JobId>& unfinished = {}) {
   if (cli.is_json) {
-    if (jobs.size() == 1) return print_json(job_to_json(jobs.front()));
     Json all = Json::array();
     for (const JobView& job : jobs)
       all.push_back(job_to_json(job));
-    return print_json(all);
+    for (const JobId& id : unfinished)
+      all.push_back({{"id", id.view()}, {"unfinished", true}});
+    return print_json(all.size() == 1 ? all.front() : all);
   }
   const bool with_colour = use_colours();
   for (std::size_t i = 0; i < jobs.size(); ++i)
@@ -67,7 +71,7 @@ int wait_for(Cli& cli, const std::vector<JobId>& ids, std::int64_t wait_ms) {
   }
   if (!*answer) return cli.fail(answer->error());
   WaitResult& result = **answer;
-  print_jobs(cli, result.ended);
+  print_jobs(cli, result.ended, result.unfinished);
   if (!result.unfinished.empty())
     return cli.fail(kExitTimeout,
                     fmt::format("{} of {} jobs had not ended when the time was over, "
@@ -103,7 +107,8 @@ void add_wait(CLI::App& app, Cli& cli) {
   set_footer(*command,
              "Examples:\n  sluice wait $ID --for 5m && echo completed\n"
              "  sluice wait a b c --json | jq -r '.[] | .id + \" \" + .state'\n\n"
-             "--json of one id is an object, of several an array.\n"
+             "--json of one id is an object, of several an array; one that has not ended has\n"
+             "only its id and \"unfinished\": true.\n"
              "Exit status: 0 all completed, 1 one failed or was cancelled, 4 one is not known,\n"
              "124 they had not ended within --for.");
   command->callback([&cli, arguments] {

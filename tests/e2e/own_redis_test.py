@@ -115,6 +115,19 @@ class OwnRedis(Story):
         cluster.start_broker()
         self.check_all_there(ids)
 
+    def test_a_stop_takes_no_snapshot_however_large_the_data(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        ids = cluster.client().submit(*[job("echo", b"x") for _ in range(20)])
+        redis = cluster.redis()
+        pid = int(redis.info("process_id"))
+        redis.ask("CONFIG", "SET", "rdb-key-save-delay", str(10**9))  # a snapshot would take hours
+        self.assertEqual(cluster.broker.stop(), 0)
+        self.assertFalse(is_running(pid), "left behind")
+        self.assertFalse((cluster.data / "dump.rdb").exists())
+        cluster.start_broker()
+        self.check_all_there(ids)
+
     def test_locks_that_were_removed_do_not_make_two_of_it(self):
         ids, pid = self.submitted_and_killed()
         (self.cluster.data / "redis.lock").unlink()

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,6 +84,27 @@ TEST(Reconnect, finds_a_redis_that_came_back_under_another_address) {
   *is_moved = true;
   redis = redis_on("127.0.0.2", port);
   EXPECT_TRUE(until_said<StoreConnected>(store));
+}
+
+// However long it was away: a second after it is back, jobs are dealt again (P6).
+TEST(Reconnect, looks_four_times_a_second_for_a_redis_that_is_away) {
+  ::signal(SIGPIPE, SIG_IGN);  // as in a broker: it may just be asking for the health
+  auto redis = std::make_unique<test::RedisServer>();
+  RedisStore store(RedisConfig{.address = *parse_redis_address(redis->address()),
+                               .password = {},
+                               .is_plaintext_allowed = false,
+                               .resolver = {}});
+  const auto opened = store.open("me", 5, read_on);
+  ASSERT_TRUE(opened) << opened.error().detail;
+  redis.reset();
+  ASSERT_TRUE(until_said<StoreDisconnected>(store));
+  std::int64_t now_ms = store.next_deadline_mono_ms();
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    store.on_ready(false, false, Now{now_ms, 1'700'000'000'000});
+    ASSERT_LE(store.next_deadline_mono_ms(), now_ms + 250) << attempt;
+    ASSERT_GT(store.next_deadline_mono_ms(), now_ms) << attempt;
+    now_ms = store.next_deadline_mono_ms();
+  }
 }
 
 }  // namespace

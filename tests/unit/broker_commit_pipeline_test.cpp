@@ -234,6 +234,24 @@ TEST(CommitPipeline, the_age_of_the_oldest_unconfirmed_batch_tells_busy_from_dow
   f.now.mono_ms += 1500;
   f.append(1);
   EXPECT_EQ(f.pipeline.oldest_age_ms(f.now), 1500);
+  EXPECT_EQ(f.pipeline.patience_ms(), CommitPipeline::kDownAfterMs);
+}
+
+TEST(CommitPipeline, megabytes_on_their_way_leave_no_room_and_are_given_time) {
+  Fixture f;
+  const std::string half(CommitPipeline::kUnconfirmedBytesMax / 2, 'x');
+  for (const std::uint64_t n : {11, 12}) {
+    EXPECT_TRUE(f.pipeline.has_room());
+    f.pipeline.append(std::make_shared<const LogEntry>(LogEntry{n, half}), f.now);
+  }
+  EXPECT_FALSE(f.pipeline.has_room());
+  const std::int64_t whole_ms =
+      CommitPipeline::kUnconfirmedBytesMax / CommitPipeline::kSlowBytesPerMs;
+  EXPECT_EQ(f.pipeline.patience_ms(), CommitPipeline::kDownAfterMs + whole_ms);
+  (void)f.sent();
+  (void)f.reply(11);
+  EXPECT_TRUE(f.pipeline.has_room());
+  EXPECT_EQ(f.pipeline.patience_ms(), CommitPipeline::kDownAfterMs + whole_ms / 2);
 }
 
 }  // namespace

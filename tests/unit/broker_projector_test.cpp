@@ -19,6 +19,7 @@ class ProjectorTest : public testing::Test {
       job.state = state;
       job.batch = n;
       job.created_ms = now_.wall_ms;
+      job.spec.payload = payload_;
       writes.jobs.push_back({&job, has_payload});
     }
     projector_.add(std::make_shared<const LogEntry>(LogEntry{n, encode_entry(n, 1, writes)}), now_);
@@ -39,6 +40,7 @@ class ProjectorTest : public testing::Test {
     now_.wall_ms += ms;
   }
 
+  std::string payload_;
   Now now_{1'000'000, 1'700'000'000'000};
   Projector projector_{{}, 0, 0, 0};
 };
@@ -66,6 +68,21 @@ TEST_F(ProjectorTest, four_calls_are_out_at_most_and_the_last_moves_the_checkpoi
   projector_.done({}, now_);
   EXPECT_EQ(projector_.checkpoint(), 1u);
   EXPECT_FALSE(projector_.has_work());
+}
+
+TEST_F(ProjectorTest, a_call_has_a_megabyte_of_rows_or_one_that_is_greater) {
+  payload_.assign(100'000, 'x');
+  add(1, 0, 9, JobState::queued);
+  payload_.assign(1'000'000, 'x');
+  add(2, 9, 2, JobState::queued);
+  payload_.clear();
+  add(3, 11, 3, JobState::queued);
+  std::vector<std::size_t> rows;
+  for (const ProjectRequest& call : run()) {
+    rows.push_back(call.rows.size());
+    EXPECT_EQ(call.checkpoint.has_value(), rows.size() == 5);
+  }
+  EXPECT_EQ(rows, (std::vector<std::size_t>{5, 4, 1, 1, 3}));
 }
 
 // Seen in the simulator: the first call was refused (LOADING), the second came through and moved
