@@ -170,8 +170,13 @@ void BrokerCore::on_store_up(Now now) {
   gap_ms_ += now.mono_ms - down_since_ms_;
   // One fresh status from every node before its silence or its time-outs count: they could not be
   // heard.
-  for (const NodeIndex index : nodes_.used())
-    nodes_.at(index).last_seen_ms = core_ms(now);
+  // And all their results: those of the meantime were not taken, and their slots are not free.
+  for (const NodeIndex index : nodes_.used()) {
+    Node& node = nodes_.at(index);
+    node.last_seen_ms = core_ms(now);
+    node.wants_welcome = node.wants_repeat = true;
+    nodes_.touch(index);
+  }
   gap_ms_ += config_.heartbeat_ms;
   next_silence_ms_ = core_ms(now);
 }

@@ -249,8 +249,10 @@ void BrokerCore::send_turn(NodeIndex index, Output& out) {
     out.sends.push_back({node.peer, BrokerMessage{{epoch_, ++newest_n_}, std::move(body)}});
   };
   if (node.wants_welcome)
-    send(Welcome{.heartbeat_ms = config_.heartbeat_ms, .dead_after_ms = config_.dead_after_ms});
-  node.wants_welcome = false;
+    send(Welcome{.heartbeat_ms = config_.heartbeat_ms,
+                 .dead_after_ms = config_.dead_after_ms,
+                 .repeat = node.wants_repeat});
+  node.wants_welcome = node.wants_repeat = false;
   if (!node.acks.empty()) send(Ack{std::exchange(node.acks, {})});
   if (!node.drops.empty()) send(DropAttempts{std::exchange(node.drops, {})});
   for (BrokerBody& wish : node.wishes)

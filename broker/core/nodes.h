@@ -35,6 +35,7 @@ struct Node {
 
   // What goes to it with this turn, in this order.
   bool wants_welcome = false;
+  bool wants_repeat = false;  // with the welcome
   std::vector<AckedAttempt> acks;
   std::vector<AttemptRef> drops;
   std::vector<AttemptRef> cancels;

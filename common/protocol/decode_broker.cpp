@@ -39,6 +39,7 @@ bool read(In& in, Welcome& body) {
     if (key == "dead_after_ms") return in.number(body.dead_after_ms, std::int64_t{1}, kTenYearsMs);
     if (key == "result_bytes_max") return in.number(body.result_bytes_max);
     if (key == "message_bytes_max") return in.number(body.message_bytes_max);
+    if (key == "repeat") return in.boolean(body.repeat);
     return in.skip();
   });
 }

@@ -97,6 +97,7 @@ void write(OutMap& map, const Seen& number, const Welcome& body) {
   map.number("dead_after_ms", body.dead_after_ms);
   map.number("result_bytes_max", body.result_bytes_max);
   map.number("message_bytes_max", body.message_bytes_max);
+  if (body.repeat) map.boolean("repeat", true);
 }
 
 void write(OutMap& map, const Seen& number, const Run& body) {

@@ -380,6 +380,8 @@ struct Welcome {
   std::int64_t dead_after_ms = kDeadAfterDefaultMs;
   std::uint64_t result_bytes_max = kResultBytesMax;
   std::uint64_t message_bytes_max = kMessageBytesMax;
+  // For a while nothing was taken: everything that has no answer is to be said again now.
+  bool repeat = false;
 };
 
 struct RunJob {

@@ -70,6 +70,19 @@ def test_a_status_opens_the_connection_and_a_second_follows_the_first_welcome_on
     assert ops(world.turn()) == []
 
 
+def test_a_welcome_with_repeat_is_answered_with_everything_that_has_no_answer():
+    world = World()
+    world.run("a", "b")
+    world.done("a")
+    world.say("welcome")
+    assert ops(world.turn()) == []
+    world.say("welcome", repeat=True)
+    out = world.turn()
+    assert [result["id"] for result in results(out)] == ["a"]
+    (status,) = statuses(out)
+    assert [(h["id"], h["phase"]) for h in status["held"]] == [("a", "finished"), ("b", "running")]
+
+
 def test_a_heartbeat_comes_at_the_broker_s_interval_and_says_what_is_held():
     world = World(concurrency=1)
     world.run("a", "b")

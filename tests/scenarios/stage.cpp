@@ -281,9 +281,9 @@ void Stage::take(StoryNode& node, const BrokerMessage& message) {
       if (const auto held = node.held.find(acked.id);
           acked.checkpoint_n == 0 && held != node.held.end() && held->second.fence == acked.fence)
         node.held.erase(held);
-  const bool is_first =
-      std::holds_alternative<Welcome>(message.body) && node.greeted_epoch != message.number.epoch;
-  if (!is_first) return;
+  const auto* welcome = std::get_if<Welcome>(&message.body);
+  if (welcome == nullptr) return;
+  if (node.greeted_epoch == message.number.epoch && !welcome->repeat) return;
   node.greeted_epoch = message.number.epoch;
   node.owes_status = true;  // after it has taken everything that came with the welcome
 }

@@ -333,7 +333,7 @@ Lines describe(const BrokerBody& message, std::uint64_t epoch) {
       [&](const auto& body) -> Lines {
         using Body = std::decay_t<decltype(body)>;
         if constexpr (std::is_same_v<Body, Welcome>)
-          return {"welcome"};
+          return {body.repeat ? "welcome repeat" : "welcome"};
         else if constexpr (std::is_same_v<Body, Run> || std::is_same_v<Body, Ack>)
           return words_of(body, epoch);
         else if constexpr (std::is_same_v<Body, CancelAttempts>)

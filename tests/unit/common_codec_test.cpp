@@ -186,6 +186,7 @@ std::vector<BrokerMessage> sample_broker_messages() {
   const Seen number{1'700'000'000, 300};
   const AttemptRef ref{JobId("a"), {4, 5}};
   return {{number, Welcome{}},
+          {number, Welcome{.repeat = true}},
           {number, Run{{run_job_of(full_job())}}},
           {number, CancelAttempts{{ref}}},
           {number, DropAttempts{{ref}}},

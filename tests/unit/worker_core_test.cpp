@@ -116,6 +116,28 @@ TEST(WorkerCore, says_who_it_is_on_connect_and_again_after_the_first_welcome) {
   EXPECT_THAT(node.sent<Status>(), IsEmpty());
 }
 
+// A broker that took nothing while its Redis was away asks for all of it when that is back: else
+// the slots of those jobs would be taken until the results are repeated by themselves.
+TEST(WorkerCore, says_everything_again_at_once_when_a_welcome_asks_for_it) {
+  Node node;
+  node.connect();
+  node.run({"a", "b"});
+  node.done("a");
+  node.advance(100);
+  (void)node.sent<Status>();
+  (void)node.sent<Results>();
+  node.hear(Welcome{});
+  EXPECT_THAT(node.sent<Results>(), IsEmpty());
+  node.hear(Welcome{.repeat = true});
+  const auto results = node.sent<Results>();
+  ASSERT_THAT(results, SizeIs(1));
+  ASSERT_THAT(results[0].results, SizeIs(1));
+  EXPECT_EQ(results[0].results[0].id, JobId("a"));
+  const auto statuses = node.sent<Status>();
+  ASSERT_THAT(statuses, SizeIs(1));
+  EXPECT_THAT(statuses[0].held, SizeIs(2));
+}
+
 TEST(WorkerCore, sends_a_status_every_heartbeat_of_the_welcome) {
   Node node;
   node.tell(ConnectionUp{});

@@ -126,6 +126,10 @@ void WorkerCore::take(Welcome& welcome, Now now, WorkerOutput& out) {
   heartbeat_ms_ = std::max<std::int64_t>(welcome.heartbeat_ms, 1);
   result_bytes_max_ = std::min<std::uint64_t>(welcome.result_bytes_max, kResultBytesMax);
   next_status_ms_ = std::min(next_status_ms_, after(now.mono_ms, heartbeat_ms_));
+  if (welcome.repeat) {
+    status_wanted_ = true;
+    repeat_everything(now, out);
+  }
   if (is_welcomed_) return;
   is_welcomed_ = true;
   status_wanted_ = true;  // so that `seen` of this connection is known at once

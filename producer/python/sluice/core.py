@@ -277,6 +277,9 @@ class WorkerCore:
         limit = int(message.get("result_bytes_max", wire.RESULT_BYTES_MAX))
         self._result_bytes_max = min(limit, wire.RESULT_BYTES_MAX)
         self._next_status_ms = min(self._next_status_ms, now + self._heartbeat_ms)
+        if message.get("repeat") is True:  # for a while the broker took nothing
+            self._status_wanted = True
+            self._repeat_everything()
         if not self._is_welcomed:
             self._is_welcomed = True
             self._status_wanted = True  # so that `seen` of this connection is known at once
