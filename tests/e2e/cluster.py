@@ -63,6 +63,18 @@ def is_running(pid):
         return False
 
 
+def below(pid):
+    """The descendants of a process, by pid: their names. One that ends meanwhile is left out."""
+    found = {}
+    try:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+            found.update(below(int(child)))
+    except OSError:
+        pass
+    return found
+
+
 class Process:
     """A program whose log (stderr) is read by a thread, so that a test can wait for a line."""
 

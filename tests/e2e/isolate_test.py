@@ -3,24 +3,14 @@
 import json
 import signal
 import unittest
-from pathlib import Path
 
-from cluster import Story, is_running, job, json_job, until
+from cluster import Story, below, is_running, job, json_job, until
 
 SLEEP = """
 [task.sleep]
 run = "isolate"
 grace = "10s"
 """
-
-
-def below(pid):
-    """The descendants of a process, by pid: their names."""
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
-        found.update(below(int(child)))
-    return found
 
 
 def isolates_of(worker):

@@ -209,8 +209,8 @@ TEST_F(ExecTest, the_environment_is_what_is_listed_and_nothing_else) {
   use({"/usr/bin/env"},
       {{"env", TaskSettings::TextMap{{"COLOUR", "red"}}}, {"pass_env", TaskSettings::Texts{}}});
   EXPECT_EQ(run().result,
-            "COLOUR=red\nSLUICE_NODE=test@1\nSLUICE_JOB_ID=job-1\nSLUICE_ATTEMPT=3\n"
-            "SLUICE_FENCE=7.3\nSLUICE_TASK=t\nSLUICE_QUEUE=q\nSLUICE_RETRY_COUNT=2\n");
+            "COLOUR=red\nSLUICE_NODE=test@1\nSLUICE_TASK=t\nSLUICE_JOB_ID=job-1\nSLUICE_ATTEMPT=3\n"
+            "SLUICE_FENCE=7.3\nSLUICE_QUEUE=q\nSLUICE_RETRY_COUNT=2\n");
 }
 
 TEST_F(ExecTest, a_program_that_ignores_sigterm_is_killed_after_the_grace) {
@@ -353,9 +353,8 @@ TEST(TaskTable, a_key_that_is_no_setting_is_named_with_the_nearest) {
   const std::string value = "3s";
   EXPECT_EQ(refusal({{"program", cat}, {"timout", value}}),
             "task.t.timout: is no setting of this task; did you mean timeout?");
-  EXPECT_THAT(
-      refusal({{"program", cat}, {"colour", value}}),
-      HasSubstr("task.t.colour: is no setting of this task; there are run, program, stdin"));
+  EXPECT_THAT(refusal({{"program", cat}, {"colour", value}}),
+              HasSubstr("task.t.colour: is no setting of this task; there are run, program, cwd"));
   EXPECT_THAT(refusal({{"programm", cat}}), HasSubstr("; programm is no setting"));
 }
 

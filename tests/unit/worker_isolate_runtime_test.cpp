@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "tests/support/runtime_fixture.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/unique_fd.h"
 
@@ -29,93 +30,16 @@ using testing::HasSubstr;
 
 using Values = std::map<std::string, TaskSettings::Value>;
 
-class IsolateTest : public testing::Test {
+class IsolateTest : public RuntimeFixture {
  protected:
-  void SetUp() override {
-#ifdef __SANITIZE_THREAD__
-    GTEST_SKIP() << "ThreadSanitizer starts a thread after a fork, and a spawner wants to be alone";
-#endif
-  }
-
   template <typename Callable>
   void use(Callable handler, Values values = {}) {
     handlers_["t"] = make_handler(std::move(handler));
-    TaskSettings settings("t", std::move(values));
-    const auto added = builder_.add(settings);
-    ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
-    builder_.prepare("test@1", spawner_);
-    spawner_.fork();
-    runtime_ = builder_.build();
+    build(builder_, std::move(values));
   }
 
-  void start(const std::string& id, std::string payload = {}, std::int64_t deadline = kNever) {
-    Assignment assignment;
-    assignment.job.id = JobId(id);
-    assignment.job.fence = {7, 3};
-    assignment.job.task = "t";
-    assignment.job.queue = "q";
-    assignment.job.payload = std::move(payload);
-    assignment.job.content_type = "text/plain";
-    assignment.deadline_mono_ms = deadline;
-    runtime_->start(std::move(assignment));
-  }
-
-  void stop(const std::string& id, StopReason reason) {
-    runtime_->stop(JobId(id), {7, 3}, reason);
-  }
-
-  // One turn of the loop, after something is there to do.
-  void turn() {
-    const std::int64_t due = runtime_->next_deadline_mono_ms();
-    const std::int64_t wait =
-        due == kNever ? 20'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
-    pollfd item{runtime_->fd(), POLLIN, 0};
-    if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever)
-      throw std::runtime_error("nothing happened");
-    runtime_->poll(clock_now(), events_);
-  }
-
-  RuntimeEvent next() {
-    while (events_.empty())
-      turn();
-    RuntimeEvent event = std::move(events_.front());
-    events_.erase(events_.begin());
-    return event;
-  }
-
-  AttemptResult result() {
-    while (true) {
-      RuntimeEvent event = next();
-      if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
-    }
-  }
-
-  AttemptResult run(std::string payload = {}) {
-    start("a", std::move(payload));
-    return result();
-  }
-
-  // The text of the next progress: a handler says so that it is under way.
-  std::string progress() {
-    while (true) {
-      RuntimeEvent event = next();
-      if (auto* said = std::get_if<AttemptProgress>(&event)) return said->message;
-    }
-  }
-
-  IsolateFigures figures() const {
-    return runtime_->figures().at(0);
-  }
-
-  void TearDown() override {
-    runtime_.reset();
-  }
-
-  Spawner spawner_;
   Handlers handlers_;
   IsolateRuntimeBuilder builder_{handlers_};
-  std::unique_ptr<Runtime> runtime_;
-  std::vector<RuntimeEvent> events_;
 };
 
 std::string own_pid(Task&) {

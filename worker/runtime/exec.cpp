@@ -30,8 +30,6 @@ namespace sluice {
 namespace {
 
 constexpr std::uint64_t kSpawnerTag = 0;
-constexpr int kExitRetry = 75;    // EX_TEMPFAIL of sysexits.h
-constexpr int kExitForGood = 65;  // EX_DATAERR
 
 // What runs. Two tags in epoll: 2n for stdout, 2n + 1 for stderr of the number n.
 struct Running {
@@ -47,17 +45,6 @@ struct Running {
   std::optional<SpawnReport> report;
 };
 
-AttemptResult never_ran(const Running& running, int error) {
-  const bool is_missing =
-      error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
-  if (is_missing)
-    return failed_attempt(running.job,
-                          "program_not_found",
-                          std::string("the program cannot be run: ") + std::strerror(error),
-                          false);
-  return cannot_start(running.job, error);
-}
-
 AttemptResult judge_exit(Running& running, const SpawnReport& report) {
   if (running.is_flooding)
     return failed_attempt(running.job,
@@ -70,20 +57,9 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
                           "keeper_lost",
                           "its keeper process was killed from outside",
                           true);
-  if (report.exec_errno != 0) return never_ran(running, report.exec_errno);
-  if (WIFSIGNALED(report.wait_status)) {
-    const std::string name = signal_name(WTERMSIG(report.wait_status));
-    return failed_attempt(running.job,
-                          "killed_by_" + name,
-                          with_tail("killed by " + name, running.error_tail),
-                          true);
-  }
-  const int code = WEXITSTATUS(report.wait_status);
-  if (code != 0)
-    return failed_attempt(running.job,
-                          "exit_" + std::to_string(code),
-                          with_tail("exited with code " + std::to_string(code), running.error_tail),
-                          code != kExitForGood);
+  if (report.exec_errno != 0) return never_ran(running.job, report.exec_errno);
+  if (!WIFEXITED(report.wait_status) || WEXITSTATUS(report.wait_status) != 0)
+    return failed_by_exit(running.job, report.wait_status, {}, running.error_tail);
   AttemptResult result;
   result.id = running.job.id;
   result.fence = running.job.fence;
@@ -132,7 +108,7 @@ class ExecRuntime : public Runtime {
     const auto task = tasks_.find(job.task);
     if (is_broken_ || task == tasks_.end())
       return tell(failed_attempt(job, "task_not_offered", "no program for " + job.task, true));
-    auto argv = fill_arguments(task->second.program, job);
+    auto argv = fill_arguments(task->second.program.argv, job);
     if (!argv) return tell(failed_attempt(job, "bad_payload", argv.error().detail, false));
     launch(task->second, std::move(*argv), job);
   }
@@ -189,7 +165,7 @@ class ExecRuntime : public Runtime {
     SpawnRequest request{.id = number,
                          .argv = std::move(argv),
                          .environment = environment(task, job),
-                         .cwd = task.cwd,
+                         .cwd = task.program.cwd,
                          .stdin_fd = in.get(),
                          .stdout_fd = out_end.get(),
                          .stderr_fd = err_end.get()};
@@ -212,19 +188,11 @@ class ExecRuntime : public Runtime {
   }
 
   std::vector<std::string> environment(const ExecTask& task, const RunJob& job) const {
-    std::vector<std::string> all;
-    for (const std::string& name : task.pass_env) {
-      const char* value = std::getenv(name.c_str());
-      if (value != nullptr && !task.env.contains(name)) all.push_back(name + "=" + value);
-    }
-    for (const auto& [name, value] : task.env)
-      all.push_back(name + "=" + value);
-    all.push_back("SLUICE_NODE=" + node_);
+    std::vector<std::string> all = environment_of(task.program, node_, job.task);
     all.push_back("SLUICE_JOB_ID=" + job.id.str());
     all.push_back("SLUICE_ATTEMPT=" + std::to_string(job.fence.attempt));
     all.push_back("SLUICE_FENCE=" + std::to_string(job.fence.epoch) + "." +
                   std::to_string(job.fence.attempt));
-    all.push_back("SLUICE_TASK=" + job.task);
     all.push_back("SLUICE_QUEUE=" + job.queue);
     all.push_back("SLUICE_RETRY_COUNT=" + std::to_string(job.retry_count));
     return all;
@@ -293,12 +261,7 @@ class ExecRuntime : public Runtime {
   }
 
   void read_errors(Running& running) {
-    drain(running.err, [&](std::string_view bytes) {
-      running.error_tail += bytes;
-      constexpr std::size_t kKept = kErrorTextBytesMax - 64;
-      if (running.error_tail.size() > kKept)
-        running.error_tail.erase(0, running.error_tail.size() - kKept);
-    });
+    drain(running.err, [&](std::string_view bytes) { keep_tail(running.error_tail, bytes); });
   }
 
   // At most so much in a turn that a flood does not starve the others.
@@ -384,17 +347,6 @@ std::string placeholder_at(const std::string& text, std::size_t at) {
   return text.substr(at + 1, end - at - 1);
 }
 
-// The settings that are lists and tables.
-Result<void> take_environment(TaskSettings& settings, ExecTask& task) {
-  auto env = settings.take_map("env");
-  if (!env) return tl::unexpected(env.error());
-  if (*env) task.env = std::move(**env);
-  auto pass_env = settings.take_texts("pass_env");
-  if (!pass_env) return tl::unexpected(pass_env.error());
-  if (*pass_env) task.pass_env = std::move(**pass_env);
-  return {};
-}
-
 Result<void> take_times(TaskSettings& settings, ExecTask& task) {
   const auto timeout = settings.take_duration_ms("timeout");
   if (!timeout) return tl::unexpected(timeout.error());
@@ -409,20 +361,14 @@ Result<void> take_times(TaskSettings& settings, ExecTask& task) {
 
 Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
   ExecTask task;
-  auto program = settings.take_texts("program");
+  auto program = take_program(settings);
   if (!program) return tl::unexpected(program.error());
-  if (!*program || (*program)->empty() || (*program)->front().empty())
-    return tl::unexpected(settings.missing("program", "must name a program, e.g. [\"sha256sum\"]"));
-  task.program = std::move(**program);
+  task.program = std::move(*program);
   const auto in = settings.take_text("stdin");
   if (!in) return tl::unexpected(in.error());
   if (*in && **in != "payload" && **in != "none")
     return tl::unexpected(settings.error("stdin", "must be \"payload\" or \"none\""));
   task.is_payload_on_stdin = in->value_or("payload") == "payload";
-  auto cwd = settings.take_text("cwd");
-  if (!cwd) return tl::unexpected(cwd.error());
-  task.cwd = cwd->value_or("");
-  if (auto taken = take_environment(settings, task); !taken) return taken;
   if (auto taken = take_times(settings, task); !taken) return taken;
   tasks_[settings.task()] = std::move(task);
   return {};

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/runtime/program_settings.h"
 #include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
 
@@ -14,12 +15,9 @@ namespace sluice {
 
 // One task's settings.
 struct ExecTask {
-  // argv; {payload}, {id} and {FIELD} of a JSON or msgpack map in the payload are filled in.
-  std::vector<std::string> program;
+  // In its argv {payload}, {id} and {FIELD} of a JSON or msgpack map in the payload are filled in.
+  ProgramSettings program;
   bool is_payload_on_stdin = true;
-  std::string cwd;
-  std::map<std::string, std::string> env;                              // set
-  std::vector<std::string> pass_env = {"PATH", "HOME", "LANG", "TZ"};  // from the node's own
   std::int64_t timeout_ms = 0;   // 0 = only the job's; else the lesser of both
   std::int64_t grace_ms = 5000;  // between SIGTERM and SIGKILL
 };

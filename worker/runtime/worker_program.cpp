@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "worker/runtime/exec.h"
 #include "worker/runtime/isolate_runtime.h"
+#include "worker/runtime/kept_runtime.h"
 #include "worker/runtime/log_line.h"
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
@@ -23,6 +24,7 @@ void add_kinds(TaskTable& tasks, const Handlers& handlers) {
   tasks.add_kind("thread", std::make_unique<ThreadRuntimeBuilder>(handlers));
   tasks.add_kind("isolate", std::make_unique<IsolateRuntimeBuilder>(handlers));
   tasks.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
+  tasks.add_kind("kept", std::make_unique<KeptRuntimeBuilder>());
   tasks.add_kind("http", std::make_unique<HttpRuntimeBuilder>());
   tasks.add_kind("analysis", std::make_unique<AnalysisRuntimeBuilder>());
 }

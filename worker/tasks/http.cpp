@@ -33,18 +33,6 @@ bool is_utf8(const std::string& text) {
   }
 }
 
-std::string base64(const std::string& bytes) {
-  constexpr int kVariant = sodium_base64_VARIANT_ORIGINAL;
-  std::string text(sodium_base64_encoded_len(bytes.size(), kVariant), '\0');
-  sodium_bin2base64(text.data(),
-                    text.size(),
-                    reinterpret_cast<const unsigned char*>(bytes.data()),
-                    bytes.size(),
-                    kVariant);
-  text.pop_back();  // the terminating zero
-  return text;
-}
-
 std::string response_json(const HttpReply& reply) {
   Json result = {{"status", reply.status}, {"content_type", reply.header("content-type")}};
   Json headers = Json::object();
@@ -54,7 +42,7 @@ std::string response_json(const HttpReply& reply) {
   if (is_utf8(reply.body))
     result["body"] = reply.body;
   else
-    result["body_base64"] = base64(reply.body);
+    result["body_base64"] = base64_of(reply.body);
   return result.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -1,0 +1,122 @@
+// Drives a real runtime, under a real spawner, as the node's loop does. Waiting is always for an
+// event, never for a time.
+#pragma once
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/clock.h"
+#include "worker/runtime/runtime.h"
+#include "worker/runtime/spawner.h"
+#include "worker/runtime/task_table.h"
+
+namespace sluice {
+
+// Every job is of task "t", in queue "q", with fence 7.3.
+class RuntimeFixture : public testing::Test {
+ protected:
+  using Values = std::map<std::string, TaskSettings::Value>;
+
+  void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer starts a thread after a fork, and a spawner wants to be alone";
+#endif
+  }
+
+  void build(RuntimeBuilder& builder, Values values) {
+    TaskSettings settings("t", std::move(values));
+    const auto added = builder.add(settings);
+    ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
+    builder.prepare(node_, spawner_);
+    spawner_.fork();
+    runtime_ = builder.build();
+  }
+
+  void start(const std::string& id,
+             std::string payload = {},
+             std::int64_t deadline = kNever,
+             std::string content_type = "text/plain") {
+    Assignment assignment;
+    assignment.job.id = JobId(id);
+    assignment.job.fence = {7, 3};
+    assignment.job.task = "t";
+    assignment.job.queue = "q";
+    assignment.job.payload = std::move(payload);
+    assignment.job.content_type = std::move(content_type);
+    assignment.deadline_mono_ms = deadline;
+    runtime_->start(std::move(assignment));
+  }
+
+  void stop(const std::string& id, StopReason reason) {
+    runtime_->stop(JobId(id), {7, 3}, reason);
+  }
+
+  // One turn of the loop, after something is there to do.
+  void turn() {
+    const std::int64_t due = runtime_->next_deadline_mono_ms();
+    const std::int64_t wait =
+        due == kNever ? 20'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
+    pollfd item{runtime_->fd(), POLLIN, 0};
+    if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever)
+      throw std::runtime_error("nothing happened");
+    runtime_->poll(clock_now(), events_);
+  }
+
+  RuntimeEvent next() {
+    while (events_.empty())
+      turn();
+    RuntimeEvent event = std::move(events_.front());
+    events_.erase(events_.begin());
+    return event;
+  }
+
+  AttemptResult result() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
+    }
+  }
+
+  AttemptResult run(std::string payload = {}) {
+    start("a", std::move(payload));
+    return result();
+  }
+
+  AttemptProgress progressed() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* said = std::get_if<AttemptProgress>(&event)) return std::move(*said);
+    }
+  }
+
+  // The text of the next progress: a handler says so that it is under way.
+  std::string progress() {
+    return progressed().message;
+  }
+
+  [[nodiscard]] IsolateFigures figures() const {
+    return runtime_->figures().at(0);
+  }
+
+  void TearDown() override {
+    runtime_.reset();
+  }
+
+  // Our own: the runtime of a test beside us may sweep all processes of its node.
+  const std::string node_ = "test@" + std::to_string(::getpid());
+  Spawner spawner_;
+  std::unique_ptr<Runtime> runtime_;
+  std::vector<RuntimeEvent> events_;
+};
+
+}  // namespace sluice

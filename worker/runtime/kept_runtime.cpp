@@ -1,0 +1,160 @@
+#include "worker/runtime/kept_runtime.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "worker/runtime/process_result.h"
+#include "worker/runtime/unique_fd.h"
+
+namespace sluice {
+
+namespace {
+
+class KeptWire : public PoolWire {
+ public:
+  KeptWire(KeptProtocol protocol, UniqueFd stream, UniqueFd errors)
+      : protocol_(protocol),
+        stream_(std::move(stream)),
+        errors_(std::move(errors)),
+        reader_(protocol) {}
+
+  [[nodiscard]] int fd() const override { return stream_.get(); }
+
+  [[nodiscard]] int error_fd() const override { return errors_.get(); }
+
+  // At most so much in a turn that a flood does not starve the others.
+  void read_errors() override {
+    std::array<char, 16'384> buffer;
+    for (int turn = 0; turn < 4 && errors_.is_open(); ++turn) {
+      const ssize_t size = ::read(errors_.get(), buffer.data(), buffer.size());
+      if (size > 0)
+        keep_tail(error_tail_, {buffer.data(), static_cast<std::size_t>(size)});
+      else if (size == 0 || (errno != EINTR && errno != EAGAIN))
+        errors_.reset();
+      else if (errno == EAGAIN)
+        return;
+    }
+  }
+
+  [[nodiscard]] std::string error_tail() const override { return error_tail_; }
+
+  // What it said before this job is no part of why it failed.
+  [[nodiscard]] std::string give(RunJob& job, std::uint32_t) override {
+    id_ = job.id;
+    fence_ = job.fence;
+    error_tail_.clear();
+    return kept_job(job, protocol_);
+  }
+
+  [[nodiscard]] std::string stop(std::uint32_t) override { return kept_stop(id_, protocol_); }
+
+  [[nodiscard]] Fill fill() override { return reader_.fill(stream_.get()); }
+
+  [[nodiscard]] Result<std::optional<PoolWord>> next() override {
+    const auto message = reader_.next();
+    if (!message) return tl::unexpected(message.error());
+    if (!*message) return std::nullopt;
+    auto word = read_kept(**message, id_, fence_, protocol_);
+    if (!word) return tl::unexpected(word.error());
+    return std::move(*word);
+  }
+
+ private:
+  KeptProtocol protocol_;
+  UniqueFd stream_;
+  UniqueFd errors_;
+  KeptReader reader_;
+  std::string error_tail_;
+  JobId id_;  // its job's, or the last one's
+  Fence fence_;
+};
+
+class KeptKind : public PoolKind {
+ public:
+  KeptKind(std::string task, KeptTask settings, std::string node)
+      : task_(std::move(task)), settings_(std::move(settings)), node_(std::move(node)) {}
+
+  // One socket is both its standard input and output: a pipe less to watch for each.
+  [[nodiscard]] tl::expected<std::unique_ptr<PoolWire>, int> start(SpawnerChannel& spawner,
+                                                                   std::uint64_t number) override {
+    std::array<int, 2> stream{-1, -1};
+    std::array<int, 2> errors{-1, -1};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stream.data()) != 0)
+      return tl::unexpected(errno);
+    UniqueFd near_stream(stream[0]);
+    const UniqueFd far_stream(stream[1]);
+    if (::pipe2(errors.data(), O_CLOEXEC) != 0) return tl::unexpected(errno);
+    UniqueFd near_errors(errors[0]);
+    const UniqueFd far_errors(errors[1]);
+    for (const UniqueFd* near : {&near_stream, &near_errors})
+      ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
+    const SpawnRequest request{.id = number,
+                               .argv = settings_.program.argv,
+                               .environment = environment_of(settings_.program, node_, task_),
+                               .cwd = settings_.program.cwd,
+                               .stdin_fd = far_stream.get(),
+                               .stdout_fd = far_stream.get(),
+                               .stderr_fd = far_errors.get()};
+    const int error = spawner.spawn(request);
+    if (error != 0) return tl::unexpected(error);
+    return std::make_unique<KeptWire>(settings_.protocol,
+                                      std::move(near_stream),
+                                      std::move(near_errors));
+  }
+
+  [[nodiscard]] AttemptResult judge_end(const RunJob& job, const PoolEnd& end) const override {
+    const SpawnReport& report = end.report;
+    if (report.exec_errno != 0) return never_ran(job, report.exec_errno);
+    if (!end.spoiled.empty())
+      return failed_attempt(job,
+                            "program_broken",
+                            with_tail("the program was killed: " + end.spoiled, end.error_tail),
+                            true);
+    if (report.is_keeper_lost != 0)
+      return failed_attempt(job, "keeper_lost", "its keeper process was killed from outside", true);
+    return failed_by_exit(job, report.wait_status, " before it told the job's end", end.error_tail);
+  }
+
+ private:
+  std::string task_;
+  KeptTask settings_;
+  std::string node_;
+};
+
+}  // namespace
+
+Result<void> KeptRuntimeBuilder::add(TaskSettings& settings) {
+  KeptTask task;
+  auto program = take_program(settings);
+  if (!program) return tl::unexpected(program.error());
+  task.program = std::move(*program);
+  const auto protocol = settings.take_text("protocol");
+  if (!protocol) return tl::unexpected(protocol.error());
+  if (*protocol && **protocol != "json" && **protocol != "msgpack")
+    return tl::unexpected(settings.error("protocol", "must be \"json\" or \"msgpack\""));
+  if (protocol->value_or("json") == "msgpack") task.protocol = KeptProtocol::msgpack;
+  auto pool = take_pool_settings(settings, "processes");
+  if (!pool) return tl::unexpected(pool.error());
+  task.pool = *pool;
+  tasks_[settings.task()] = std::move(task);
+  return {};
+}
+
+void KeptRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
+  node_ = node;
+  spawner_ = &spawner.open_channel();
+}
+
+std::unique_ptr<Runtime> KeptRuntimeBuilder::build() {
+  std::map<std::string, PoolSetup, std::less<>> pools;
+  for (const auto& [task, settings] : tasks_)
+    pools.emplace(task,
+                  PoolSetup{settings.pool, std::make_unique<KeptKind>(task, settings, node_)});
+  return make_pool_runtime(std::move(pools), *spawner_, node_);
+}
+
+}  // namespace sluice

@@ -1,0 +1,495 @@
+#include "worker/runtime/process_pool.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <deque>
+#include <optional>
+#include <set>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "worker/runtime/handler_call.h"
+#include "worker/runtime/life.h"
+#include "worker/runtime/process_result.h"
+#include "worker/runtime/unique_fd.h"
+
+namespace sluice {
+
+namespace {
+
+struct MemberPool;
+
+struct Member {
+  std::uint64_t number = 0;  // ours, for the spawner and for epoll
+  MemberPool* pool = nullptr;
+  std::unique_ptr<PoolWire> wire;  // gone when it is asked to leave
+  std::string unsent;              // of its job, and of a stop
+  std::uint32_t job_count = 0;
+  bool is_silent = false;        // its stream ended or makes no sense: it can say nothing more
+  bool is_gone = false;          // the spawner said so
+  std::string spoiled;           // what makes no sense, or that it said nothing more and lived on
+  std::int64_t due_ms = kNever;  // its place among the timers
+  // Its attempt; the job is without its payload.
+  std::optional<RunJob> job;
+  std::optional<StopReason> reason;
+  std::int64_t given_ms = 0;
+  // Ended, and told when the process is gone.
+  std::optional<AttemptResult> result;
+};
+
+struct MemberPool {
+  PoolSettings settings;
+  std::unique_ptr<PoolKind> kind;
+  std::size_t total = 0;      // without those that are leaving
+  std::vector<Member*> idle;  // the last one used is the next one used
+  std::deque<Assignment> waiting;
+  std::uint64_t job_count = 0;
+  std::uint64_t crash_count = 0;
+  std::uint64_t recycle_count = 0;
+  std::int64_t busy_ms = 0;
+};
+
+class PoolRuntime : public Runtime {
+ public:
+  PoolRuntime(std::map<std::string, PoolSetup, std::less<>> pools,
+              SpawnerChannel& spawner,
+              std::string node)
+      : spawner_(spawner), node_(std::move(node)), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    if (!epoll_.is_open()) throw std::system_error(errno, std::generic_category(), "epoll_create1");
+    watch(spawner_.fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
+    for (auto& [task, given] : pools) {
+      MemberPool& pool = pools_[task];
+      pool.settings = given.settings;
+      pool.kind = std::move(given.kind);
+      fill(pool);
+    }
+  }
+
+  void start(Assignment assignment) override {
+    const auto pool = pools_.find(assignment.job.task);
+    if (is_broken_ || pool == pools_.end())
+      return tell(failed_attempt(assignment.job,
+                                 "task_not_offered",
+                                 "nothing runs " + assignment.job.task + " here",
+                                 true));
+    pool->second.waiting.push_back(std::move(assignment));
+    serve(pool->second);
+  }
+
+  void stop(const JobId& id, Fence fence, StopReason reason) override {
+    const auto it = numbers_.find({id, fence});
+    if (it != numbers_.end()) return stop(members_.at(it->second), reason);
+    for (auto& [task, pool] : pools_) {
+      const auto waiting = std::ranges::find_if(pool.waiting, [&](const Assignment& assignment) {
+        return assignment.job.id == id && assignment.job.fence == fence;
+      });
+      if (waiting == pool.waiting.end()) continue;
+      tell(stopped_attempt(waiting->job, reason, "it waited for a free process"));
+      pool.waiting.erase(waiting);
+      return;
+    }
+  }
+
+  [[nodiscard]] int fd() const override { return epoll_.get(); }
+
+  [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {
+    if (!events_.empty()) return 0;
+    return timers_.empty() ? kNever : timers_.begin()->first;
+  }
+
+  void poll(Now now, std::vector<RuntimeEvent>& events) override {
+    std::array<epoll_event, 64> ready{};
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), 0);
+    for (int i = 0; i < count; ++i) {
+      const epoll_event& item = ready[static_cast<std::size_t>(i)];
+      if (item.data.u64 == kSpawnerTag)
+        on_spawner();
+      else if (const auto it = members_.find(item.data.u64); it != members_.end())
+        on_ready(it->second, item.events);
+    }
+    fire(now);
+    watch_backlog();
+    for (RuntimeEvent& event : std::exchange(events_, {}))
+      events.push_back(std::move(event));
+  }
+
+  [[nodiscard]] std::vector<IsolateFigures> figures() const override {
+    std::vector<IsolateFigures> all;
+    for (const auto& [task, pool] : pools_) {
+      IsolateFigures& figures = all.emplace_back();
+      figures.task = task;
+      figures.total = static_cast<std::uint32_t>(pool.total);
+      figures.busy = static_cast<std::uint32_t>(pool.total - pool.idle.size());
+      figures.waiting = static_cast<std::uint32_t>(pool.waiting.size());
+      figures.jobs = pool.job_count;
+      figures.crashes = pool.crash_count;
+      figures.recycles = pool.recycle_count;
+      figures.busy_ms = pool.busy_ms;
+    }
+    return all;
+  }
+
+  [[nodiscard]] bool shut_down() override {
+    spawner_.close();
+    return true;
+  }
+
+ private:
+  static constexpr std::uint64_t kSpawnerTag = 0;       // in epoll; others are numbers of isolates
+  static constexpr std::int64_t kLeaveGraceMs = 2'000;  // between the end of a stream and SIGKILL
+  static constexpr int kReadsPerTurn = 16;  // a handler that talks must not starve the others
+
+  // ---------------------------------------------------------------- the pool
+
+  // Up to the minimum.
+  void fill(MemberPool& pool) {
+    while (pool.total < pool.settings.processes_min && start_one(pool) == 0) {
+    }
+  }
+
+  // Gives what waits to whoever is free, and makes more of them while it may.
+  void serve(MemberPool& pool) {
+    while (!is_broken_ && !pool.waiting.empty()) {
+      const std::uint32_t most = pool.settings.processes_max;
+      if (pool.idle.empty()) {
+        if (most != 0 && pool.total >= most) return;
+        if (const int error = start_one(pool); error != 0) {
+          if (pool.total > 0) return;  // one of those will be free
+          tell(cannot_start(pool.waiting.front().job, error));
+          pool.waiting.pop_front();
+          continue;
+        }
+      }
+      Member& member = *pool.idle.back();
+      pool.idle.pop_back();
+      Assignment assignment = std::move(pool.waiting.front());
+      pool.waiting.pop_front();
+      give(member, std::move(assignment));
+    }
+  }
+
+  // 0, or an errno. The new one is idle at once: its stream keeps what is sent until it reads.
+  int start_one(MemberPool& pool) {
+    const std::uint64_t number = ++last_number_;
+    auto wire = pool.kind->start(spawner_, number);
+    if (!wire) return wire.error();
+    Member& member = members_[number];
+    member.number = number;
+    member.pool = &pool;
+    member.wire = std::move(*wire);
+    ++pool.total;
+    watch(member.wire->fd(), number, EPOLLIN, EPOLL_CTL_ADD);
+    if (member.wire->error_fd() >= 0)
+      watch(member.wire->error_fd(), number, EPOLLIN, EPOLL_CTL_ADD);
+    watch_backlog();
+    rest(member);
+    return 0;
+  }
+
+  void rest(Member& member) {
+    member.pool->idle.push_back(&member);
+    arm(member, after(clock_now().mono_ms, member.pool->settings.idle_ms));
+  }
+
+  // Asks it to leave: it finds its stream closed. Its end is reported by the spawner.
+  void retire(Member& member) {
+    std::erase(member.pool->idle, &member);
+    member.wire.reset();
+    --member.pool->total;
+    arm(member, after(clock_now().mono_ms, kLeaveGraceMs));
+  }
+
+  [[nodiscard]] bool is_worn(const Member& member, const Usage& usage) const {
+    const PoolSettings& settings = member.pool->settings;
+    return (settings.jobs_max > 0 && member.job_count >= settings.jobs_max) ||
+           (settings.memory_max_bytes > 0 && usage.rss_bytes_max > settings.memory_max_bytes);
+  }
+
+  // ---------------------------------------------------------------- one attempt
+
+  void give(Member& member, Assignment assignment) {
+    const std::int64_t now_ms = clock_now().mono_ms;
+    const PoolSettings& settings = member.pool->settings;
+    const std::int64_t own_deadline =
+        settings.timeout_ms > 0 ? after(now_ms, settings.timeout_ms) : kNever;
+    RunJob& job = assignment.job;
+    const std::int64_t asked_ms = job.timeout_ms;
+    const std::int64_t deadline = std::min(own_deadline, assignment.deadline_mono_ms);
+    if (deadline != kNever) job.timeout_ms = std::max<std::int64_t>(deadline - now_ms, 1);
+    member.unsent += member.wire->give(job, ++member.job_count);
+    member.job = std::move(job);
+    member.job->payload.clear();
+    member.job->timeout_ms = asked_ms;
+    member.given_ms = now_ms;
+    numbers_[{member.job->id, member.job->fence}] = member.number;
+    arm(member, own_deadline);
+    write(member);
+  }
+
+  // What does not fit into the socket goes when there is room. A broken socket is told by reading.
+  void write(Member& member) {
+    while (!member.unsent.empty()) {
+      const ssize_t size = ::send(member.wire->fd(),
+                                  member.unsent.data(),
+                                  member.unsent.size(),
+                                  MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (size < 0 && errno == EINTR) continue;
+      if (size < 0 && errno == EAGAIN)
+        return watch(member.wire->fd(), member.number, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+      if (size < 0) member.unsent.clear();
+      if (size > 0) member.unsent.erase(0, static_cast<std::size_t>(size));
+    }
+  }
+
+  void stop(Member& member, StopReason reason) {
+    if (member.reason) {
+      if (reason == StopReason::dropped) member.reason = reason;
+      return;
+    }
+    member.reason = reason;
+    member.unsent += member.wire->stop(member.job_count);
+    if (!member.is_silent) write(member);
+    arm(member, after(clock_now().mono_ms, member.pool->settings.grace_ms));
+  }
+
+  void on_ready(Member& member, std::uint32_t what) {
+    if (!member.wire) return;
+    if ((what & EPOLLOUT) != 0) {
+      watch(member.wire->fd(), member.number, EPOLLIN, EPOLL_CTL_MOD);
+      write(member);
+    }
+    member.wire->read_errors();
+    read(member, kReadsPerTurn);
+  }
+
+  // What it has to say.
+  void read(Member& member, int reads_max) {
+    for (int reads = 0; member.wire && !member.is_silent && reads < reads_max; ++reads) {
+      const PoolWire::Fill fill = member.wire->fill();
+      if (fill == PoolWire::Fill::none) return;
+      if (fill == PoolWire::Fill::end) return fall_silent(member);
+      while (member.wire) {
+        auto word = member.wire->next();
+        if (word && !*word) break;
+        std::string wrong = word ? take(member, std::move(**word)) : word.error().detail;
+        if (wrong.empty()) continue;
+        fall_silent(member);
+        return kill(member, std::move(wrong));
+      }
+    }
+  }
+
+  // At the end of a stream it is dead mostly, and the spawner is about to say how it died; if not,
+  // it is killed by the timer.
+  void fall_silent(Member& member) {
+    member.is_silent = true;
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, member.wire->fd(), nullptr);
+    std::erase(member.pool->idle, &member);
+    if (!member.reason) arm(member, after(clock_now().mono_ms, kLeaveGraceMs));
+  }
+
+  // What is wrong with it, or nothing.
+  std::string take(Member& member, PoolWord word) {
+    if (auto* progress = std::get_if<AttemptProgress>(&word)) {
+      // A thread that its handler left behind may speak of an attempt that is over.
+      if (member.job && member.job->id == progress->id && member.job->fence == progress->fence)
+        events_.emplace_back(std::move(*progress));
+      return {};
+    }
+    AttemptResult& result = std::get<AttemptResult>(word);
+    const bool is_its_own =
+        member.job && result.id == member.job->id && result.fence == member.job->fence;
+    if (!is_its_own) return "it told the end of a job that it does not have";
+    finish(member, std::move(result));
+    return {};
+  }
+
+  void finish(Member& member, AttemptResult result) {
+    const Usage usage = result.usage;
+    if (member.reason) result = after_stop(*member.job, *member.reason, std::move(result));
+    result.usage = usage;
+    numbers_.erase({result.id, result.fence});
+    member.job.reset();
+    member.reason.reset();
+    MemberPool& pool = *member.pool;
+    ++pool.job_count;
+    pool.busy_ms += clock_now().mono_ms - member.given_ms;
+    if (member.is_gone) return tell(std::move(result));
+    if (is_worn(member, usage)) {
+      ++pool.recycle_count;
+      member.result = std::move(result);
+      retire(member);
+      fill(pool);
+    } else {
+      tell(std::move(result));
+      rest(member);
+    }
+    serve(pool);
+  }
+
+  // ---------------------------------------------------------------- ends and timers
+
+  void kill(Member& member, std::string spoiled) {
+    member.spoiled = std::move(spoiled);
+    spawner_.kill(member.number);
+    watch_backlog();
+  }
+
+  void fire(Now now) {
+    while (!timers_.empty() && timers_.begin()->first <= now.mono_ms)
+      fire(members_.at(timers_.begin()->second));
+  }
+
+  void fire(Member& member) {
+    arm(member, kNever);
+    if (member.is_silent || member.reason || !member.wire)
+      kill(member, member.spoiled.empty() ? "it closed its stream and lived on" : member.spoiled);
+    else if (member.job)
+      stop(member, StopReason::timed_out);
+    else if (member.pool->total > member.pool->settings.processes_min)
+      retire(member);
+  }
+
+  void on_spawner() {
+    spawner_.flush();
+    reports_.clear();
+    const bool is_alive = spawner_.read(reports_);
+    for (const SpawnReport& report : reports_) {
+      const auto it = members_.find(report.id);
+      if (it != members_.end()) on_end(it->second, report);
+    }
+    if (!is_alive) give_up();
+  }
+
+  // Nothing of it is left. What it said last may still stand in its socket.
+  void on_end(Member& member, const SpawnReport& report) {
+    member.is_gone = true;
+    read(member, INT_MAX);
+    if (member.wire) member.wire->read_errors();
+    MemberPool& pool = *member.pool;
+    const bool was_used = member.job_count > 0;
+    if (member.result) tell(std::move(*member.result));
+    if (member.job) {
+      numbers_.erase({member.job->id, member.job->fence});
+      AttemptResult result = judge(member, report);
+      result.usage = {report.cpu_ms, report.rss_bytes_max};
+      tell(std::move(result));
+    }
+    if (member.wire) {
+      --pool.total;
+      ++pool.crash_count;
+    }
+    std::erase(pool.idle, &member);
+    arm(member, kNever);
+    members_.erase(member.number);
+    if (is_broken_) return;
+    if (was_used) fill(pool);
+    serve(pool);
+  }
+
+  static AttemptResult judge(Member& member, const SpawnReport& report) {
+    const RunJob& job = *member.job;
+    const std::string tail = member.wire ? member.wire->error_tail() : std::string();
+    if (member.reason) return stopped_attempt(job, *member.reason, tail);
+    if (report.is_spawner_lost != 0) return stopped_attempt(job, StopReason::hand_back);
+    return member.pool->kind->judge_end(job, {report, std::move(member.spoiled), tail});
+  }
+
+  // The spawner is gone, and what it started with it; what they had started is swept by its marks.
+  void give_up() {
+    if (std::exchange(is_broken_, true)) return;
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, spawner_.fd(), nullptr);
+    sweep_processes(node_);
+    SpawnReport lost;
+    lost.is_spawner_lost = 1;
+    while (!members_.empty())
+      on_end(members_.begin()->second, lost);
+    for (auto& [task, pool] : pools_) {
+      for (const Assignment& assignment : std::exchange(pool.waiting, {}))
+        tell(stopped_attempt(assignment.job, StopReason::hand_back));
+    }
+    events_.emplace_back(RuntimeFailed{"the spawner died"});
+  }
+
+  void tell(AttemptResult result) { events_.emplace_back(AttemptDone{std::move(result)}); }
+
+  void arm(Member& member, std::int64_t due_ms) {
+    if (member.due_ms != kNever) timers_.erase({member.due_ms, member.number});
+    member.due_ms = due_ms;
+    if (due_ms != kNever) timers_.emplace(due_ms, member.number);
+  }
+
+  void watch_backlog() {
+    if (is_broken_ ||
+        std::exchange(is_backlog_watched_, spawner_.has_backlog()) == spawner_.has_backlog())
+      return;
+    watch(spawner_.fd(),
+          kSpawnerTag,
+          spawner_.has_backlog() ? EPOLLIN | EPOLLOUT : EPOLLIN,
+          EPOLL_CTL_MOD);
+  }
+
+  void watch(int fd, std::uint64_t tag, std::uint32_t what, int operation) const {
+    epoll_event event{};
+    event.events = what;
+    event.data.u64 = tag;
+    ::epoll_ctl(epoll_.get(), operation, fd, &event);
+  }
+
+  SpawnerChannel& spawner_;
+  std::string node_;
+  UniqueFd epoll_;
+  std::map<std::string, MemberPool, std::less<>> pools_;
+  std::map<std::uint64_t, Member> members_;
+  std::unordered_map<AttemptKey, std::uint64_t> numbers_;  // of those at work
+  std::set<std::pair<std::int64_t, std::uint64_t>> timers_;
+  std::uint64_t last_number_ = 0;
+  std::vector<RuntimeEvent> events_;
+  std::vector<SpawnReport> reports_;
+  bool is_backlog_watched_ = false;
+  bool is_broken_ = false;
+};
+
+}  // namespace
+
+Result<PoolSettings> take_pool_settings(TaskSettings& settings, const std::string& name) {
+  PoolSettings pool;
+  const auto least = settings.take_integer(name + "_min", 0, kConcurrencyMax);
+  if (!least) return tl::unexpected(least.error());
+  const auto most = settings.take_integer(name + "_max", 0, kConcurrencyMax);
+  if (!most) return tl::unexpected(most.error());
+  pool.processes_max = static_cast<std::uint32_t>(most->value_or(0));
+  pool.processes_min = static_cast<std::uint32_t>(least->value_or(1));
+  if (pool.processes_max != 0 && pool.processes_min > pool.processes_max)
+    return tl::unexpected(settings.error(name + "_min", "is greater than " + name + "_max"));
+  const auto jobs = settings.take_integer("recycle_after", 0, UINT32_MAX);
+  if (!jobs) return tl::unexpected(jobs.error());
+  pool.jobs_max = static_cast<std::uint32_t>(jobs->value_or(0));
+  const auto idle = settings.take_duration_ms("idle");
+  if (!idle) return tl::unexpected(idle.error());
+  pool.idle_ms = idle->value_or(pool.idle_ms);
+  const auto timeout = settings.take_duration_ms("timeout");
+  if (!timeout) return tl::unexpected(timeout.error());
+  pool.timeout_ms = timeout->value_or(0);
+  const auto grace = settings.take_duration_ms("grace");
+  if (!grace) return tl::unexpected(grace.error());
+  pool.grace_ms = grace->value_or(pool.grace_ms);
+  return pool;
+}
+
+std::unique_ptr<Runtime> make_pool_runtime(std::map<std::string, PoolSetup, std::less<>> pools,
+                                           SpawnerChannel& spawner,
+                                           std::string node) {
+  return std::make_unique<PoolRuntime>(std::move(pools), spawner, std::move(node));
+}
+
+}  // namespace sluice

@@ -1,0 +1,45 @@
+// Which program a task runs, where, and with what environment: what `exec` and `kept` have in
+// common.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "worker/core/attempt.h"
+#include "worker/runtime/task_table.h"
+
+namespace sluice {
+
+struct ProgramSettings {
+  std::vector<std::string> argv;
+  std::string cwd;                                                     // empty = the node's
+  std::map<std::string, std::string> env;                              // set
+  std::vector<std::string> pass_env = {"PATH", "HOME", "LANG", "TZ"};  // from the node's own
+};
+
+// Settings: program (must be given), cwd, env, pass_env.
+[[nodiscard]] Result<ProgramSettings> take_program(TaskSettings& settings);
+
+// NAME=value, with SLUICE_NODE and SLUICE_TASK.
+[[nodiscard]] std::vector<std::string> environment_of(const ProgramSettings& program,
+                                                      const std::string& node,
+                                                      const std::string& task);
+
+// The result of an attempt whose program could not be run, for this errno: `program_not_found`, for
+// good, or cannot_start().
+[[nodiscard]] AttemptResult never_ran(const RunJob& job, int error);
+
+// How a program ended, as the attempt's failure: killed_by_SIGNAL or exit_N; 65 for good. `what`
+// and `tail` are for people: "killed by SIGSEGV" + what, and what it said last. A code of 0 too:
+// whoever asks has no result of it.
+[[nodiscard]] AttemptResult failed_by_exit(const RunJob& job,
+                                           int wait_status,
+                                           const std::string& what,
+                                           const std::string& tail);
+
+// The end of what a program says on stderr: as much as an error's text takes.
+void keep_tail(std::string& tail, std::string_view more);
+
+}  // namespace sluice
