@@ -132,6 +132,8 @@ void add_submit(CLI::App& app, Cli& cli) {
     const bool is_bulk = !arguments->bulk.path.empty();
     if (is_bulk == !arguments->job.task.empty())
       throw CLI::ValidationError("TASK", "give a task, or --jsonl FILE");
+    if (is_bulk && arguments->waits)
+      throw CLI::ValidationError("--wait", "waits for one job; of a file see `sluice list`");
     cli.exit_code = is_bulk ? submit_lines(cli, arguments->bulk) : submit_one(cli, *arguments);
   });
 }

@@ -358,6 +358,12 @@ TEST(Cli, a_directory_is_no_input) {
 }
 
 // Its answer was lost with the connection, so the broker that comes back knows the jobs already.
+TEST(Cli, what_says_nothing_together_is_refused) {
+  const Ended ended = sluice({"submit", "--jsonl", "jobs.jsonl", "--wait"});
+  EXPECT_EQ(ended.code, kExitUsage);
+  EXPECT_THAT(ended.err, HasSubstr("--wait: waits for one job"));
+}
+
 TEST(Cli, jsonl_says_why_nothing_goes_on_where_nobody_sees_the_progress) {
   int asked = 0;
   ScriptedBroker broker([&](const RequestBody& body) {
