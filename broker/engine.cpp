@@ -11,7 +11,6 @@ namespace sluice {
 
 namespace {
 
-// The store is busy while its oldest batch is younger than this, and down when it is older.
 constexpr std::int64_t kRetryAfterMs = 1000;
 constexpr const char* kNoAnswer = "no answer to a batch for a second";
 // Of a read that nobody but us wants.

@@ -28,7 +28,7 @@ class CommitPipeline {
   static constexpr std::int64_t kRingMs = 10'000;
   static constexpr std::size_t kRingBytes = 256u << 20;
   static constexpr std::size_t kUnconfirmedBytesMax = 8u << 20;  // and one batch more
-  static constexpr std::int64_t kDownAfterMs = 1000;
+  static constexpr std::int64_t kDownAfterMs = 1000;    // busy while younger, see patience_ms()
   static constexpr std::size_t kSlowBytesPerMs = 4096;  // what the slowest disk that we serve takes
   static constexpr std::int64_t kRefusedRestMs = 100;
 

@@ -19,8 +19,8 @@ namespace {
 constexpr std::int64_t kConnectMs = 1000;
 constexpr std::int64_t kReplyMs = 2000;
 constexpr std::int64_t kBackOffMs = 100;
-constexpr std::int64_t kBackOffMaxMs =
-    250;  // P6: a second after Redis is back, jobs are dealt again
+// P6: a second after Redis is back, jobs are dealt again.
+constexpr std::int64_t kBackOffMaxMs = 250;
 constexpr std::int64_t kHealthMs = 1000;
 
 }  // namespace

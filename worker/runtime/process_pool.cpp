@@ -144,7 +144,7 @@ class PoolRuntime : public Runtime {
   }
 
  private:
-  static constexpr std::uint64_t kSpawnerTag = 0;       // in epoll; others are numbers of isolates
+  static constexpr std::uint64_t kSpawnerTag = 0;       // in epoll; others are numbers of members
   static constexpr std::int64_t kLeaveGraceMs = 2'000;  // between the end of a stream and SIGKILL
   static constexpr int kReadsPerTurn = 16;  // a handler that talks must not starve the others
 
