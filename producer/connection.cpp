@@ -108,8 +108,9 @@ struct Connection::Impl {
   }
 
   void poll(std::int64_t wait_ms) {
-    const bool has_unsent =
-        std::any_of(open.begin(), open.end(), [](const auto& e) { return !e.second.is_sent; });
+    const bool has_unsent = is_up && std::any_of(open.begin(), open.end(), [](const auto& e) {
+                              return !e.second.is_sent;
+                            });
     std::array<zmq::pollitem_t, 2> items{{
         {socket.handle(), 0, static_cast<short>(ZMQ_POLLIN | (has_unsent ? ZMQ_POLLOUT : 0)), 0},
         {monitor.handle(), 0, ZMQ_POLLIN, 0},
@@ -145,7 +146,8 @@ struct Connection::Impl {
       is_up = was_up = true;
       revive_ms = 0;
       refusal.clear();
-      return;
+      (void)socket.get(zmq::sockopt::events);  // takes the old pipe away, if it is there still
+      return mark_unsent();
     }
     if (event == ZMQ_EVENT_CONNECT_RETRIED) {
       revive_ms = 0;
@@ -165,11 +167,14 @@ struct Connection::Impl {
       reopen_ms = now_ms + kReopenMs;
   }
 
+  // Never between two connections: libzmq tells of a lost one before it takes its pipe away, and
+  // what is sent then goes down with it, as if it had been sent.
   void send_waiting() {
+    if (!is_up) return;
     const std::int64_t now_ms = monotonic_ms();
     for (auto& [number, request] : open) {
       const bool is_due =
-          !request.is_sent || (is_up && !request.may_take_long && now_ms >= request.resend_ms);
+          !request.is_sent || (!request.may_take_long && now_ms >= request.resend_ms);
       if (!is_due) continue;
       if (!socket.send(zmq::buffer(request.frame), zmq::send_flags::dontwait)) return;
       if (request.is_sent) request.patience_ms *= 2;

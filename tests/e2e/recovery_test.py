@@ -7,7 +7,7 @@ import socket
 import unittest
 from pathlib import Path
 
-from cluster import IS_PYTHON, Gate, Redis, Story, is_running, job, until
+from cluster import BIN, IS_PYTHON, Gate, Redis, Story, is_running, job, until
 
 
 class Recovery(Story):
@@ -60,6 +60,24 @@ class Recovery(Story):
             cluster.start_broker()
         ended = client.wait(ids)
         self.check_each_ended_once(ended, ids)
+
+    def test_whoever_waits_is_told_across_restarts_of_the_broker(self):
+        cluster = self.cluster
+        cluster.start_broker()
+        self.start_node(slots=1)
+        client = cluster.client()
+        [held] = client.submit(job("gated"))
+        self.gate.until_running(1)
+        waiting = [cluster.start([BIN / "sluice", *words, "--broker", cluster.addresses[0]])
+                   for words in [("wait", held)] * 8 + [("submit", "echo", "a=1", "--wait")] * 4]
+        for end in (signal.SIGKILL, signal.SIGTERM) * 2:
+            until(lambda: client.ask("stats")["stats"]["waits"] == len(waiting), "not all of them wait")
+            cluster.broker.signal(end)
+            cluster.broker.exit_code()
+            cluster.start_broker()
+        until(lambda: client.ask("stats")["stats"]["waits"] == len(waiting), "not all of them wait again")
+        self.gate.release()
+        self.assertEqual([process.exit_code() for process in waiting], [0] * len(waiting))
 
     def test_a_job_whose_node_died_with_the_broker_runs_again(self):
         cluster = self.cluster
