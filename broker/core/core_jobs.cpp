@@ -11,9 +11,10 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kAttemptTextBytesMax = 256;
-// A job handed back this often within a minute rests for a while instead of going round.
+// A job handed back this often within a minute rests until the minute is over, instead of going
+// round.
 constexpr std::size_t kHandBacksPerMinute = 3;
-constexpr std::int64_t kHandBackRestMs = 20'000;
+constexpr std::int64_t kMinuteMs = 60'000;
 
 // At most so many bytes of UTF-8, and no part of a character.
 void cut(std::string& text, std::size_t bytes_max) {
@@ -30,11 +31,16 @@ std::int64_t expiry_ms(const Job& job) {
   return job.spec.expires_at_ms > 0 ? job.spec.expires_at_ms : kNever;
 }
 
-std::size_t recent_hand_backs(const Job& job, Now now) {
-  return static_cast<std::size_t>(
-      std::count_if(job.attempts.begin(), job.attempts.end(), [&](const AttemptRecord& record) {
-        return record.end == AttemptEnd::handed_back && record.ended_ms > now.wall_ms - 60'000;
-      }));
+// Until when it rests, having been handed back now; 0 = not at all.
+std::int64_t rest_until_ms(const Job& job, Now now) {
+  std::size_t count = 0;
+  for (auto record = job.attempts.rbegin(); record != job.attempts.rend(); ++record) {
+    if (record->end != AttemptEnd::handed_back || ++count < kHandBacksPerMinute) continue;
+    const std::int64_t until_ms = after(record->ended_ms, kMinuteMs);
+    // No longer than a minute, whatever the clock did since.
+    return until_ms > now.wall_ms ? std::min(until_ms, after(now.wall_ms, kMinuteMs)) : 0;
+  }
+  return 0;
 }
 
 std::uint64_t& count_of(QueueEntry& queue, JobState state) {
@@ -337,8 +343,9 @@ void BrokerCore::hand_back(JobSlot slot, Now now, Output& out) {
   if (job.cancel_requested_ms > 0) return end_job(slot, JobState::cancelled, now, out);
   detach(slot);
   ++totals(live).handed_back;
-  if (recent_hand_backs(job, now) < kHandBacksPerMinute) return requeue(slot, out);
-  job.due_ms = after(now.wall_ms, kHandBackRestMs);
+  const std::int64_t rests_until_ms = rest_until_ms(job, now);
+  if (rests_until_ms == 0) return requeue(slot, out);
+  job.due_ms = rests_until_ms;
   move(slot, JobState::pending);
   wall_deadlines_.set(slot, std::min(job.due_ms, expiry_ms(job)));
   fact(JobFactKind::requeued, job, out);
