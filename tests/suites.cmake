@@ -1,6 +1,6 @@
 # sluice_add_suites(unit_tests unit PROPERTIES ...): ctest entries of a GoogleTest program, found anew whenever it is
-# linked: one a file, as `unit.worker_exec`, but one for all of `unit.broker` and one for `unit.common`, for with
-# sanitizers a start costs more than most cases. (What starts processes has to be alone in its own.) One per case,
+# linked: one a component, for with sanitizers a start costs more than most cases, and one for each file that starts
+# processes (it has to be alone) or takes its time, as `unit.worker_exec` (list_suites.cmake). One per case,
 # which gtest_discover_tests makes, would be some 400 starts. What fails is named by the output.
 function(sluice_add_suites program prefix)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" PROPERTIES)

@@ -5,6 +5,12 @@
 
 namespace sluice {
 
+namespace {
+
+constexpr double kScoreMax = 1LL << 53;  // scores are whole numbers up to here
+
+}  // namespace
+
 // queue/score/id: no name has a slash.
 std::string to_text(const ListCursor& cursor) {
   char score[40];
@@ -23,6 +29,8 @@ std::optional<ListCursor> parse_list_cursor(std::string_view text) {
       std::from_chars(score.data(), score.data() + score.size(), cursor.score);
   if (error != std::errc() || end != score.data() + score.size() || cursor.id.empty())
     return std::nullopt;
+  // A client may say anything, and Redis takes no "nan" for a place in an index.
+  if (!(cursor.score >= 0 && cursor.score <= kScoreMax)) return std::nullopt;
   return cursor;
 }
 

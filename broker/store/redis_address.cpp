@@ -13,11 +13,15 @@ bool read_int(std::string_view text, int max, int& value) {
   return error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= max;
 }
 
+// What stands before an @ may be a password, and is not repeated.
 tl::unexpected<Error> bad(std::string_view text, std::string_view why) {
-  return fail(ErrorCode::bad_field,
-              "redis",
-              std::string(why) + ": " + std::string(text) +
-                  " (unix:///path or redis://[user@]host[:port][/db])");
+  const auto at = text.rfind('@');
+  const std::string shown =
+      at == text.npos ? std::string(text) : "..." + std::string(text.substr(at));
+  return fail(
+      ErrorCode::bad_field,
+      "redis",
+      std::string(why) + ": " + shown + " (unix:///path or redis://[user@]host[:port][/db])");
 }
 
 }  // namespace

@@ -106,6 +106,15 @@ bool read_job(In& in, JobSpec& job) {
   return true;
 }
 
+// At most `bytes_max` of UTF-8, never cut inside a character.
+std::string_view cut_to(std::string_view text, std::size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  std::size_t size = bytes_max;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80)
+    --size;
+  return text.substr(0, size);
+}
+
 // The id of a job that was refused, so that its sender can tell which it was.
 std::string sent_id(const In::Mark& mark) {
   msgpack::Reader reader = mark.reader;
@@ -113,8 +122,8 @@ std::string sent_id(const In::Mark& mark) {
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto key = reader.str();
     if (key == "id") {
-      const auto id = reader.str();
-      return id && wire::is_utf8(*id) && id->size() <= kIdBytesMax ? std::string(*id) : "";
+      const std::string_view id = cut_to(reader.str().value_or(""), kIdBytesMax);
+      return wire::is_utf8(id) ? std::string(id) : "";
     }
     if (!key || !reader.skip()) return "";
   }

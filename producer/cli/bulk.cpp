@@ -137,7 +137,7 @@ class Importer {
     while (done && !must_stop() && read_line(in, line)) {
       ++tally_.lines;
       display_->count(line);
-      if (is_blank(line.text)) continue;
+      if (!line.is_too_long && is_blank(line.text)) continue;
       auto job = line.is_too_long ? Result<JobSpec>(fail(ErrorCode::too_large, "", "is too long"))
                                   : job_from_json_line(line.text);
       if (!job) {

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <ctime>
 #include <fstream>
 #include <iostream>
@@ -66,37 +67,62 @@ Result<double> read_number(std::string_view where, const std::string& text) {
   return value.get<double>();
 }
 
+Result<void> set_max_retries(RetryPolicy& retry, std::string_view where, const std::string& text) {
+  const auto number = read_integer(text);
+  if (!number || *number < 0 || *number > kMaxRetriesMax)
+    return wrong(where, fmt::format("must be an integer from 0 to {}", kMaxRetriesMax));
+  retry.max_retries = static_cast<std::uint32_t>(*number);
+  return {};
+}
+
+// A policy while it is read.
+struct RetryDraft {
+  RetryPolicy policy;
+  bool has_cap = false;
+
+  // A cap that was not said is no less than the base, as where the broker reads it.
+  [[nodiscard]] RetryPolicy finished() const {
+    RetryPolicy whole = policy;
+    if (!has_cap) whole.cap_ms = std::max(whole.cap_ms, whole.base_ms);
+    return whole;
+  }
+};
+
 // One of base=3s, factor=2, cap=1h, jitter=0.2, max_retries=5; `_ms` after a name is taken too.
-Result<void> set_retry_field(RetryPolicy& retry, const std::string& name, const std::string& text) {
+Result<void> set_retry_field(RetryDraft& draft, const std::string& name, const std::string& text) {
+  RetryPolicy& retry = draft.policy;
   const std::string where = "retry." + name;
   if (name == "base" || name == "base_ms" || name == "cap" || name == "cap_ms") {
     const auto value_ms = read_span(where, text);
     if (!value_ms) return tl::unexpected(value_ms.error());
-    (name.starts_with("base") ? retry.base_ms : retry.cap_ms) = *value_ms;
+    const bool is_cap = name.starts_with("cap");
+    (is_cap ? retry.cap_ms : retry.base_ms) = *value_ms;
+    draft.has_cap = draft.has_cap || is_cap;
     return {};
   }
+  if (name == "max_retries") return set_max_retries(retry, where, text);
   const auto number = read_number(where, text);
   if (name == "factor" && number) return retry.factor = *number, Result<void>{};
   if (name == "jitter" && number) return retry.jitter = *number, Result<void>{};
-  if (name == "max_retries" && number && *number >= 0 && *number <= kMaxRetriesMax)
-    return retry.max_retries = static_cast<std::uint32_t>(*number), Result<void>{};
   if (!number) return tl::unexpected(number.error());
-  return wrong(where, "is none of base, factor, cap, jitter, max_retries, or out of range");
+  return wrong(where, "is none of base, factor, cap, jitter, max_retries");
 }
 
 Result<void> set_retry_words(RetryPolicy& retry, const std::vector<std::string>& words) {
+  RetryDraft draft{.policy = retry};
   for (const std::string& word : words) {
     const auto equals = word.find('=');
     if (equals != std::string::npos) {
-      auto set = set_retry_field(retry, word.substr(0, equals), word.substr(equals + 1));
+      auto set = set_retry_field(draft, word.substr(0, equals), word.substr(equals + 1));
       if (!set) return set;
       continue;
     }
     const auto preset = retry_preset(word);
     if (!preset)
       return wrong("--retry", fmt::format("'{}' is none of none, standard, patient", word));
-    retry = *preset;
+    draft = {.policy = *preset};
   }
+  retry = draft.finished();
   return {};
 }
 
@@ -158,20 +184,24 @@ Result<void> take_text(std::string_view key, const Json& value, std::string& tar
 }
 
 Result<void> take_integer(std::string_view key, const Json& value, std::int64_t& target) {
-  if (!value.is_number_integer() || value < 0) return wrong(key, "must be an integer from 0");
-  target = value.get<std::int64_t>();
+  // By its text, because one between 2^63 and 2^64 would be taken as a negative one.
+  const auto number = value.is_number_integer() ? read_integer(value.dump()) : std::nullopt;
+  if (!number || *number < 0) return wrong(key, "must be an integer from 0");
+  target = *number;
   return {};
 }
 
 Result<void> take_retry(const Json& value, RetryPolicy& retry) {
   if (value.is_string()) return set_retry_words(retry, {value.get<std::string>()});
   if (!value.is_object()) return wrong("retry", "must be a preset's name or an object");
+  RetryDraft draft{.policy = retry};
   for (const auto& [name, field] : value.items())
-    if (auto set = set_retry_field(retry,
+    if (auto set = set_retry_field(draft,
                                    name,
                                    field.is_string() ? field.get<std::string>() : field.dump());
         !set)
       return set;
+  retry = draft.finished();
   return {};
 }
 
@@ -194,7 +224,8 @@ Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
 
 Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
   std::string text;
-  if (key == "payload") return {};  // taken when the content type is known
+  if (key == "payload") return {};      // taken when the content type is known
+  if (key == "max_retries") return {};  // taken last, because it overrides the preset's
   if (key == "task") return take_text(key, value, job.task);
   if (key == "queue") return take_text(key, value, job.queue);
   if (key == "content_type") return take_text(key, value, job.content_type);
@@ -205,7 +236,6 @@ Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
   if (key == "keep_result_ms") return take_integer(key, value, job.keep_result_ms);
   if (key == "retry") return take_retry(value, job.retry);
   if (key == "tags" || key == "headers") return take_list(key, value, job);
-  if (key == "max_retries") return set_retry_field(job.retry, "max_retries", value.dump());
   if (key == "keep_payload") {
     if (!value.is_boolean()) return wrong(key, "must be true or false");
     job.keep_payload = value.get<bool>();
@@ -216,6 +246,21 @@ Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
     return key == "id" ? set_id(job, key, text) : set_priority(job, key, text);
   }
   return wrong(key, "is no key of a job");
+}
+
+// With or without parameters, such as a charset.
+bool is_json_type(std::string_view content_type) {
+  const std::string_view type = content_type.substr(0, content_type.find_first_of("; "));
+  return type == "application/json";
+}
+
+// 30 February, which timegm() would take as a day of March; 24:00:00; a leap second.
+bool is_on_calendar(const std::tm& parts) {
+  std::tm normal = parts;
+  ::timegm(&normal);
+  return normal.tm_mon == parts.tm_mon && normal.tm_mday == parts.tm_mday &&
+         normal.tm_hour == parts.tm_hour && normal.tm_min == parts.tm_min &&
+         normal.tm_sec == parts.tm_sec;
 }
 
 }  // namespace
@@ -261,6 +306,8 @@ Result<std::int64_t> read_time(std::string_view where, const std::string& text) 
   if (const auto number = read_integer(text)) return *number;
   std::tm parts{};
   const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  if (rest != nullptr && !is_on_calendar(parts))
+    return wrong(where, fmt::format("'{}' is on no calendar", text));
   parts.tm_isdst = -1;
   if (rest != nullptr && std::string_view(rest) == "Z") return std::int64_t{timegm(&parts)} * 1000;
   if (rest != nullptr && *rest == '\0') return std::int64_t{std::mktime(&parts)} * 1000;
@@ -302,9 +349,12 @@ Result<JobSpec> job_from_json_line(std::string_view line) {
   for (const auto& [key, value] : object.items())
     if (auto taken = take_key(key, value, job); !taken) return tl::unexpected(taken.error());
   if (job.task.empty()) return wrong("task", "is missing");
+  if (const auto max_retries = object.find("max_retries"); max_retries != object.end())
+    if (auto set = set_max_retries(job.retry, "max_retries", max_retries->dump()); !set)
+      return tl::unexpected(set.error());
   const auto payload = object.find("payload");
-  const bool is_bytes =
-      !job.content_type.empty() && payload != object.end() && payload->is_string();
+  const bool is_bytes = !job.content_type.empty() && !is_json_type(job.content_type) &&
+                        payload != object.end() && payload->is_string();
   if (job.content_type.empty()) job.content_type = "application/json";
   if (payload != object.end())
     job.payload = is_bytes ? payload->get<std::string>() : payload->dump();

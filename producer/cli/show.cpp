@@ -71,9 +71,10 @@ std::string value_text(std::string_view bytes, std::string_view content_type) {
     text.erase(text.find_last_not_of('\n') + 1);
     return text;
   }
+  // JSON itself escapes only the control characters of ASCII.
   const std::string line = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (line.size() <= kOneLineMax) return line;
-  return value.dump(2, ' ', false, Json::error_handler_t::replace);
+  if (line.size() <= kOneLineMax) return printable(line);
+  return printable(value.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 class Lines {

@@ -43,7 +43,7 @@ struct SubmitArguments {
   bool waits = false;
 };
 
-int submit_one(Cli& cli, const SubmitArguments& arguments) {
+int submit_one(Cli& cli, const SubmitArguments& arguments, std::int64_t wait_ms) {
   auto job = job_from_arguments(arguments.job, wall_clock_ms());
   if (!job)
     return cli.fail(kExitUsage, fmt::format("{}: {}", job.error().where, job.error().detail));
@@ -62,8 +62,7 @@ int submit_one(Cli& cli, const SubmitArguments& arguments) {
     error.where = field_of_job(error);
     return cli.fail({ClientFailure::refused, error, is_retryable(error.code)});
   }
-  if (arguments.waits)
-    return wait_for(cli, {JobId(result->id)}, duration_option("--for", arguments.for_text));
+  if (arguments.waits) return wait_for(cli, {JobId(result->id)}, wait_ms);
   if (cli.is_json)
     print_json(submit_result_to_json(*result));
   else
@@ -134,7 +133,10 @@ void add_submit(CLI::App& app, Cli& cli) {
       throw CLI::ValidationError("TASK", "give a task, or --jsonl FILE");
     if (is_bulk && arguments->waits)
       throw CLI::ValidationError("--wait", "waits for one job; of a file see `sluice list`");
-    cli.exit_code = is_bulk ? submit_lines(cli, arguments->bulk) : submit_one(cli, *arguments);
+    // Before the job is sent: one that the broker has is not refused any more.
+    const std::int64_t wait_ms = duration_option("--for", arguments->for_text);
+    cli.exit_code =
+        is_bulk ? submit_lines(cli, arguments->bulk) : submit_one(cli, *arguments, wait_ms);
   });
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/protocol/wire_in.h"
 
 namespace sluice::cli {
 
@@ -47,6 +48,20 @@ std::size_t width_of(std::string_view text) {
   return width;
 }
 
+// Of the character that `text` begins with; 0 when it begins with no UTF-8.
+std::size_t character_bytes(std::string_view text) {
+  for (std::size_t bytes = 1; bytes <= std::min<std::size_t>(4, text.size()); ++bytes)
+    if (wire::is_utf8(text.substr(0, bytes))) return bytes;
+  return 0;
+}
+
+// Those of ASCII, and U+0080 to U+009F, of which U+009B begins a sequence as ESC [ does.
+bool is_control(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  if (character.size() == 1) return first < 0x20 || first == 0x7f;
+  return first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
+}
+
 bool is_dumb_terminal() {
   const char* no_colour = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe)
   const char* term = std::getenv("TERM");           // NOLINT(concurrency-mt-unsafe)
@@ -72,12 +87,13 @@ std::string state_text(JobState state, bool with_colour) {
 }
 
 std::string local_time(std::int64_t wall_ms) {
-  const std::time_t seconds = wall_ms / 1000;
+  const std::int64_t ms = (wall_ms % 1000 + 1000) % 1000;
+  const std::time_t seconds = wall_ms / 1000 - (wall_ms % 1000 < 0 ? 1 : 0);
   std::tm parts{};
   localtime_r(&seconds, &parts);
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
-  return fmt::format("{}.{:03}", text, wall_ms % 1000);
+  return fmt::format("{}.{:03}", text, ms);
 }
 
 std::string span_text(std::int64_t span_ms) {
@@ -101,12 +117,15 @@ void print_error(std::string_view text) {
 
 std::string printable(std::string_view text) {
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
-      out += fmt::format("\\x{:02x}", byte);
+  while (!text.empty()) {
+    const std::size_t bytes = character_bytes(text);
+    const std::string_view character = text.substr(0, std::max<std::size_t>(1, bytes));
+    text.remove_prefix(character.size());
+    if (bytes != 0 && (!is_control(character) || character == "\n" || character == "\t"))
+      out += character;
     else
-      out += c;
+      for (const char c : character)
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
   }
   return out;
 }

@@ -15,14 +15,14 @@ namespace sluice::cli {
 // The word of the state; coloured if `with_colour`.
 [[nodiscard]] std::string state_text(JobState state, bool with_colour);
 
-// `2026-11-24 22:41:07.123` in the zone of TZ.
+// `2026-11-24 22:41:07.123` in the zone of TZ; also before 1970.
 [[nodiscard]] std::string local_time(std::int64_t wall_ms);
 // `350 ms`, `12.3 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`.
 [[nodiscard]] std::string span_text(std::int64_t span_ms);
 // `12.3 s ago`, `in 5 min 0 s`.
 [[nodiscard]] std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms);
-// Control characters but tab and newline made visible, so that a job's text cannot steer the
-// terminal.
+// Control characters but tab and newline, and bytes that are no UTF-8, made visible as \xNN, so
+// that a job's text cannot steer the terminal.
 [[nodiscard]] std::string printable(std::string_view text);
 
 // To stderr. Where it cannot be written nobody is told: the exit status says enough.

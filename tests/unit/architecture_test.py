@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The include rule, common <- core <- adapters <- main, checked on the sources as they stand.
+"""The include rule, common <- core <- adapters <- main, checked on the sources as they stand; and that each source
+has a unit test of its name, or a line in elsewhere.txt that says where it is tested.
 
 What a file may include is decided by its folder (LAYERS). The second half of this file plants
 violations in a copy of the sources and shows that each is found."""
@@ -147,6 +148,30 @@ def helper_violations(root: Path) -> list[str]:
     return found
 
 
+def unit_test_of(path: Path) -> str:
+    """broker/core/waits.cpp: tests/unit/broker_waits_test.cpp; worker/core/worker_core.cpp: worker_core_test.cpp."""
+    component, stem = path.parts[0], path.stem
+    return f"tests/unit/{stem if stem.startswith(component + '_') else component + '_' + stem}_test.cpp"
+
+
+def test_violations(root: Path) -> list[str]:
+    elsewhere = {}
+    for line in (root / "tests/unit/elsewhere.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            source, tests = line.split(":")
+            elsewhere[source] = tests.split()
+    found = [f"elsewhere.txt: there is no {name}"
+             for source, tests in elsewhere.items() for name in (source, *tests) if not (root / name).exists()]
+    for component in COMPONENTS:
+        for file in sorted((root / component).rglob("*.cpp")):
+            source = file.relative_to(root)
+            has_test = (root / unit_test_of(source)).exists()
+            if has_test == (source.as_posix() in elsewhere):
+                found.append(f"{source} has {unit_test_of(source)}: elsewhere.txt need not name it" if has_test else
+                             f"{source} has no {unit_test_of(source)}, and no line in elsewhere.txt")
+    return found
+
+
 def top_level(root: Path) -> set[str]:
     """The names that git knows at the top; without git, those that are there."""
     if (root / ".git").exists():
@@ -162,7 +187,8 @@ def top_level_violations(root: Path) -> list[str]:
 
 
 def violations(root: Path) -> list[str]:
-    return source_violations(root) + link_violations(root) + helper_violations(root) + top_level_violations(root)
+    return (source_violations(root) + link_violations(root) + helper_violations(root) + test_violations(root) +
+            top_level_violations(root))
 
 
 class Architecture(unittest.TestCase):
@@ -174,6 +200,9 @@ class Architecture(unittest.TestCase):
 
     def test_files_compiled_as_one_have_helpers_of_different_names(self):
         self.assertEqual(helper_violations(ROOT), [])
+
+    def test_each_source_has_a_test_of_its_name_or_says_where(self):
+        self.assertEqual(test_violations(ROOT), [])
 
     def test_the_top_level_has_only_its_places(self):
         self.assertEqual(top_level_violations(ROOT), [])
@@ -196,6 +225,7 @@ class PlantedViolations(unittest.TestCase):
                     copy = self.root / file.relative_to(ROOT)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, copy)
+        shutil.copytree(ROOT / "tests", self.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         self.before = violations(self.root)
 
     def expect_found(self, part: str):
@@ -223,7 +253,7 @@ class PlantedViolations(unittest.TestCase):
             ("broker/core/nodes.cpp", "#include <hiredis/hiredis.h>", "outside the adapters"),
             ("worker/core/text.cpp", '#include "worker/runtime/life.h"', "worker/core may include only"),
             ("worker/core/text.cpp", "const auto t = steady_clock::now();", "not in a pure part"),
-            ("worker/core/planted.cpp", "std::mutex guard;", "not in a pure part"),
+            ("worker/core/planted.h", "std::mutex guard;", "not in a pure part"),
             ("worker/runtime/node.h", "#include <curl/curl.h>", "heavy library in a header"),
             ("worker/tasks/http.cpp", '#include "broker/core/core.h"', "worker may include only"),
             ("broker/store/keys.h", '#include "broker/loop.h"', "broker/store may include only"),
@@ -250,6 +280,22 @@ class PlantedViolations(unittest.TestCase):
     def test_of_helpers_are_found(self):
         self.plant("broker/store/replay.cpp", "namespace {\nstd::string text_of(double) {\n}\n}  // namespace")
         self.expect_found("has a text_of() of its own")
+
+    def test_of_untested_sources_are_found(self):
+        (self.root / "broker/core/planted.cpp").touch()
+        self.expect_found("broker/core/planted.cpp has no tests/unit/broker_planted_test.cpp")
+
+    def test_of_lines_in_elsewhere_are_found(self):
+        with open(self.root / "tests/unit/elsewhere.txt", "a") as file:
+            file.write("broker/core/waits.cpp: tests/scenarios\n")
+        self.expect_found("elsewhere.txt need not name it")
+        (self.root / "tests/unit/broker_waits_test.cpp").unlink()
+        self.assertEqual(violations(self.root), self.before)
+
+    def test_of_tests_that_are_gone_are_found(self):
+        (self.root / "tests/e2e/nodes_test.py").unlink()
+        new = [line for line in violations(self.root) if line not in self.before]
+        self.assertEqual(set(new), {"elsewhere.txt: there is no tests/e2e/nodes_test.py"})
 
     def test_at_the_top_level_are_found(self):
         (self.root / "scripts").mkdir()

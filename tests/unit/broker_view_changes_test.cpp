@@ -2,24 +2,13 @@
 
 #include "broker/core/records.h"
 #include "broker/store/view_changes.h"
+#include "tests/support/log_entries.h"
 
 namespace sluice {
 namespace {
 
-LogEntryPtr entry_of(const Job& job, bool has_payload) {
-  BatchWrites writes;
-  writes.jobs.push_back({&job, has_payload});
-  return std::make_shared<const LogEntry>(LogEntry{job.batch, encode_entry(job.batch, 1, writes)});
-}
-
-Job job_of(std::string_view id, JobState state, std::uint64_t batch) {
-  Job job;
-  job.spec.id = JobId(id);
-  job.spec.payload = "payload of " + job.spec.id.str();
-  job.state = state;
-  job.batch = batch;
-  return job;
-}
+using test::entry_of;
+using test::job_of;
 
 Change change_of(const Job& job, bool has_payload) {
   const LogEntryPtr entry = entry_of(job, has_payload);

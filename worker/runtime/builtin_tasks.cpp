@@ -22,17 +22,26 @@ TaskOutcome noop(Task&) {
   return TaskOutcome::ok();
 }
 
+// Of a JSON integer; more than any delay is as much as the longest.
+std::int64_t span_ms(const nlohmann::json& number) {
+  if (number.is_number_unsigned())
+    return static_cast<std::int64_t>(
+        std::min<std::uint64_t>(number.get<std::uint64_t>(), std::uint64_t{kTenYearsMs}));
+  return std::max<std::int64_t>(number.get<std::int64_t>(), 0);
+}
+
 TaskOutcome sleep(Task& task) {
   const auto body = payload_as_json(task.content_type(), task.payload());
   if (!body) return TaskOutcome::failed("bad_payload", "sleep wants {\"ms\": N}", false);
   const nlohmann::json ms = body->is_object() ? body->value("ms", nlohmann::json()) : *body;
   if (!ms.is_number_integer())
     return TaskOutcome::failed("bad_payload", "sleep wants {\"ms\": N}", false);
-  const auto wanted = std::clamp<std::int64_t>(ms.get<std::int64_t>(), 0, kTenYearsMs);
   std::mutex mutex;
   std::condition_variable_any never;
   std::unique_lock lock(mutex);
-  never.wait_for(lock, task.stop_token(), std::chrono::milliseconds(wanted), [] { return false; });
+  never.wait_for(lock, task.stop_token(), std::chrono::milliseconds(span_ms(ms)), [] {
+    return false;
+  });
   if (task.stop_requested()) return TaskOutcome::failed("stopped", "asked to stop while asleep");
   return TaskOutcome::ok();
 }
@@ -48,7 +57,7 @@ TaskOutcome fail_as_asked(Task& task) {
   if (const auto flag = body->find("retryable"); flag != body->end() && flag->is_boolean())
     outcome.retryable = flag->get<bool>();
   if (const auto ms = body->find("retry_after_ms"); ms != body->end() && ms->is_number_integer())
-    outcome.retry_after_ms = ms->get<std::int64_t>();
+    outcome.retry_after_ms = span_ms(*ms);
   return outcome;
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "worker/core/text.h"
 
 namespace sluice {
 
@@ -88,7 +89,7 @@ void Task::progress(std::uint32_t percent, std::string_view text) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->percent = percent;
-    state_->text = text.substr(0, kProgressTextBytesMax);
+    state_->text = clean_text(text, kProgressTextBytesMax);
   }
   report(*state_, std::nullopt);
 }

@@ -18,6 +18,7 @@ constexpr std::size_t kDepthMax = 32;
 struct Head {
   std::size_t bytes = 0;
   std::uint64_t children = 0;
+  bool is_nested = false;  // an array or a map, be it empty
 };
 
 std::uint64_t big_endian(std::string_view text, std::size_t at, std::size_t size) {
@@ -30,8 +31,8 @@ std::uint64_t big_endian(std::string_view text, std::size_t at, std::size_t size
 Head read_head(std::string_view text, std::size_t at) {
   const auto byte = static_cast<unsigned char>(text[at]);
   if (byte < 0x80 || byte >= 0xe0) return {1, 0};
-  if (byte < 0x90) return {1, 2U * (byte & 0x0fU)};
-  if (byte < 0xa0) return {1, byte & 0x0fU};
+  if (byte < 0x90) return {1, 2U * (byte & 0x0fU), true};
+  if (byte < 0xa0) return {1, byte & 0x0fU, true};
   if (byte < 0xc0) return {1 + (byte & 0x1fU), 0};
   const auto sized = [&](std::size_t width, std::size_t extra) {
     return Head{1 + width + extra + big_endian(text, at + 1, width), 0};
@@ -73,13 +74,13 @@ Head read_head(std::string_view text, std::size_t at) {
     case 0xd8:
       return {2 + (std::size_t{1} << (byte - 0xd4)), 0};
     case 0xdc:
-      return {3, big_endian(text, at + 1, 2)};
+      return {3, big_endian(text, at + 1, 2), true};
     case 0xdd:
-      return {5, big_endian(text, at + 1, 4)};
+      return {5, big_endian(text, at + 1, 4), true};
     case 0xde:
-      return {3, 2 * big_endian(text, at + 1, 2)};
+      return {3, 2 * big_endian(text, at + 1, 2), true};
     case 0xdf:
-      return {5, 2 * big_endian(text, at + 1, 4)};
+      return {5, 2 * big_endian(text, at + 1, 4), true};
     default:
       return {1, 0};
   }
@@ -93,7 +94,8 @@ bool is_shallow_msgpack(std::string_view text) {
     if (head.bytes > text.size() - at) return false;
     at += head.bytes;
     if (!open.empty()) --open.back();
-    if (head.children > 0) open.push_back(head.children);
+    // Empty ones count as well, as in JSON.
+    if (head.is_nested) open.push_back(head.children);
     if (open.size() > kDepthMax) return false;
     while (!open.empty() && open.back() == 0)
       open.pop_back();

@@ -31,6 +31,9 @@ Result<ProgramSettings> take_program(TaskSettings& settings) {
   auto env = settings.take_map("env");
   if (!env) return tl::unexpected(env.error());
   if (*env) program.env = std::move(**env);
+  for (const char* own : {"SLUICE_NODE", "SLUICE_TASK"})
+    if (program.env.contains(own))
+      return tl::unexpected(settings.error("env", std::string(own) + " is the node's to set"));
   auto pass_env = settings.take_texts("pass_env");
   if (!pass_env) return tl::unexpected(pass_env.error());
   if (*pass_env) program.pass_env = std::move(**pass_env);

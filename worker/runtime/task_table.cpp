@@ -9,7 +9,9 @@
 namespace sluice {
 
 Error TaskSettings::error(const std::string& key, std::string detail) const {
-  return Error{ErrorCode::bad_field, "task." + task_ + "." + key, std::move(detail)};
+  return Error{ErrorCode::bad_field,
+               "task." + task_ + (key.empty() ? "" : ".") + key,
+               std::move(detail)};
 }
 
 std::optional<Error> TaskSettings::untaken() const {

@@ -182,6 +182,9 @@ Result<void> take_common_settings(TaskSettings& settings, HttpTask& task) {
   if (!task.base_url.empty())
     if (const auto base = parse_target(task.base_url); !base)
       return tl::unexpected(settings.error("base_url", base.error().detail));
+  // Paths are put behind it.
+  if (task.base_url.find_first_of("?#") != std::string::npos)
+    return tl::unexpected(settings.error("base_url", "has a query: it belongs to the job's url"));
   auto rules = TargetRules::parse(allow);
   if (!rules) return tl::unexpected(settings.error("allow", rules.error().detail));
   task.rules = std::make_shared<const TargetRules>(std::move(*rules));
@@ -208,9 +211,8 @@ Result<void> HttpRuntimeBuilder::add(TaskSettings& settings) {
         settings.error("secrets", "secrets need a base_url: they go to its origin only"));
   if (form != "body" && form != "response")
     return tl::unexpected(settings.error("result", "must be body or response"));
-  for (const std::string& entry : task.expect)
-    if (entry.size() != 3)
-      return tl::unexpected(settings.error("expect", "a status such as \"404\", or \"2xx\""));
+  if (task.expect.empty() || !std::ranges::all_of(task.expect, is_status_pattern))
+    return tl::unexpected(settings.error("expect", "a status such as \"404\", or \"2xx\""));
   task.wants_response = form == "response";
   tasks_[settings.task()] = std::move(task);
   return {};

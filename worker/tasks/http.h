@@ -40,6 +40,9 @@ struct HttpPlan {
   bool wants_response = false;
 };
 
+// What `expect` takes: 100 to 599, or a class of them such as 2xx.
+[[nodiscard]] bool is_status_pattern(std::string_view text);
+
 // Errors: bad_field with the payload's field; denied, not_found for secrets. Never shows a secret.
 [[nodiscard]] Result<HttpPlan> plan_http_call(const HttpTask& task,
                                               const RunJob& job,

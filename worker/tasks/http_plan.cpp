@@ -133,9 +133,11 @@ Result<void> take_expectations(const Json& payload, HttpPlan& plan) {
     plan.expect.clear();
     for (const Json& entry : list) {
       const auto text = scalar_text(entry);
-      if (!text || text->size() != 3) return bad("expect", "a status such as 404, or \"2xx\"");
+      if (!text || !is_status_pattern(*text))
+        return bad("expect", "a status such as 404, or \"2xx\"");
       plan.expect.push_back(*text);
     }
+    if (plan.expect.empty()) return bad("expect", "must name a status");
   }
   if (const auto it = payload.find("result"); it != payload.end()) {
     if (*it != "body" && *it != "response") return bad("result", "must be body or response");
@@ -169,6 +171,14 @@ Result<void> take_request(const HttpTask& task, const Json& payload, HttpPlan& p
 }
 
 }  // namespace
+
+bool is_status_pattern(std::string_view text) {
+  const auto is_digit = [](char c) {
+    return c >= '0' && c <= '9';
+  };
+  return text.size() == 3 && text[0] >= '1' && text[0] <= '5' &&
+         (text.substr(1) == "xx" || (is_digit(text[1]) && is_digit(text[2])));
+}
 
 Result<HttpPlan> plan_http_call(const HttpTask& task, const RunJob& job, const Json& payload) {
   if (!payload.is_object()) return bad("payload", "must be a map with the key url");

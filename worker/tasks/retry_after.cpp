@@ -19,7 +19,7 @@ std::optional<std::int64_t> parse_retry_after(const std::string& value, std::int
   // curl_getdate is generous: a bare "-5" or "2h" must not pass for a date.
   if (value.find(' ') == std::string::npos) return std::nullopt;
   const time_t date = curl_getdate(value.c_str(), nullptr);
-  if (date < 0) return std::nullopt;
+  if (date == -1) return std::nullopt;
   const std::int64_t date_s = std::min<std::int64_t>(date, (wall_ms + kTenYearsMs) / 1000);
   return std::clamp<std::int64_t>(date_s * 1000 - wall_ms, 0, kTenYearsMs);
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <cctype>
 #include <cstdlib>
+#include <functional>
 
 namespace sluice {
 
@@ -100,7 +101,12 @@ std::vector<std::string> secret_names(std::string_view text) {
 }
 
 void redact(std::string& text, const std::vector<UsedSecret>& used) {
-  for (const UsedSecret& secret : used) {
+  // Longest first: one may be the beginning of another.
+  std::vector<UsedSecret> secrets = used;
+  std::ranges::stable_sort(secrets, std::ranges::greater(), [](const UsedSecret& secret) {
+    return secret.value.size();
+  });
+  for (const UsedSecret& secret : secrets) {
     if (secret.value.empty()) continue;
     const std::string shown = "[secret:" + secret.name + "]";
     std::size_t at = 0;

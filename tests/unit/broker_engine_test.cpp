@@ -1,0 +1,249 @@
+// What the loop relies on; what peers hear is told by the stories of tests/scenarios.
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "broker/engine.h"
+#include "broker/store/memory_store.h"
+#include "common/protocol/codec.h"
+
+namespace sluice {
+namespace {
+
+class EngineTest : public testing::Test {
+ protected:
+  EngineTest() {
+    EngineConfig config;
+    config.owner = "b1";
+    engine_.emplace(config, store_.open("b1", 1, read_on).value(), now_);
+    carry();
+    facts_.clear();
+  }
+
+  // The loop: turns until nothing moves. A store that holds gets its requests and answers none.
+  void carry() {
+    for (bool is_moving = true; is_moving;) {
+      engine_->turn(now_);
+      std::vector<StoreRequest> requests;
+      std::vector<StoreReply> replies;
+      engine_->take_store_requests(requests);
+      is_moving = !requests.empty();
+      for (StoreRequest& request : requests)
+        store_.send(std::move(request));
+      store_.receive(replies);
+      is_moving = is_moving || !replies.empty();
+      for (StoreReply& reply : replies)
+        engine_->receive_store(std::move(reply), now_);
+      take();
+    }
+  }
+
+  void take() {
+    std::vector<Frame> frames;
+    std::vector<EngineFact> facts;
+    engine_->take_frames(frames);
+    engine_->take_facts(facts);
+    frames_.insert(frames_.end(), frames.begin(), frames.end());
+    facts_.insert(facts_.end(), facts.begin(), facts.end());
+  }
+
+  // The store does what it holds, the first `count` of it.
+  void execute(std::size_t count) {
+    for (; count > 0; --count)
+      store_.execute();
+    carry();
+  }
+
+  void execute_all() {
+    store_.set_held(false);
+    while (store_.held_count() > 0)
+      store_.execute();
+    carry();
+  }
+
+  void pass(std::int64_t ms) {
+    now_.mono_ms += ms;
+    now_.wall_ms += ms;
+  }
+
+  void ask(RequestBody body) {
+    engine_->receive_producer({"p", false}, encode_request({make_req(1), std::move(body)}), now_);
+  }
+
+  void submit(const std::string& id) {
+    JobSpec spec;
+    spec.id = JobId(id);
+    spec.task = "t";
+    Submit submit;
+    submit.jobs = {std::move(spec)};
+    ask(std::move(submit));
+  }
+
+  [[nodiscard]] std::size_t frames_to(Channel channel) const {
+    return static_cast<std::size_t>(
+        std::count_if(frames_.begin(), frames_.end(), [&](const Frame& frame) {
+          return frame.channel == channel;
+        }));
+  }
+
+  [[nodiscard]] std::size_t facts_of(EngineFact::Kind kind) const {
+    return static_cast<std::size_t>(
+        std::count_if(facts_.begin(), facts_.end(), [&](const EngineFact& fact) {
+          return fact.kind == kind;
+        }));
+  }
+
+  Now now_{1'000'000, 1'700'000'000'000};
+  std::shared_ptr<MemoryRedis> redis_ = std::make_shared<MemoryRedis>();
+  MemoryStore store_{redis_};
+  std::optional<Engine> engine_;
+  std::vector<Frame> frames_;
+  std::vector<EngineFact> facts_;
+};
+
+TEST_F(EngineTest, producers_are_left_unread_while_the_pipeline_is_full) {
+  store_.set_held(true);
+  for (std::size_t i = 0; i < CommitPipeline::kInFlightMax; ++i) {
+    submit("j" + std::to_string(i));
+    carry();
+    EXPECT_TRUE(engine_->wants_producers(now_)) << "what comes now gathers for the next batch";
+  }
+  submit("more");
+  carry();
+  EXPECT_FALSE(engine_->wants_producers(now_));
+  EXPECT_EQ(store_.held_count(), CommitPipeline::kInFlightMax);
+  execute(1);
+  EXPECT_TRUE(engine_->wants_producers(now_));
+}
+
+TEST_F(EngineTest, a_loop_that_sleeps_to_its_deadlines_finds_a_silent_store_down_in_time) {
+  store_.set_held(true);
+  submit("a");
+  carry();
+  const std::int64_t down_ms = now_.mono_ms + engine_->pipeline().patience_ms();
+  pass(1);
+  while (!engine_->core().is_store_down() && now_.mono_ms < down_ms) {
+    const std::int64_t next = engine_->next_deadline_mono_ms(now_);
+    ASSERT_GT(next, now_.mono_ms) << "a loop that does not sleep";
+    ASSERT_LE(next, down_ms);
+    pass(next - now_.mono_ms);
+    carry();
+  }
+  EXPECT_EQ(now_.mono_ms, down_ms);
+  EXPECT_TRUE(engine_->core().is_store_down());
+  EXPECT_EQ(facts_of(EngineFact::Kind::store_lost), 1U);
+  EXPECT_TRUE(engine_->wants_producers(now_)) << "whoever asks now is told so";
+}
+
+TEST_F(EngineTest, a_message_that_is_none_is_answered_at_once_whatever_the_store_does) {
+  store_.set_held(true);
+  submit("a");
+  carry();
+  ASSERT_TRUE(frames_.empty()) << "nothing is durable yet";
+  engine_->receive_producer({"p", true}, "\xc1", now_);
+  engine_->receive_worker({"n", false}, "\xc1", now_);
+  take();
+  ASSERT_EQ(frames_.size(), 2U);
+  EXPECT_EQ(frames_[0].peer, (Peer{"p", true}));
+  const auto reply = decode_reply(frames_[0].bytes);
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(std::get<ErrorReply>(reply->body).error.code, ErrorCode::malformed);
+  EXPECT_EQ(frames_[1].channel, Channel::workers);
+  const auto refused = decode_broker_message(frames_[1].bytes);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(std::get<Refused>(refused->body).error.code, ErrorCode::malformed);
+  EXPECT_EQ(engine_->counters().bad_messages, 2U);
+  EXPECT_EQ(facts_of(EngineFact::Kind::bad_message), 1U) << "a node's is worth a line";
+}
+
+TEST_F(EngineTest, job_events_are_made_only_while_somebody_listens) {
+  submit("a");
+  carry();
+  EXPECT_EQ(frames_to(Channel::producers), 1U);
+  EXPECT_EQ(frames_to(Channel::watchers), 0U);
+  EXPECT_EQ(facts_of(EngineFact::Kind::job), 0U);
+  engine_->want_job_events(true);
+  submit("b");
+  carry();
+  EXPECT_EQ(frames_to(Channel::watchers), 1U);
+  ASSERT_EQ(facts_of(EngineFact::Kind::job), 1U);
+  EXPECT_EQ(facts_[0].what, "queued");
+  EXPECT_EQ(facts_[0].id, "b");
+}
+
+TEST_F(EngineTest, an_event_and_the_line_of_a_job_wait_for_its_batch_as_its_answer_does) {
+  engine_->want_job_events(true);
+  store_.set_held(true);
+  submit("a");
+  carry();
+  submit("b");
+  carry();
+  EXPECT_TRUE(frames_.empty());
+  EXPECT_TRUE(facts_.empty());
+  execute(1);
+  EXPECT_EQ(frames_.size(), 2U);
+  ASSERT_EQ(facts_.size(), 1U);
+  EXPECT_EQ(facts_[0].id, "a");
+}
+
+TEST_F(EngineTest, an_orderly_stop_is_over_when_all_is_said_and_in_the_view) {
+  store_.set_held(true);
+  submit("a");
+  carry();
+  engine_->stop(now_);
+  carry();
+  while (store_.held_count() > 0) {
+    EXPECT_FALSE(engine_->is_drained());
+    execute(1);
+    // The view is brought up some milliseconds later.
+    pass(std::clamp<std::int64_t>(engine_->next_deadline_mono_ms(now_) - now_.mono_ms, 0, 1000));
+    carry();
+  }
+  EXPECT_TRUE(engine_->is_drained());
+  EXPECT_EQ(frames_to(Channel::producers), 1U);
+  EXPECT_EQ(redis_->meta.checkpoint, 1U);
+  EXPECT_TRUE(redis_->jobs.contains("a"));
+}
+
+TEST_F(EngineTest, a_stop_looks_once_more_whether_the_store_was_emptied) {
+  submit("a");
+  carry();
+  pass(1000);
+  carry();
+  redis_->flush();
+  engine_->stop(now_);
+  EXPECT_FALSE(engine_->is_drained()) << "it has nothing to write, and asks";
+  for (int i = 0; i < 20 && !engine_->is_drained(); ++i) {
+    carry();
+    pass(1000);
+  }
+  EXPECT_TRUE(engine_->is_drained());
+  EXPECT_EQ(facts_of(EngineFact::Kind::store_resynced), 1U);
+  EXPECT_TRUE(redis_->jobs.contains("a"));
+}
+
+TEST_F(EngineTest, whose_state_another_broker_has_says_and_asks_nothing_more) {
+  MemoryStore successor(redis_);
+  ASSERT_TRUE(successor.open("b2", 1, read_on));
+  submit("a");
+  carry();
+  EXPECT_TRUE(engine_->is_fenced());
+  EXPECT_EQ(facts_of(EngineFact::Kind::store_fenced), 1U);
+  EXPECT_TRUE(frames_.empty());
+  ask(Ping{});
+  engine_->receive_store(StoreConnected{redis_->run_id(), redis_->meta}, now_);
+  engine_->turn(now_);
+  std::vector<StoreRequest> requests;
+  engine_->take_store_requests(requests);
+  take();
+  EXPECT_TRUE(requests.empty());
+  EXPECT_TRUE(frames_.empty());
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,127 @@
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/limits.h"
+#include "worker/runtime/handler_call.h"
+
+namespace sluice {
+namespace {
+
+RunJob some_job() {
+  RunJob made;
+  made.id = JobId("a");
+  made.fence = {7, 3};
+  made.timeout_ms = 1500;
+  made.headers = {{"trace", "x1"}, {"empty", ""}};
+  return made;
+}
+
+// Keeps what the handler tells.
+struct Told : Task::State {
+  explicit Told(std::int64_t deadline = kNever) : State(some_job(), deadline) {}
+
+  void tell(AttemptProgress progress) override { all.push_back(std::move(progress)); }
+
+  std::vector<AttemptProgress> all;
+};
+
+// `handler` of task `t`, as the name it returns, or the refusal.
+std::string taken(std::map<std::string, TaskSettings::Value> values, const Handlers& handlers) {
+  TaskSettings settings("t", std::move(values));
+  const auto handler = take_handler(settings, handlers);
+  if (!handler) return handler.error().where + ": " + handler.error().detail;
+  Task task(std::make_shared<Told>());
+  return call_handler(*handler, task).result;
+}
+
+TEST(HandlerCall, the_handler_is_the_named_one_or_that_of_the_task_s_own_name) {
+  const Handlers handlers{{"t", make_handler([](Task&) { return "own"; })},
+                          {"u", make_handler([](Task&) { return "other"; })}};
+  EXPECT_EQ(taken({}, handlers), "own");
+  EXPECT_EQ(taken({{"handler", std::string("u")}}, handlers), "other");
+  EXPECT_EQ(taken({{"handler", std::string("v")}}, handlers),
+            "task.t.handler: there is no handler v; there are t, u");
+  EXPECT_EQ(taken({{"handler", true}}, handlers), "task.t.handler: must be a text");
+}
+
+TEST(HandlerCall, after_a_stop_the_reason_decides_unless_it_finished_while_the_node_was_leaving) {
+  struct Row {
+    StopReason reason;
+    Outcome said;
+    Outcome outcome;
+    std::string result;
+  };
+
+  for (const Row& row : {Row{StopReason::hand_back, Outcome::completed, Outcome::completed, "r"},
+                         {StopReason::hand_back, Outcome::failed, Outcome::handed_back, ""},
+                         {StopReason::cancel, Outcome::completed, Outcome::cancelled, ""},
+                         {StopReason::cancel, Outcome::failed, Outcome::cancelled, ""},
+                         {StopReason::dropped, Outcome::completed, Outcome::cancelled, ""},
+                         {StopReason::timed_out, Outcome::completed, Outcome::failed, ""}}) {
+    AttemptResult said = to_result(some_job(), TaskOutcome::failed("why", "words", false));
+    said.outcome = row.said;
+    said.result = "r";
+    const AttemptResult result = after_stop(some_job(), row.reason, said);
+    EXPECT_EQ(result.outcome, row.outcome) << to_string(row.reason);
+    EXPECT_EQ(result.result, row.result) << to_string(row.reason);
+    EXPECT_EQ(result.id, JobId("a"));
+    EXPECT_EQ(result.fence, (Fence{7, 3}));
+  }
+}
+
+TEST(HandlerCall, a_time_out_says_how_long_it_was_and_may_be_tried_again) {
+  const AttemptResult said = to_result(some_job(), TaskOutcome::failed("why", "words", false));
+  const AttemptResult result = after_stop(some_job(), StopReason::timed_out, said);
+  EXPECT_EQ(result.error_code, "timeout");
+  EXPECT_EQ(result.error, "stopped after 1500 ms");
+  EXPECT_TRUE(result.retryable);
+}
+
+TEST(HandlerCall, progress_is_of_this_attempt_and_at_most_256_bytes) {
+  const auto told = std::make_shared<Told>();
+  Task task(told);
+  task.progress(40, std::string(kProgressTextBytesMax, 'p'));
+  task.progress(41, std::string(kProgressTextBytesMax + 1, 'q'));
+  ASSERT_EQ(told->all.size(), 2U);
+  EXPECT_EQ(told->all[0].id, JobId("a"));
+  EXPECT_EQ(told->all[0].fence, (Fence{7, 3}));
+  EXPECT_EQ(told->all[0].percent, 40U);
+  EXPECT_EQ(told->all[0].message, std::string(256, 'p'));
+  EXPECT_EQ(told->all[0].checkpoint, std::nullopt);
+  EXPECT_EQ(told->all[1].message, std::string(256, 'q'));
+  task.progress(42, std::string(255, 'r') + "€");
+  EXPECT_EQ(told->all[2].message, std::string(255, 'r')) << "never cut inside a character";
+}
+
+TEST(HandlerCall, a_checkpoint_goes_with_the_last_progress_and_says_nothing_beyond_its_bound) {
+  const auto told = std::make_shared<Told>();
+  Task task(told);
+  task.progress(40, "half");
+  task.checkpoint(std::string(kCheckpointBytesMax, 'c'));
+  EXPECT_THROW(task.checkpoint(std::string(kCheckpointBytesMax + 1, 'c')), std::length_error);
+  ASSERT_EQ(told->all.size(), 2U);
+  EXPECT_EQ(told->all[1].checkpoint, std::string(4096, 'c'));
+  EXPECT_EQ(told->all[1].percent, 40U);
+  EXPECT_EQ(told->all[1].message, "half");
+}
+
+TEST(HandlerCall, a_task_shows_its_headers_its_stop_and_no_time_below_nothing) {
+  const auto told = std::make_shared<Told>(1);  // a millisecond after the machine's start
+  Task task(told);
+  EXPECT_EQ(task.remaining_ms(), 0);
+  EXPECT_EQ(Task(std::make_shared<Told>()).remaining_ms(), std::nullopt);
+  EXPECT_EQ(task.header("trace"), "x1");
+  EXPECT_EQ(task.header("empty"), "");
+  EXPECT_EQ(task.header("none"), "");
+  EXPECT_FALSE(task.stop_requested());
+  told->stop.request_stop();
+  EXPECT_TRUE(task.stop_requested());
+  EXPECT_TRUE(task.stop_token().stop_requested());
+}
+
+}  // namespace
+}  // namespace sluice
