@@ -94,8 +94,20 @@ TEST(WorkerConfig, tables_of_the_file_become_tasks) {
   EXPECT_EQ(config->tasks[0].take_map("env").value()->at("A"), "1");
 }
 
+TEST(WorkerConfig, limits_have_a_table_of_their_own) {
+  auto config = worker_config({},
+                              "[task.sum]\nprogram = [\"sha256sum\"]\n"
+                              "[task.sum.limits]\nmemory = \"64MiB\"\nopen_files = 9\n");
+  ASSERT_TRUE(config);
+  TaskSettings& sum = config->tasks.at(0);
+  EXPECT_EQ(sum.take_bytes("limits.memory").value(), 64 << 20);
+  EXPECT_EQ(sum.take_integer("limits.open_files", 1, 10).value(), 9);
+}
+
 TEST(WorkerConfig, what_is_wrong_is_refused_by_name) {
   WorkerOptions options;
+  EXPECT_THAT(refusal(options, "[task.sum.limits]\ncpu = [1]\n"),
+              HasSubstr("task.sum.limits.cpu: must be a text"));
   EXPECT_THAT(refusal(options, "task = 1\n"), HasSubstr("task: must be"));
   EXPECT_THAT(refusal(options, "[task]\nsum = 1\n"), HasSubstr("task.sum: must be a table"));
   EXPECT_THAT(refusal(options, "[task.sum]\nprogram = [1]\n"), HasSubstr("task.sum.program"));

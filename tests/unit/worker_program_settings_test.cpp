@@ -103,17 +103,40 @@ TEST(ProgramSettings, a_program_that_is_none_fails_for_good_and_another_trouble_
   EXPECT_EQ(never_ran(program_job(), ENOMEM).outcome, Outcome::handed_back);
 }
 
+SpawnReport ended(int wait_status) {
+  SpawnReport report;
+  report.wait_status = wait_status;
+  return report;
+}
+
 TEST(ProgramSettings, an_end_is_told_with_what_and_then_what_was_said_last) {
-  const AttemptResult killed =
-      failed_by_exit(program_job(), W_EXITCODE(0, SIGXCPU), " in the middle", "last\nwords");
+  const AttemptResult killed = failed_by_exit(program_job(),
+                                              {},
+                                              ended(W_EXITCODE(0, SIGXCPU)),
+                                              " in the middle",
+                                              "last\nwords");
   EXPECT_EQ(killed.error_code, "killed_by_SIGXCPU");
   EXPECT_EQ(killed.error, "killed by SIGXCPU in the middle\nlast\nwords");
   EXPECT_TRUE(killed.retryable);
-  const AttemptResult ended = failed_by_exit(program_job(), W_EXITCODE(65, 0), " early", "");
-  EXPECT_EQ(ended.error_code, "exit_65");
-  EXPECT_EQ(ended.error, "exited with code 65 early");
-  EXPECT_FALSE(ended.retryable);
-  EXPECT_EQ(ended.fence, (Fence{7, 3}));
+  const AttemptResult early =
+      failed_by_exit(program_job(), {}, ended(W_EXITCODE(65, 0)), " early", "");
+  EXPECT_EQ(early.error_code, "exit_65");
+  EXPECT_EQ(early.error, "exited with code 65 early");
+  EXPECT_FALSE(early.retryable);
+  EXPECT_EQ(early.fence, (Fence{7, 3}));
+}
+
+TEST(ProgramSettings, a_signal_is_the_cpu_limit_s_when_there_is_one_and_its_time_was_used) {
+  const auto code = [](std::uint64_t limit_s, int signal, std::int64_t cpu_ms) {
+    SpawnReport report = ended(W_EXITCODE(0, signal));
+    report.cpu_ms = cpu_ms;
+    return failed_by_exit(program_job(), {.cpu_s = limit_s}, report, "", "").error_code;
+  };
+  EXPECT_EQ(code(2, SIGXCPU, 1990), "cpu_limit");
+  EXPECT_EQ(code(2, SIGKILL, 2000), "cpu_limit");
+  EXPECT_EQ(code(2, SIGKILL, 1999), "killed_by_SIGKILL");
+  EXPECT_EQ(code(2, SIGTERM, 5000), "killed_by_SIGTERM");
+  EXPECT_EQ(code(0, SIGKILL, 5000), "killed_by_SIGKILL");
 }
 
 TEST(ProgramSettings, the_end_of_what_is_said_is_kept_however_it_comes) {
@@ -137,8 +160,11 @@ TEST(ProgramSettings, the_end_of_what_is_said_is_kept_however_it_comes) {
 TEST(ProgramSettings, the_longest_tail_and_the_words_before_it_fit_an_error_s_text) {
   std::string tail;
   keep_tail(tail, std::string(2 * kErrorTextBytesMax, 'e') + "last");
-  const AttemptResult result =
-      failed_by_exit(program_job(), W_EXITCODE(0, 40), " before it told the job's end", tail);
+  const AttemptResult result = failed_by_exit(program_job(),
+                                              {},
+                                              ended(W_EXITCODE(0, 40)),
+                                              " before it told the job's end",
+                                              tail);
   EXPECT_EQ(bounded(result, 0).error, result.error);
   EXPECT_GT(result.error.size(), kErrorTextBytesMax - 64);
 }

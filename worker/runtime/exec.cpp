@@ -32,7 +32,7 @@ constexpr std::uint64_t kSpawnerTag = 0;
 // What runs. Two tags in epoll: 2n for stdout, 2n + 1 for stderr of the number n.
 struct Running {
   RunJob job;  // without its payload
-  std::int64_t grace_ms = 0;
+  const ExecTask* task = nullptr;
   std::int64_t due_ms = kNever;  // the task's own time-out, or the SIGKILL behind a SIGTERM
   std::optional<StopReason> reason;
   UniqueFd out;
@@ -47,7 +47,8 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
   if (running.is_flooding)
     return failed_attempt(running.job,
                           "result_too_large",
-                          "killed: stdout passed " + std::to_string(kResultBytesMax) +
+                          "killed: stdout passed " +
+                              std::to_string(running.task->output_bytes_max) +
                               " bytes, all that a result may have",
                           false);
   if (report.is_keeper_lost != 0)
@@ -57,7 +58,11 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
                           true);
   if (report.exec_errno != 0) return never_ran(running.job, report.exec_errno);
   if (!WIFEXITED(report.wait_status) || WEXITSTATUS(report.wait_status) != 0)
-    return failed_by_exit(running.job, report.wait_status, {}, running.error_tail);
+    return failed_by_exit(running.job,
+                          running.task->program.limits,
+                          report,
+                          {},
+                          running.error_tail);
   AttemptResult result;
   result.id = running.job.id;
   result.fence = running.job.fence;
@@ -164,6 +169,8 @@ class ExecRuntime : public Runtime {
                          .argv = std::move(argv),
                          .environment = environment(task, job),
                          .cwd = task.program.cwd,
+                         .user = task.program.user,
+                         .limits = task.program.limits,
                          .stdin_fd = in.get(),
                          .stdout_fd = out_end.get(),
                          .stderr_fd = err_end.get()};
@@ -178,7 +185,7 @@ class ExecRuntime : public Runtime {
     watch(err[0], number * 2 + 1, EPOLLIN, EPOLL_CTL_ADD);
     watch_backlog();
     job.payload.clear();
-    running.grace_ms = task.grace_ms;
+    running.task = &task;
     if (task.timeout_ms > 0) running.due_ms = after(clock_now().mono_ms, task.timeout_ms);
     numbers_[{job.id, job.fence}] = number;
     running.job = std::move(job);
@@ -203,7 +210,7 @@ class ExecRuntime : public Runtime {
       return;
     }
     running.reason = reason;
-    running.due_ms = after(clock_now().mono_ms, running.grace_ms);
+    running.due_ms = after(clock_now().mono_ms, running.task->grace_ms);
     spawner_.terminate(number);
     watch_backlog();
   }
@@ -250,7 +257,7 @@ class ExecRuntime : public Runtime {
     drain(running.out, [&](std::string_view bytes) {
       if (running.is_flooding) return;
       running.output += bytes;
-      if (running.output.size() <= kResultBytesMax) return;
+      if (running.output.size() <= running.task->output_bytes_max) return;
       running.is_flooding = true;
       running.output = {};
       running.due_ms = kNever;
@@ -368,6 +375,11 @@ Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
     return tl::unexpected(settings.error("stdin", "must be \"payload\" or \"none\""));
   task.is_payload_on_stdin = in->value_or("payload") == "payload";
   if (auto taken = take_times(settings, task); !taken) return taken;
+  const auto output = settings.take_bytes("limits.output");
+  if (!output) return tl::unexpected(output.error());
+  task.output_bytes_max = static_cast<std::uint64_t>(output->value_or(kResultBytesMax));
+  if (task.output_bytes_max > kResultBytesMax)
+    return tl::unexpected(settings.error("limits.output", "a result has at most 1 MiB"));
   tasks_[settings.task()] = std::move(task);
   return {};
 }

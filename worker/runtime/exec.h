@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/limits.h"
 #include "worker/runtime/program_settings.h"
 #include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
@@ -20,11 +21,12 @@ struct ExecTask {
   bool is_payload_on_stdin = true;
   std::int64_t timeout_ms = 0;   // 0 = only the job's; else the lesser of both
   std::int64_t grace_ms = 5000;  // between SIGTERM and SIGKILL
+  std::uint64_t output_bytes_max = kResultBytesMax;
 };
 
 class ExecRuntimeBuilder : public RuntimeBuilder {
  public:
-  // Settings: program, stdin ("payload" or "none"), timeout, grace, cwd, env, pass_env.
+  // Settings: those of take_program(), stdin ("payload" or "none"), timeout, grace, limits.output.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;

@@ -96,6 +96,8 @@ class KeptKind : public PoolKind {
                                .argv = settings_.program.argv,
                                .environment = environment_of(settings_.program, node_, task_),
                                .cwd = settings_.program.cwd,
+                               .user = settings_.program.user,
+                               .limits = settings_.program.limits,
                                .stdin_fd = far_stream.get(),
                                .stdout_fd = far_stream.get(),
                                .stderr_fd = far_errors.get()};
@@ -116,7 +118,11 @@ class KeptKind : public PoolKind {
                             true);
     if (report.is_keeper_lost != 0)
       return failed_attempt(job, "keeper_lost", "its keeper process was killed from outside", true);
-    return failed_by_exit(job, report.wait_status, " before it told the job's end", end.error_tail);
+    return failed_by_exit(job,
+                          settings_.program.limits,
+                          report,
+                          " before it told the job's end",
+                          end.error_tail);
   }
 
  private:

@@ -1,8 +1,11 @@
 #include "worker/runtime/program_settings.h"
 
+#include <pwd.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -14,7 +17,84 @@ namespace sluice {
 
 namespace {
 
+constexpr std::int64_t kCountMax = 1'000'000;
+
+Result<void> take_count(TaskSettings& settings,
+                        const std::string& key,
+                        std::int64_t least,
+                        std::uint64_t& target) {
+  const auto count = settings.take_integer(key, least, kCountMax);
+  if (!count) return tl::unexpected(count.error());
+  target = static_cast<std::uint64_t>(count->value_or(0));
+  return {};
+}
+
+// With less no program can be loaded.
+constexpr std::int64_t kMemoryMin = 16 << 20;
+
+Result<void> take_size(TaskSettings& settings,
+                       const std::string& key,
+                       std::int64_t least,
+                       std::uint64_t& target) {
+  const auto bytes = settings.take_bytes(key);
+  if (!bytes) return tl::unexpected(bytes.error());
+  if (*bytes && **bytes < least)
+    return tl::unexpected(
+        settings.error(key, "must be at least " + std::to_string(least) + " bytes"));
+  target = static_cast<std::uint64_t>(bytes->value_or(0));
+  return {};
+}
+
+Result<void> take_cpu(TaskSettings& settings, std::uint64_t& target) {
+  constexpr const char* kKey = "limits.cpu";
+  const auto span_ms = settings.take_duration_ms(kKey);
+  if (!span_ms) return tl::unexpected(span_ms.error());
+  if (*span_ms && (**span_ms == 0 || **span_ms % 1000 != 0))
+    return tl::unexpected(settings.error(kKey, "must be whole seconds, such as \"30s\""));
+  target = static_cast<std::uint64_t>(span_ms->value_or(0) / 1000);
+  return {};
+}
+
+Result<ProgramLimits> take_limits(TaskSettings& settings, const std::string& user) {
+  ProgramLimits limits;
+  for (const auto& taken : {take_size(settings, "limits.memory", kMemoryMin, limits.memory_bytes),
+                            take_cpu(settings, limits.cpu_s),
+                            // Three streams, the pipe of progress, and one to load a library with.
+                            take_count(settings, "limits.open_files", 5, limits.open_files),
+                            take_count(settings, "limits.processes", 1, limits.processes),
+                            take_size(settings, "limits.file_size", 1, limits.file_bytes)})
+    if (!taken) return tl::unexpected(taken.error());
+  if (limits.processes != 0 && (user.empty() ? ::geteuid() == 0 : user == "root"))
+    return tl::unexpected(settings.error(
+        "limits.processes",
+        "does not bind root: name a user for this task alone, e.g. user = \"nobody\""));
+  return limits;
+}
+
+// One that the node may become.
+Result<std::string> take_user(TaskSettings& settings) {
+  const auto user = settings.take_text("user");
+  if (!user) return tl::unexpected(user.error());
+  if (!*user || (*user)->empty()) return std::string();
+  const passwd* entry = ::getpwnam((*user)->c_str());
+  if (entry == nullptr)
+    return tl::unexpected(
+        settings.error("user", "there is no user " + **user + " on this machine"));
+  if (::geteuid() != 0 && entry->pw_uid != ::geteuid())
+    return tl::unexpected(
+        settings.error("user", "only a node that runs as root may run programs as " + **user));
+  return **user;
+}
+
 constexpr int kExitForGood = 65;  // EX_DATAERR of sysexits.h
+
+// Killed for its limit: by the signal that says so, or for having ignored it.
+bool is_out_of_cpu(const ProgramLimits& limits, const SpawnReport& report) {
+  const int signal = WTERMSIG(report.wait_status);
+  return limits.cpu_s != 0 &&
+         (signal == SIGXCPU ||
+          (signal == SIGKILL && report.cpu_ms >= static_cast<std::int64_t>(limits.cpu_s) * 1000));
+}
 
 }  // namespace
 
@@ -37,6 +117,12 @@ Result<ProgramSettings> take_program(TaskSettings& settings) {
   auto pass_env = settings.take_texts("pass_env");
   if (!pass_env) return tl::unexpected(pass_env.error());
   if (*pass_env) program.pass_env = std::move(**pass_env);
+  auto user = take_user(settings);
+  if (!user) return tl::unexpected(user.error());
+  program.user = std::move(*user);
+  const auto limits = take_limits(settings, program.user);
+  if (!limits) return tl::unexpected(limits.error());
+  program.limits = *limits;
   return program;
 }
 
@@ -66,10 +152,19 @@ AttemptResult never_ran(const RunJob& job, int error) {
 }
 
 AttemptResult failed_by_exit(const RunJob& job,
-                             int wait_status,
+                             const ProgramLimits& limits,
+                             const SpawnReport& report,
                              const std::string& what,
                              const std::string& tail) {
+  const int wait_status = report.wait_status;
   if (WIFSIGNALED(wait_status)) {
+    if (is_out_of_cpu(limits, report))
+      return failed_attempt(
+          job,
+          "cpu_limit",
+          with_tail("killed: it used all its " + std::to_string(limits.cpu_s) + " s of CPU time",
+                    tail),
+          true);
     const std::string name = signal_name(WTERMSIG(wait_status));
     return failed_attempt(job,
                           "killed_by_" + name,

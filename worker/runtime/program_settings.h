@@ -1,5 +1,5 @@
-// Which program a task runs, where, and with what environment: what `exec` and `kept` have in
-// common.
+// Which program a task runs, where, as whom, and with what environment and limits: what `exec` and
+// `kept` have in common.
 #pragma once
 
 #include <map>
@@ -9,6 +9,8 @@
 
 #include "common/result.h"
 #include "worker/core/attempt.h"
+#include "worker/runtime/program_limits.h"
+#include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
 
 namespace sluice {
@@ -18,9 +20,13 @@ struct ProgramSettings {
   std::string cwd;                                                     // empty = the node's
   std::map<std::string, std::string> env;                              // set
   std::vector<std::string> pass_env = {"PATH", "HOME", "LANG", "TZ"};  // from the node's own
+  std::string user;                                                    // empty = the node's
+  ProgramLimits limits;
 };
 
-// Settings: program (must be given), cwd, env, pass_env.
+// Settings: program (must be given), cwd, env, pass_env, user, limits.memory, limits.cpu (whole
+// seconds), limits.open_files, limits.processes, limits.file_size. Errors: bad_field; also for a
+// user that the node may not become, and for limits.processes as root, whom it does not bind.
 [[nodiscard]] Result<ProgramSettings> take_program(TaskSettings& settings);
 
 // NAME=value, with SLUICE_NODE and SLUICE_TASK.
@@ -32,11 +38,12 @@ struct ProgramSettings {
 // good, or cannot_start().
 [[nodiscard]] AttemptResult never_ran(const RunJob& job, int error);
 
-// How a program ended, as the attempt's failure: killed_by_SIGNAL or exit_N; 65 for good. `what`
-// and `tail` are for people: "killed by SIGSEGV" + what, and what it said last. A code of 0 too:
-// whoever asks has no result of it.
+// How a program ended, as the attempt's failure: killed_by_SIGNAL or exit_N, 65 for good, or
+// `cpu_limit`. `what` and `tail` are for people: "killed by SIGSEGV" + what, and what it said last.
+// A code of 0 too: whoever asks has no result of it.
 [[nodiscard]] AttemptResult failed_by_exit(const RunJob& job,
-                                           int wait_status,
+                                           const ProgramLimits& limits,
+                                           const SpawnReport& report,
                                            const std::string& what,
                                            const std::string& tail);
 

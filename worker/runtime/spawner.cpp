@@ -126,7 +126,9 @@ int SpawnerChannel::spawn(const SpawnRequest& request) {
   const auto append = [&bytes](const std::string& text) {
     bytes.append(text.c_str()).push_back('\0');
   };
+  bytes.append(reinterpret_cast<const char*>(&request.limits), sizeof request.limits);
   append(request.cwd);
+  append(request.user);
   append(std::to_string(request.argv.size()));
   for (const std::string& text : request.argv)
     append(text);

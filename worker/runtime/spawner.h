@@ -25,6 +25,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/runtime/program_limits.h"
+
 namespace sluice {
 
 struct SpawnRequest {
@@ -32,7 +34,9 @@ struct SpawnRequest {
   std::vector<std::string> argv;         // argv[0] is looked up in PATH
   std::vector<std::string> environment;  // the whole of it, NAME=value
   std::string cwd;                       // empty = the node's
-  int stdin_fd = -1;                     // passed on; stays the caller's
+  std::string user;                      // empty = the node's
+  ProgramLimits limits;
+  int stdin_fd = -1;  // passed on; stays the caller's
   int stdout_fd = -1;
   int stderr_fd = -1;
 };

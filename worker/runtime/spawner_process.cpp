@@ -34,7 +34,9 @@ constexpr int kOrphanSignal = SIGUSR1;
 struct Order {
   std::uint64_t id = 0;
   bool is_isolate = false;  // else a program
+  ProgramLimits limits;
   std::string cwd;
+  std::string user;
   std::vector<std::string> argv;
   std::vector<std::string> environment;
   std::array<int, 3> fds{-1, -1, -1};
@@ -71,11 +73,12 @@ void keep_only(std::vector<int> fds) {
   ::close_range(from, ~0U, 0);
 }
 
-char* const* pointers(const std::vector<std::string>& texts, std::vector<char*>& target) {
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> all;
   for (const std::string& text : texts)
-    target.push_back(const_cast<char*>(text.c_str()));
-  target.push_back(nullptr);
-  return target.data();
+    all.push_back(const_cast<char*>(text.c_str()));
+  all.push_back(nullptr);
+  return all;
 }
 
 // ---------------------------------------------------------------- the program or the isolate
@@ -88,25 +91,31 @@ void default_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// Limits last: looking up a user may want more memory than they leave. 0, or an errno.
+int confine(const Order& order) {
+  if (const int error = order.user.empty() ? 0 : become_user(order.user); error != 0) return error;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of the user takes it away
+  if (!order.cwd.empty() && ::chdir(order.cwd.c_str()) != 0) return errno;
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  return apply_limits(order.limits);
+}
+
 [[noreturn]] void become_program(const Order& order, int error_fd) {
   ::setsid();
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (int target = 0; target < 3; ++target)
     ::dup2(order.fds[static_cast<std::size_t>(target)], target);
   ::dup2(error_fd, 3);
   ::fcntl(3, F_SETFD, FD_CLOEXEC);
   ::close_range(4, ~0U, 0);
   default_signals();
-  const rlimit no_core{0, 0};
-  ::setrlimit(RLIMIT_CORE, &no_core);
-  if (order.cwd.empty() || ::chdir(order.cwd.c_str()) == 0) {
-    std::vector<char*> argv;
-    std::vector<char*> environment;
-    ::execvpe(order.argv[0].c_str(),
-              pointers(order.argv, argv),
-              pointers(order.environment, environment));
+  const std::vector<char*> argv = pointers(order.argv);
+  const std::vector<char*> environment = pointers(order.environment);
+  int error = confine(order);
+  if (error == 0) {
+    ::execvpe(argv[0], argv.data(), environment.data());
+    error = errno;
   }
-  const int error = errno;
   (void)!::write(3, &error, sizeof error);
   ::_exit(127);
 }
@@ -275,14 +284,17 @@ class SpawnerProcess {
     order.is_isolate = head.op == SpawnerOp::isolate;
     if (order.is_isolate) return order;
     std::vector<std::string> texts;
-    for (std::size_t at = sizeof(SpawnerHead); at < size;) {
+    std::memcpy(&order.limits, buffer_.data() + sizeof(SpawnerHead), sizeof order.limits);
+    for (std::size_t at = sizeof(SpawnerHead) + sizeof order.limits; at < size;) {
       texts.emplace_back(buffer_.data() + at);
       at += texts.back().size() + 1;
     }
     order.cwd = texts.at(0);
-    const auto arguments = static_cast<std::ptrdiff_t>(std::stoul(texts.at(1)));
-    order.argv.assign(texts.begin() + 2, texts.begin() + 2 + arguments);
-    order.environment.assign(texts.begin() + 2 + arguments, texts.end());
+    order.user = texts.at(1);
+    const auto arguments = texts.begin() + 3;
+    const auto environment = arguments + static_cast<std::ptrdiff_t>(std::stoul(texts.at(2)));
+    order.argv.assign(arguments, environment);
+    order.environment.assign(environment, texts.end());
     return order;
   }
 

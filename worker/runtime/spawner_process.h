@@ -15,9 +15,9 @@ enum class SpawnerOp : std::uint64_t {
   kill
 };
 
-// Head of every packet to the spawner. A spawn goes on with NUL-terminated texts: working
-// directory, number of arguments, arguments, environment; and carries stdin, stdout and stderr. An
-// isolate carries the ends of its two sockets.
+// Head of every packet to the spawner. A spawn goes on with its ProgramLimits and NUL-terminated
+// texts: working directory, user, number of arguments, arguments, environment; and carries stdin,
+// stdout and stderr. An isolate carries the ends of its two sockets.
 struct SpawnerHead {
   SpawnerOp op = SpawnerOp::spawn;
   std::uint64_t id = 0;

@@ -47,20 +47,37 @@ std::optional<TaskSettings::Value> to_value(const toml::node& node) {
   return std::nullopt;
 }
 
+using TaskValues = std::map<std::string, TaskSettings::Value>;
+
+// The keys of [task.NAME.limits] are settings too, `limits.KEY`.
+Result<void> read_settings(const std::string& where,
+                           const std::string& prefix,
+                           const toml::table& table,
+                           TaskValues& values) {
+  for (const auto& [key_node, item] : table) {
+    const std::string key = prefix + std::string(key_node.str());
+    if (key == "limits" && item.is_table()) {
+      auto read = read_settings(where, "limits.", *item.as_table(), values);
+      if (!read) return read;
+      continue;
+    }
+    auto value = to_value(item);
+    if (!value)
+      return fail(ErrorCode::bad_field,
+                  where + "." + key,
+                  "must be a text, number, boolean, list of texts or table of texts");
+    values[key] = std::move(*value);
+  }
+  return {};
+}
+
 Result<TaskSettings> read_task(const std::string& name, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr)
     return fail(ErrorCode::bad_field, "task." + name, "must be a table: [task." + name + "]");
-  std::map<std::string, TaskSettings::Value> values;
-  for (const auto& [key_node, item] : *table) {
-    const std::string key(key_node.str());
-    auto value = to_value(item);
-    if (!value)
-      return fail(ErrorCode::bad_field,
-                  "task." + name + "." + key,
-                  "must be a text, number, boolean, list of texts or table of texts");
-    values[key] = std::move(*value);
-  }
+  TaskValues values;
+  if (auto read = read_settings("task." + name, {}, *table, values); !read)
+    return tl::unexpected(read.error());
   return TaskSettings(name, std::move(values));
 }
 

@@ -1,0 +1,60 @@
+#include "worker/runtime/program_limits.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace sluice {
+
+namespace {
+
+// What getrlimit says now is the most that may be had without being root.
+int lower(int resource, std::uint64_t soft, std::uint64_t hard) {
+  rlimit now{};
+  if (::getrlimit(static_cast<__rlimit_resource>(resource), &now) != 0) return errno;
+  const rlimit wanted{std::min<rlim_t>(soft, now.rlim_max), std::min<rlim_t>(hard, now.rlim_max)};
+  return ::setrlimit(static_cast<__rlimit_resource>(resource), &wanted) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+int apply_limits(const ProgramLimits& limits) {
+  struct Limit {
+    int resource;
+    std::uint64_t soft;
+    std::uint64_t hard;
+  };
+
+  for (const Limit& limit : {Limit{RLIMIT_AS, limits.memory_bytes, limits.memory_bytes},
+                             Limit{RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1},
+                             Limit{RLIMIT_NOFILE, limits.open_files, limits.open_files},
+                             Limit{RLIMIT_NPROC, limits.processes, limits.processes},
+                             Limit{RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes}}) {
+    if (limit.soft == 0) continue;
+    if (const int error = lower(limit.resource, limit.soft, limit.hard); error != 0) return error;
+  }
+  return 0;
+}
+
+int become_user(const std::string& user) {
+  const passwd* entry = ::getpwnam(user.c_str());
+  if (entry == nullptr) return EPERM;
+  if (entry->pw_uid == ::geteuid()) return 0;
+  for (int stream = 0; stream < 4; ++stream) {
+    struct stat status {};
+
+    if (::fstat(stream, &status) == 0 && S_ISFIFO(status.st_mode))
+      (void)!::fchown(stream, entry->pw_uid, entry->pw_gid);
+  }
+  if (::initgroups(user.c_str(), entry->pw_gid) != 0 || ::setgid(entry->pw_gid) != 0 ||
+      ::setuid(entry->pw_uid) != 0)
+    return errno;
+  return 0;
+}
+
+}  // namespace sluice

@@ -1,0 +1,27 @@
+// What a program may use, and as whom it runs; of the process that becomes it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace sluice {
+
+// setrlimit(2) of each of its processes; 0 = as the node's own. Sent as it stands between the
+// processes.
+struct ProgramLimits {
+  std::uint64_t memory_bytes = 0;  // address space
+  std::uint64_t cpu_s = 0;         // SIGXCPU; a second later SIGKILL
+  std::uint64_t open_files = 0;
+  std::uint64_t processes = 0;   // and threads, of all that its user runs on this machine
+  std::uint64_t file_bytes = 0;  // of a file that it writes; SIGXFSZ
+};
+
+// In the program's own process, before it is executed. A limit that is above the node's own stays
+// the node's. 0, or an errno.
+[[nodiscard]] int apply_limits(const ProgramLimits& limits);
+
+// The same: becomes the user of this name, with its groups. Pipes that are standard streams become
+// its own, so that it may open /dev/stderr.
+[[nodiscard]] int become_user(const std::string& user);
+
+}  // namespace sluice
