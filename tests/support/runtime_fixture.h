@@ -22,7 +22,7 @@
 
 namespace sluice {
 
-// Every job is of task "t", in queue "q", with fence 7.3.
+// Every job is of task "t", in queue "q", with fence 7.3, and was tried twice before.
 class RuntimeFixture : public testing::Test {
  protected:
   using Values = std::map<std::string, TaskSettings::Value>;
@@ -46,15 +46,27 @@ class RuntimeFixture : public testing::Test {
              std::string payload = {},
              std::int64_t deadline = kNever,
              std::string content_type = "text/plain") {
+    RunJob job = job_of(id);
+    job.payload = std::move(payload);
+    job.content_type = std::move(content_type);
+    start(std::move(job), deadline);
+  }
+
+  void start(RunJob job, std::int64_t deadline = kNever) {
     Assignment assignment;
-    assignment.job.id = JobId(id);
-    assignment.job.fence = {7, 3};
-    assignment.job.task = "t";
-    assignment.job.queue = "q";
-    assignment.job.payload = std::move(payload);
-    assignment.job.content_type = std::move(content_type);
+    assignment.job = std::move(job);
     assignment.deadline_mono_ms = deadline;
     runtime_->start(std::move(assignment));
+  }
+
+  static RunJob job_of(const std::string& id) {
+    RunJob job;
+    job.id = JobId(id);
+    job.fence = {7, 3};
+    job.task = "t";
+    job.queue = "q";
+    job.retry_count = 2;
+    return job;
   }
 
   void stop(const std::string& id, StopReason reason) {

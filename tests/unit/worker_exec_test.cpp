@@ -21,14 +21,13 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "tests/support/runtime_fixture.h"
 #include "worker/runtime/exec.h"
 
 namespace {
 
 using namespace sluice;
 using testing::HasSubstr;
-
-using Values = std::map<std::string, TaskSettings::Value>;
 
 bool is_alive(pid_t pid) {
   std::ifstream status("/proc/" + std::to_string(pid) + "/stat");
@@ -37,71 +36,29 @@ bool is_alive(pid_t pid) {
   return at != std::string::npos && text[at + 2] != 'Z';
 }
 
-class ExecTest : public testing::Test {
+class ExecTest : public RuntimeFixture {
  protected:
   void use(TaskSettings::Texts program, Values more = {}) {
     more["program"] = std::move(program);
-    TaskSettings settings("t", std::move(more));
-    const auto added = builder_.add(settings);
-    ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
-    builder_.prepare("test@1", spawner_);
-    spawner_.fork();
-    runtime_ = builder_.build();
+    build(builder_, std::move(more));
   }
 
   void shell(const std::string& script, Values more = {}) {
     use({"/bin/sh", "-c", script}, std::move(more));
   }
 
-  void start(std::string payload = {}, std::string content_type = "application/octet-stream") {
-    Assignment assignment;
-    assignment.job.id = JobId("job-1");
-    assignment.job.fence = {7, 3};
-    assignment.job.task = "t";
-    assignment.job.queue = "q";
-    assignment.job.retry_count = 2;
-    assignment.job.payload = std::move(payload);
-    assignment.job.content_type = std::move(content_type);
-    runtime_->start(std::move(assignment));
-  }
-
-  void stop(StopReason reason) { runtime_->stop(JobId("job-1"), {7, 3}, reason); }
-
-  // Until the attempt is done.
-  AttemptResult result() {
-    std::vector<RuntimeEvent> events;
-    while (true) {
-      const std::int64_t due = runtime_->next_deadline_mono_ms();
-      const std::int64_t wait =
-          due == kNever ? 20'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
-      pollfd item{runtime_->fd(), POLLIN, 0};
-      if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever) {
-        ADD_FAILURE() << "nothing happened";
-        return {};
-      }
-      runtime_->poll(clock_now(), events);
-      for (RuntimeEvent& event : events)
-        if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
-      events.clear();
-    }
-  }
-
-  AttemptResult run(std::string payload = {}) {
-    start(std::move(payload));
-    return result();
-  }
-
   // A path in a directory of this test's own.
   std::string file(const std::string& name) const { return (directory_ / name).string(); }
 
   void SetUp() override {
+    RuntimeFixture::SetUp();
     std::string name = (std::filesystem::temp_directory_path() / "sluice-exec-XXXXXX").string();
     ASSERT_NE(::mkdtemp(name.data()), nullptr);
     directory_ = name;
   }
 
   void TearDown() override {
-    runtime_.reset();
+    RuntimeFixture::TearDown();
     std::filesystem::remove_all(directory_);
   }
 
@@ -114,9 +71,7 @@ class ExecTest : public testing::Test {
   }
 
   std::filesystem::path directory_;
-  Spawner spawner_;
   ExecRuntimeBuilder builder_;
-  std::unique_ptr<Runtime> runtime_;
 };
 
 TEST_F(ExecTest, the_payload_is_stdin_and_stdout_is_the_result) {
@@ -183,22 +138,23 @@ TEST_F(ExecTest, a_result_of_just_the_bound_is_taken) {
 
 TEST_F(ExecTest, fields_of_the_payload_become_arguments) {
   use({"echo", "-n", "{ticker}/{n}", "{id}", "${ticker}", "{no field}"});
-  start(R"({"ticker":"AAPL; rm -rf /","n":5})", "application/json");
-  EXPECT_EQ(result().result, "AAPL; rm -rf //5 job-1 ${ticker} {no field}");
+  start("a", R"({"ticker":"AAPL; rm -rf /","n":5})", kNever, "application/json");
+  EXPECT_EQ(result().result, "AAPL; rm -rf //5 a ${ticker} {no field}");
 }
 
 TEST_F(ExecTest, fields_of_a_msgpack_map_become_arguments) {
   use({"echo", "-n", "{ticker}"});
-  start(
-      "\x81\xa6ticker\xa4"
-      "AAPL",
-      "application/msgpack");
+  start("a",
+        "\x81\xa6ticker\xa4"
+        "AAPL",
+        kNever,
+        "application/msgpack");
   EXPECT_EQ(result().result, "AAPL");
 }
 
 TEST_F(ExecTest, a_field_that_is_not_there_fails_for_good_and_is_named) {
   use({"echo", "{ticker}"});
-  start("{}", "application/json");
+  start("a", "{}", kNever, "application/json");
   const AttemptResult got = result();
   EXPECT_EQ(got.error_code, "bad_payload");
   EXPECT_THAT(got.error, HasSubstr("ticker"));
@@ -209,17 +165,61 @@ TEST_F(ExecTest, the_environment_is_what_is_listed_and_nothing_else) {
   use({"/usr/bin/env"},
       {{"env", TaskSettings::TextMap{{"COLOUR", "red"}}}, {"pass_env", TaskSettings::Texts{}}});
   EXPECT_EQ(run().result,
-            "COLOUR=red\nSLUICE_NODE=test@1\nSLUICE_TASK=t\nSLUICE_JOB_ID=job-1\nSLUICE_ATTEMPT=3\n"
-            "SLUICE_FENCE=7.3\nSLUICE_QUEUE=q\nSLUICE_RETRY_COUNT=2\n");
+            "COLOUR=red\nSLUICE_NODE=" + node_ +
+                "\nSLUICE_TASK=t\nSLUICE_JOB_ID=a\nSLUICE_ATTEMPT=3\n"
+                "SLUICE_FENCE=7.3\nSLUICE_QUEUE=q\nSLUICE_RETRY_COUNT=2\n");
+}
+
+TEST_F(ExecTest, descriptor_3_is_for_progress_and_a_checkpoint_comes_with_the_next_attempt) {
+  shell("echo 50 half way >&3; echo '{\"progress\":60,\"checkpoint\":\"p3\"}' >&3; echo done");
+  start("a");
+  // They may come together.
+  AttemptProgress said = progressed();
+  if (!said.checkpoint) {
+    EXPECT_EQ(said.message, "half way");
+    said = progressed();
+  }
+  EXPECT_EQ(said.percent, 60u);
+  EXPECT_EQ(said.checkpoint, "p3");
+  EXPECT_EQ(result().result, "done\n");
+}
+
+TEST_F(ExecTest, the_checkpoint_of_an_earlier_attempt_is_in_the_environment) {
+  shell("printf %s \"${SLUICE_CHECKPOINT-none}\"");
+  EXPECT_EQ(run().result, "none");
+  RunJob job = job_of("b");
+  job.checkpoint = "p3";
+  start(std::move(job));
+  EXPECT_EQ(result().result, "p3");
+}
+
+TEST_F(ExecTest, what_is_no_progress_is_in_the_error_of_one_that_fails) {
+  shell("echo half way >&3; echo sorry >&2; exit 1");
+  EXPECT_EQ(run().error,
+            "exited with code 1\nsorry\n\n"
+            "sluice: a line of descriptor 3 is neither PERCENT TEXT nor a JSON map: half way");
+}
+
+TEST_F(ExecTest, a_flood_of_progress_is_bounded_and_harms_nothing) {
+  shell("head -c 20000000 /dev/zero >&3; yes 7 busy | head -n 200000 >&3; echo done");
+  start("a");
+  EXPECT_EQ(result().result, "done\n");
+}
+
+TEST_F(ExecTest, a_program_has_four_descriptors_and_no_more) {
+  shell(
+      "for fd in 0 1 2 3 4 5 6 7 8 9 10 11 12; do [ -e /proc/$$/fd/$fd ] && printf %s, $fd; done; "
+      ":");
+  EXPECT_EQ(run().result, "0,1,2,3,");
 }
 
 TEST_F(ExecTest, a_program_that_ignores_sigterm_is_killed_after_the_grace) {
   ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
   shell("trap '' TERM; echo $$ > " + file("pipe") + "; while :; do sleep 1000; done",
         {{"grace", std::string("20ms")}});
-  start();
+  start("a");
   const pid_t pid = read_pid(file("pipe"));
-  stop(StopReason::timed_out);
+  stop("a", StopReason::timed_out);
   const AttemptResult got = result();
   EXPECT_EQ(got.error_code, "timeout");
   EXPECT_FALSE(is_alive(pid));
@@ -232,11 +232,11 @@ TEST_F(ExecTest, its_own_time_out_ends_a_program_that_hangs) {
 
 TEST_F(ExecTest, a_cancelled_one_and_one_handed_back_say_so) {
   shell("sleep 1000", {{"grace", std::string("20ms")}});
-  start();
-  stop(StopReason::cancel);
+  start("a");
+  stop("a", StopReason::cancel);
   EXPECT_EQ(result().outcome, Outcome::cancelled);
-  start();
-  stop(StopReason::hand_back);
+  start("a");
+  stop("a", StopReason::hand_back);
   EXPECT_EQ(result().outcome, Outcome::handed_back);
 }
 
@@ -257,7 +257,7 @@ TEST_F(ExecTest, a_dead_spawner_hands_everything_back_and_breaks_the_runtime) {
   // The program's parent is its keeper, and that one's parent is the spawner.
   shell("read -r _ _ _ spawner _ < /proc/$PPID/stat; echo $spawner > " + file("pipe") +
         "; sleep 1000");
-  start();
+  start("a");
   const pid_t spawner = read_pid(file("pipe"));
   ASSERT_EQ(::kill(spawner, SIGKILL), 0);
   std::vector<RuntimeEvent> events;
@@ -307,7 +307,7 @@ TEST_F(ExecTest, without_descriptors_in_the_node_a_job_is_handed_back_and_none_h
   const int first_free = ::dup(0);
   ::close(first_free);
   bool has_run = false;
-  // Eight are needed (both pipes, the payload, three copies under way); some above may be taken.
+  // Eleven are needed (three pipes, the payload, four copies under way); some above may be taken.
   for (int room = 0; !has_run && room < 100; ++room) {
     const DescriptorLimit limit(::getpid(), static_cast<rlim_t>(first_free + room));
     const AttemptResult got = run("payload");
@@ -322,7 +322,7 @@ TEST_F(ExecTest, without_descriptors_in_the_node_a_job_is_handed_back_and_none_h
 TEST_F(ExecTest, without_descriptors_in_the_spawner_a_job_is_handed_back_and_none_hangs) {
   shell("read -r _ _ _ spawner _ < /proc/$PPID/stat; echo $spawner");
   const pid_t spawner = std::stoi(run().result);
-  for (rlim_t limit = 5; limit < 8; ++limit) {  // it has 0 to 4 itself, and a program brings three
+  for (rlim_t limit = 5; limit < 9; ++limit) {  // it has 0 to 4 itself, and a program brings four
     const DescriptorLimit few(spawner, limit);
     expect_handed_back_for_want_of_descriptors(run());
   }
@@ -345,7 +345,7 @@ TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {
 TEST(TaskTable, a_key_that_is_no_setting_is_named_with_the_nearest) {
   TaskTable table;
   table.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
-  const auto refusal = [&](Values values) {
+  const auto refusal = [&](std::map<std::string, TaskSettings::Value> values) {
     const auto added = table.add(TaskSettings("t", std::move(values)));
     return added ? "" : added.error().where + ": " + added.error().detail;
   };
@@ -362,7 +362,7 @@ TEST(TaskTable, a_key_that_is_no_setting_is_named_with_the_nearest) {
 TEST_F(ExecTest, a_spawner_that_somebody_stopped_is_killed_at_the_end_and_its_programs_with_it) {
   ASSERT_EQ(::mkfifo(file("pid").c_str(), 0600), 0);
   shell("echo $$ > " + file("pid") + "; exec sleep 1000");
-  start();
+  start("a");
   const pid_t program = read_pid(file("pid"));
   ASSERT_EQ(::kill(spawner_.pid(), SIGSTOP), 0);
   EXPECT_TRUE(runtime_->shut_down());

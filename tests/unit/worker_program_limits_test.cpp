@@ -85,7 +85,7 @@ TEST_F(ProgramLimitsTest, descriptors_are_counted) {
       "fds = []\n"
       "try:\n"
       "  while True: fds.append(open('/dev/null'))\n"
-      "except OSError as error: print(error.errno, len(fds) + 3)",
+      "except OSError as error: print(error.errno, len(fds) + 4)",
       {{"limits.open_files", std::int64_t{32}}});
   EXPECT_EQ(run().result, "24 32\n");
 }

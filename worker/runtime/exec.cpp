@@ -19,6 +19,7 @@
 #include "worker/runtime/life.h"
 #include "worker/runtime/payload.h"
 #include "worker/runtime/process_result.h"
+#include "worker/runtime/progress_lines.h"
 #include "worker/runtime/unique_fd.h"
 
 #include <nlohmann/json.hpp>
@@ -27,20 +28,32 @@ namespace sluice {
 
 namespace {
 
-constexpr std::uint64_t kSpawnerTag = 0;
+constexpr std::uint64_t kSpawnerTag = 0;  // numbers begin with 1
 
-// What runs. Two tags in epoll: 2n for stdout, 2n + 1 for stderr of the number n.
+// What a program writes to; kStreams * n + one of them is the tag in epoll of the number n.
+enum Stream : std::uint8_t {
+  kOut,
+  kErr,
+  kProgress,
+  kStreams
+};
+
+// What runs.
 struct Running {
   RunJob job;  // without its payload
   const ExecTask* task = nullptr;
   std::int64_t due_ms = kNever;  // the task's own time-out, or the SIGKILL behind a SIGTERM
   std::optional<StopReason> reason;
-  UniqueFd out;
-  UniqueFd err;
+  std::array<UniqueFd, kStreams> streams;
   std::string output;
   bool is_flooding = false;  // stdout passed the bound; it is being killed
   std::string error_tail;
+  ProgressLines progress;
   std::optional<SpawnReport> report;
+
+  [[nodiscard]] bool has_open_stream() const {
+    return std::ranges::any_of(streams, [](const UniqueFd& fd) { return fd.is_open(); });
+  }
 };
 
 AttemptResult judge_exit(Running& running, const SpawnReport& report) {
@@ -150,18 +163,13 @@ class ExecRuntime : public Runtime {
  private:
   void launch(const ExecTask& task, std::vector<std::string> argv, RunJob& job) {
     Running running;
-    std::array<int, 2> out{-1, -1};
-    std::array<int, 2> err{-1, -1};
-    if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(err.data(), O_CLOEXEC) != 0) {
-      const int error = errno;
-      for (const int fd : out)
-        if (fd >= 0) ::close(fd);
-      return tell(cannot_start(job, error));
+    std::array<UniqueFd, kStreams> ends;
+    for (std::size_t stream = 0; stream < kStreams; ++stream) {
+      std::array<int, 2> pipe{-1, -1};
+      if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return tell(cannot_start(job, errno));
+      running.streams[stream] = UniqueFd(pipe[0]);
+      ends[stream] = UniqueFd(pipe[1]);
     }
-    running.out = UniqueFd(out[0]);
-    running.err = UniqueFd(err[0]);
-    const UniqueFd out_end(out[1]);
-    const UniqueFd err_end(err[1]);
     const UniqueFd in = stdin_with(job.payload, task.is_payload_on_stdin);
     if (!in.is_open()) return tell(cannot_start(job, errno));
     const std::uint64_t number = ++last_number_;
@@ -172,17 +180,19 @@ class ExecRuntime : public Runtime {
                          .user = task.program.user,
                          .limits = task.program.limits,
                          .stdin_fd = in.get(),
-                         .stdout_fd = out_end.get(),
-                         .stderr_fd = err_end.get()};
+                         .stdout_fd = ends[kOut].get(),
+                         .stderr_fd = ends[kErr].get(),
+                         .progress_fd = ends[kProgress].get()};
     const int error = spawner_.spawn(request);
     if (error == E2BIG)
       return tell(
           failed_attempt(job, "arguments_too_large", "arguments exceed 128 KiB; use stdin", false));
     if (error != 0) return tell(cannot_start(job, error));
-    for (const int fd : {out[0], err[0]})
+    for (std::size_t stream = 0; stream < kStreams; ++stream) {
+      const int fd = running.streams[stream].get();
       ::fcntl(fd, F_SETFL, O_NONBLOCK);
-    watch(out[0], number * 2, EPOLLIN, EPOLL_CTL_ADD);
-    watch(err[0], number * 2 + 1, EPOLLIN, EPOLL_CTL_ADD);
+      watch(fd, number * kStreams + stream, EPOLLIN, EPOLL_CTL_ADD);
+    }
     watch_backlog();
     job.payload.clear();
     running.task = &task;
@@ -200,6 +210,9 @@ class ExecRuntime : public Runtime {
                   std::to_string(job.fence.attempt));
     all.push_back("SLUICE_QUEUE=" + job.queue);
     all.push_back("SLUICE_RETRY_COUNT=" + std::to_string(job.retry_count));
+    // A text as it is; an environment has no place for anything else.
+    if (!job.checkpoint.empty() && job.checkpoint.find('\0') == std::string::npos)
+      all.push_back("SLUICE_CHECKPOINT=" + job.checkpoint);
     return all;
   }
 
@@ -241,20 +254,26 @@ class ExecRuntime : public Runtime {
       if (!is_alive) give_up();
       return;
     }
-    const auto it = running_.find(tag / 2);
+    const std::uint64_t number = tag / kStreams;
+    const auto it = running_.find(number);
     if (it == running_.end()) return;
-    Running& running = it->second;
-    if (tag % 2 == 0)
-      read_output(tag / 2, running);
-    else
-      read_errors(running);
-    end_if_over(tag / 2);
+    switch (tag % kStreams) {
+      case kOut:
+        read_output(number, it->second);
+        break;
+      case kErr:
+        read_errors(it->second);
+        break;
+      default:
+        read_progress(it->second);
+    }
+    end_if_over(number);
   }
 
   // What passes the bound can be no result any more, so the program need not go on; until it is
   // gone its output is read and thrown away.
   void read_output(std::uint64_t number, Running& running) {
-    drain(running.out, [&](std::string_view bytes) {
+    drain(running.streams[kOut], [&](std::string_view bytes) {
       if (running.is_flooding) return;
       running.output += bytes;
       if (running.output.size() <= running.task->output_bytes_max) return;
@@ -266,7 +285,15 @@ class ExecRuntime : public Runtime {
   }
 
   void read_errors(Running& running) {
-    drain(running.err, [&](std::string_view bytes) { keep_tail(running.error_tail, bytes); });
+    drain(running.streams[kErr],
+          [&](std::string_view bytes) { keep_tail(running.error_tail, bytes); });
+  }
+
+  void read_progress(Running& running) {
+    drain(running.streams[kProgress], [&](std::string_view bytes) {
+      if (auto said = running.progress.take(bytes, running.job.id, running.job.fence))
+        events_.emplace_back(std::move(*said));
+    });
   }
 
   // At most so much in a turn that a flood does not starve the others.
@@ -289,7 +316,9 @@ class ExecRuntime : public Runtime {
   void end_if_over(std::uint64_t number) {
     const auto it = running_.find(number);
     Running& running = it->second;
-    if (!running.report || running.out.is_open() || running.err.is_open()) return;
+    if (!running.report || running.has_open_stream()) return;
+    if (!running.progress.complaint().empty())
+      keep_tail(running.error_tail, "\nsluice: " + running.progress.complaint());
     tell(judge(running, *running.report));
     numbers_.erase({running.job.id, running.job.fence});
     running_.erase(it);

@@ -170,7 +170,7 @@ class NodeLoop {
 // Says so when there are too few descriptors for every slot.
 void check_descriptors(std::uint32_t concurrency) {
   constexpr std::uint64_t kOfNode = 64,
-                          kOfSlot = 2;  // a program's stdout and stderr; a call has one
+                          kOfSlot = 3;  // a program's stdout, stderr and progress; a call has one
   const std::uint64_t limit = raise_descriptor_limit();
   const std::uint64_t wanted = kOfNode + kOfSlot * concurrency;
   if (limit == 0 || limit >= wanted) return;

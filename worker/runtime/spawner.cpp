@@ -135,7 +135,9 @@ int SpawnerChannel::spawn(const SpawnRequest& request) {
   for (const std::string& text : request.environment)
     append(text);
   if (bytes.size() > kRequestBytesMax) return E2BIG;
-  return send_with(std::move(bytes), {request.stdin_fd, request.stdout_fd, request.stderr_fd});
+  std::vector<int> fds{request.stdin_fd, request.stdout_fd, request.stderr_fd};
+  if (request.progress_fd >= 0) fds.push_back(request.progress_fd);
+  return send_with(std::move(bytes), fds);
 }
 
 int SpawnerChannel::isolate(std::uint64_t id, int jobs_fd, int stops_fd) {
@@ -183,7 +185,7 @@ void SpawnerChannel::flush() {
 
 bool SpawnerChannel::try_send(const Packet& packet) {
   iovec part{const_cast<char*>(packet.bytes.data()), packet.bytes.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kPacketFdsMax * sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;

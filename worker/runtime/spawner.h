@@ -34,11 +34,12 @@ struct SpawnRequest {
   std::vector<std::string> argv;         // argv[0] is looked up in PATH
   std::vector<std::string> environment;  // the whole of it, NAME=value
   std::string cwd;                       // empty = the node's
-  std::string user;                      // empty = the node's
-  ProgramLimits limits;
+  std::string user{};                    // empty = the node's
+  ProgramLimits limits{};
   int stdin_fd = -1;  // passed on; stays the caller's
   int stdout_fd = -1;
   int stderr_fd = -1;
+  int progress_fd = -1;  // its descriptor 3; -1 = it has none
 };
 
 // The program or isolate has ended and nothing of it is left. Sent as it stands between the

@@ -39,7 +39,7 @@ struct Order {
   std::string user;
   std::vector<std::string> argv;
   std::vector<std::string> environment;
-  std::array<int, 3> fds{-1, -1, -1};
+  std::array<int, kPacketFdsMax> fds{-1, -1, -1, -1};
 };
 
 void close_fds(const Order& order) {
@@ -103,11 +103,15 @@ int confine(const Order& order) {
 
 [[noreturn]] void become_program(const Order& order, int error_fd) {
   ::setsid();
+  error_fd = ::fcntl(error_fd, F_DUPFD_CLOEXEC, kPacketFdsMax);
   for (int target = 0; target < 3; ++target)
     ::dup2(order.fds[static_cast<std::size_t>(target)], target);
-  ::dup2(error_fd, 3);
-  ::fcntl(3, F_SETFD, FD_CLOEXEC);
-  ::close_range(4, ~0U, 0);
+  const bool has_progress = order.fds[3] >= 0;
+  if (has_progress) {
+    ::dup2(order.fds[3], 3);
+    ::fcntl(3, F_SETFD, 0);  // it may have been 3 before
+  }
+  keep_only({has_progress ? 3 : -1, error_fd});
   default_signals();
   const std::vector<char*> argv = pointers(order.argv);
   const std::vector<char*> environment = pointers(order.environment);
@@ -116,7 +120,7 @@ int confine(const Order& order) {
     ::execvpe(argv[0], argv.data(), environment.data());
     error = errno;
   }
-  (void)!::write(3, &error, sizeof error);
+  (void)!::write(error_fd, &error, sizeof error);
   ::_exit(127);
 }
 
@@ -181,7 +185,7 @@ void attend(pid_t program, SpawnReport& report) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::prctl(PR_SET_PDEATHSIG, kOrphanSignal);
   if (::getppid() != spawner) ::_exit(0);
-  keep_only({node_fd, order.fds[0], order.fds[1], order.fds[2]});
+  keep_only({node_fd, order.fds[0], order.fds[1], order.fds[2], order.fds[3]});
   std::array<int, 2> pipe{};
   SpawnReport report;
   report.id = order.id;
@@ -246,7 +250,7 @@ class SpawnerProcess {
   bool serve(int fd) {
     buffer_.resize(SpawnerChannel::kRequestBytesMax);
     iovec part{buffer_.data(), buffer_.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(kPacketFdsMax * sizeof(int))> control{};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;

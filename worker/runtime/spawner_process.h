@@ -1,6 +1,7 @@
 // The inside of the spawner process; see spawner.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,9 +16,12 @@ enum class SpawnerOp : std::uint64_t {
   kill
 };
 
+constexpr std::size_t kPacketFdsMax = 4;
+
 // Head of every packet to the spawner. A spawn goes on with its ProgramLimits and NUL-terminated
 // texts: working directory, user, number of arguments, arguments, environment; and carries stdin,
-// stdout and stderr. An isolate carries the ends of its two sockets.
+// stdout, stderr and, where there is one, the descriptor 3. An isolate carries the ends of its two
+// sockets.
 struct SpawnerHead {
   SpawnerOp op = SpawnerOp::spawn;
   std::uint64_t id = 0;
