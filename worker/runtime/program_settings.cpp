@@ -88,12 +88,13 @@ Result<std::string> take_user(TaskSettings& settings) {
 
 constexpr int kExitForGood = 65;  // EX_DATAERR of sysexits.h
 
-// Killed for its limit: by the signal that says so, or for having ignored it.
+// Killed for its limit: by the signal that says so, or for having ignored it. The kernel's account
+// for the limit counts ticks, and what it reports at the end does not: that may be an eighth less.
 bool is_out_of_cpu(const ProgramLimits& limits, const SpawnReport& report) {
   const int signal = WTERMSIG(report.wait_status);
+  const std::int64_t used_up_ms = static_cast<std::int64_t>(limits.cpu_s) * 750;
   return limits.cpu_s != 0 &&
-         (signal == SIGXCPU ||
-          (signal == SIGKILL && report.cpu_ms >= static_cast<std::int64_t>(limits.cpu_s) * 1000));
+         (signal == SIGXCPU || (signal == SIGKILL && report.cpu_ms >= used_up_ms));
 }
 
 }  // namespace
