@@ -101,9 +101,18 @@ int confine(const Order& order) {
   return apply_limits(order.limits);
 }
 
+// Of the program's own descriptors. Without another one, this one says so.
+int out_of_the_way(int error_fd) {
+  const int copy = ::fcntl(error_fd, F_DUPFD_CLOEXEC, kPacketFdsMax);
+  if (copy >= 0) return copy;
+  const int error = errno;
+  (void)!::write(error_fd, &error, sizeof error);
+  ::_exit(127);
+}
+
 [[noreturn]] void become_program(const Order& order, int error_fd) {
   ::setsid();
-  error_fd = ::fcntl(error_fd, F_DUPFD_CLOEXEC, kPacketFdsMax);
+  if (error_fd < static_cast<int>(kPacketFdsMax)) error_fd = out_of_the_way(error_fd);
   for (int target = 0; target < 3; ++target)
     ::dup2(order.fds[static_cast<std::size_t>(target)], target);
   const bool has_progress = order.fds[3] >= 0;

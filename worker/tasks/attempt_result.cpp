@@ -69,9 +69,6 @@ AttemptResult failed_call(const RunJob& job,
   if (was_answered) {
     result.error_code = "http_" + std::to_string(reply.status);
     result.retryable = is_worth_another_try(reply.status);
-    if (result.retryable)
-      if (const auto after_ms = parse_retry_after(reply.header("retry-after"), wall_ms))
-        result.retry_after_ms = std::min(*after_ms, kRetryAfterMaxMs);
     text = "status " + std::to_string(reply.status) + " from " + shown_target(reply.url);
     std::string body = reply.body;
     redact(body, secrets);  // before it is cut: half a secret would not be found
@@ -81,6 +78,9 @@ AttemptResult failed_call(const RunJob& job,
     result.retryable = reply.retryable;
     text = shown_target(reply.url) + ": " + reply.error;
   }
+  if (result.retryable)
+    if (const auto after_ms = parse_retry_after(reply.header("retry-after"), wall_ms))
+      result.retry_after_ms = std::min(*after_ms, kRetryAfterMaxMs);
   redact(text, secrets);
   result.error = clean_text(text, kErrorTextBytesMax);
   return result;

@@ -1,6 +1,7 @@
 // How a call goes: an easy handle per request, set up by configure(); libcurl tells which sockets
 // to watch (watch()) and when to be called (set_timer()); poll() hands readiness to libcurl and
-// reaps what finished. A redirect is a new request of the same call.
+// reaps what finished. A redirect is a new request of the same call. A request to an origin that
+// asked for a pause (429 with Retry-After) waits until that is over.
 //
 // libcurl calls back from inside its own functions, where no handle may be added or removed; so
 // callbacks only note what they saw, and poll() acts.
@@ -13,13 +14,16 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <stdexcept>
+#include <string>
 #include <unordered_map>
 
 #include <curl/curl.h>
 
 #include "common/clock.h"
 #include "worker/runtime/wake.h"
+#include "worker/tasks/retry_after.h"
 
 namespace sluice {
 
@@ -27,6 +31,9 @@ namespace {
 
 constexpr std::size_t kHeaderBytesMax = 64u << 10;
 constexpr std::size_t kErrorBodyBytesMax = 16u << 10;  // kept of an answer that is no success
+constexpr int kTooManyRequests = 429;
+constexpr std::int64_t kPauseMaxMs = 3'600'000;  // what a target may ask for
+constexpr std::size_t kPausesMax = 10'000;       // origins that are remembered; others are called
 
 using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
 using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
@@ -235,21 +242,26 @@ void judge(Call& call, CURLcode code) {
 
 struct CurlLoop::State {
   int epoll_fd = -1;
-  int timer_fd = -1;
+  int timer_fd = -1;  // libcurl's
+  int pause_fd = -1;  // when the next pause is over
   WakeFd wake;
   CURLM* multi = nullptr;
   CallId last_id = 0;
   std::unordered_map<CallId, std::unique_ptr<Call>> calls;
-  std::vector<FinishedCall> finished;  // what ended before it began
+  std::vector<FinishedCall> finished;                                // what ended before it began
+  std::map<std::string, std::int64_t, std::less<>> paused_until_ms;  // by origin
+  std::map<CallId, std::unique_ptr<Call>> waiting;                   // for that, in their order
 
   State() {
     static const CURLcode is_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
     epoll_fd = ::epoll_create1(EPOLL_CLOEXEC);
     timer_fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    pause_fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     multi = curl_multi_init();
-    if (is_ready != CURLE_OK || epoll_fd < 0 || timer_fd < 0 || multi == nullptr)
+    if (is_ready != CURLE_OK || epoll_fd < 0 || timer_fd < 0 || pause_fd < 0 || multi == nullptr)
       throw std::runtime_error("cannot set up the loop of HTTP calls");
     watch_fd(timer_fd, EPOLLIN);
+    watch_fd(pause_fd, EPOLLIN);
     watch_fd(wake.fd(), EPOLLIN);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, &State::watch);
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
@@ -266,6 +278,7 @@ struct CurlLoop::State {
       curl_multi_remove_handle(multi, call->easy.get());
     calls.clear();
     curl_multi_cleanup(multi);
+    ::close(pause_fd);
     ::close(timer_fd);
     ::close(epoll_fd);
   }
@@ -292,7 +305,8 @@ struct CurlLoop::State {
     return 0;
   }
 
-  static int set_timer(CURLM*, long delay_ms, void* user) {
+  // A negative delay disarms it.
+  static void arm(int fd, std::int64_t delay_ms) {
     itimerspec spec{};
     if (delay_ms > 0) {
       spec.it_value.tv_sec = delay_ms / 1000;
@@ -300,7 +314,11 @@ struct CurlLoop::State {
     } else if (delay_ms == 0) {
       spec.it_value.tv_nsec = 1;  // at once; 0 would disarm
     }
-    ::timerfd_settime(static_cast<State*>(user)->timer_fd, 0, &spec, nullptr);
+    ::timerfd_settime(fd, 0, &spec, nullptr);
+  }
+
+  static int set_timer(CURLM*, long delay_ms, void* user) {
+    arm(static_cast<State*>(user)->timer_fd, delay_ms);
     return 0;
   }
 
@@ -318,21 +336,69 @@ struct CurlLoop::State {
       throw std::runtime_error("libcurl does not take the call");
   }
 
-  void fail_call(std::unique_ptr<Call> call, std::string error) {
+  // For now, and without a request.
+  HttpReply& fail_call(const Call& call, std::string code, std::string error) {
     HttpReply reply;
-    reply.url = call->request.target.url;
-    reply.error_code = "http_setup_failed";
+    reply.url = call.request.target.url;
+    reply.error_code = std::move(code);
     reply.error = std::move(error);
     reply.retryable = true;
-    finished.push_back({call->id, std::move(reply)});
+    finished.push_back({call.id, std::move(reply)});
     wake.set();
+    return finished.back().reply;
+  }
+
+  // What this answer asks of everybody.
+  void note_pause(const Call& call) {
+    if (!call.reply.error_code.empty() || call.reply.status != kTooManyRequests) return;
+    const Now now = clock_now();
+    const auto asked_ms = parse_retry_after(call.reply.header("retry-after"), now.wall_ms);
+    if (asked_ms.value_or(0) == 0 || paused_until_ms.size() >= kPausesMax) return;
+    std::int64_t& until_ms = paused_until_ms[call.request.target.origin];
+    until_ms = std::max(until_ms, after(now.mono_ms, std::min(*asked_ms, kPauseMaxMs)));
+    arm_pause(now.mono_ms);
+  }
+
+  void arm_pause(std::int64_t now_ms) const {
+    std::int64_t next_ms = kNever;
+    for (const auto& [origin, until_ms] : paused_until_ms)
+      next_ms = std::min(next_ms, until_ms);
+    arm(pause_fd, next_ms == kNever ? -1 : std::max<std::int64_t>(next_ms - now_ms, 0));
+  }
+
+  // Lets a call wait for the end of its origin's pause, or fails it when its own time is over
+  // before. False when it may begin.
+  bool hold_back(std::unique_ptr<Call>& call) {
+    const auto pause = paused_until_ms.find(call->request.target.origin);
+    if (pause == paused_until_ms.end()) return false;
+    if (call->deadline_mono_ms > pause->second) {
+      const CallId id = call->id;
+      waiting[id] = std::move(call);
+      return true;
+    }
+    const std::int64_t left_s = (pause->second - clock_now().mono_ms + 999) / 1000;
+    const std::string seconds = std::to_string(std::max<std::int64_t>(left_s, 1));
+    fail_call(*call,
+              "target_paused",
+              "not called: it asked (429) for a pause, of which " + seconds + " s are left")
+        .headers.push_back({"Retry-After", seconds});
+    return true;
+  }
+
+  void end_pauses() {
+    const std::int64_t now_ms = clock_now().mono_ms;
+    std::erase_if(paused_until_ms, [now_ms](const auto& pause) { return pause.second <= now_ms; });
+    arm_pause(now_ms);
+    for (auto& [id, call] : std::exchange(waiting, {}))
+      begin(std::move(call));
   }
 
   void begin(std::unique_ptr<Call> call) {
+    if (hold_back(call)) return;
     try {
       configure_and_add(*call);
     } catch (const std::exception& exception) {
-      fail_call(std::move(call), exception.what());
+      fail_call(*call, "http_setup_failed", exception.what());
       return;
     }
     const CallId id = call->id;
@@ -369,6 +435,7 @@ struct CurlLoop::State {
       auto node = calls.extract(static_cast<Call*>(user)->id);
       std::unique_ptr<Call> call = std::move(node.mapped());
       judge(*call, code);
+      note_pause(*call);
       auto target = next_target(*call);
       curl_multi_remove_handle(multi, call->easy.get());
       if (target) {
@@ -388,6 +455,9 @@ struct CurlLoop::State {
       std::uint64_t expirations = 0;
       if (::read(timer_fd, &expirations, sizeof expirations) > 0)
         curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    } else if (fd == pause_fd) {
+      std::uint64_t expirations = 0;
+      if (::read(pause_fd, &expirations, sizeof expirations) > 0) end_pauses();
     } else if (fd == wake.fd()) {
       wake.clear();
     } else {
@@ -420,6 +490,7 @@ void CurlLoop::cancel(CallId id) {
     curl_multi_remove_handle(state_->multi, it->second->easy.get());
     state_->calls.erase(it);
   }
+  state_->waiting.erase(id);
   std::erase_if(state_->finished, [id](const FinishedCall& call) { return call.id == id; });
 }
 
@@ -443,7 +514,7 @@ std::vector<FinishedCall> CurlLoop::poll() {
 }
 
 std::size_t CurlLoop::call_count() const {
-  return state_->calls.size();
+  return state_->calls.size() + state_->waiting.size();
 }
 
 }  // namespace sluice

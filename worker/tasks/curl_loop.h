@@ -61,7 +61,9 @@ class CurlLoop {
   CurlLoop(const CurlLoop&) = delete;
   CurlLoop& operator=(const CurlLoop&) = delete;
 
-  // Never fails; what is wrong comes as a reply. Ids are not reused.
+  // Never fails; what is wrong comes as a reply. Ids are not reused. While the origin of the target
+  // is paused, for as long as its last 429 named, the call waits; it is `target_paused` when its
+  // own time would be over before.
   [[nodiscard]] CallId start(HttpRequest request);
   // Ends a call at once, its connection with it; no reply comes. Unknown ids are ignored.
   void cancel(CallId id);
@@ -71,6 +73,7 @@ class CurlLoop {
   // Makes fd() readable until the next poll().
   void wake();
   [[nodiscard]] std::vector<FinishedCall> poll();
+  // Under way, and waiting for the end of a pause.
   [[nodiscard]] std::size_t call_count() const;
 
  private:

@@ -1,0 +1,99 @@
+// Pauses that a target asks for; worker_http_test.cpp has the rest.
+#include <poll.h>
+
+#include <atomic>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/clock.h"
+#include "tests/support/http_server.h"
+#include "worker/tasks/curl_loop.h"
+
+namespace sluice {
+namespace {
+
+HttpRequest request_to(const HttpServer& server, std::int64_t timeout_ms = 0) {
+  HttpRequest request;
+  request.target = *parse_target(server.url());
+  request.rules = std::make_shared<const TargetRules>(*TargetRules::parse({"127.0.0.0/8"}));
+  request.timeout_ms = timeout_ms;
+  return request;
+}
+
+// The long time-out only ends a test that hangs.
+FinishedCall next_of(CurlLoop& loop) {
+  std::vector<FinishedCall> finished;
+  while (finished.empty()) {
+    pollfd ready{loop.fd(), POLLIN, 0};
+    if (::poll(&ready, 1, 60'000) <= 0) return {};
+    finished = loop.poll();
+  }
+  EXPECT_EQ(finished.size(), 1U);
+  return finished.front();
+}
+
+// Its first answer is this, every other one 200.
+struct FirstAnswers {
+  explicit FirstAnswers(const std::string& headers)
+      : server([this, headers](const std::string&) {
+          return ++calls == 1 ? http_answer("429 Slow", headers) : http_answer("200 OK");
+        }) {}
+
+  std::atomic<int> calls = 0;
+  HttpServer server;
+};
+
+TEST(CurlLoop, a_429_holds_back_calls_to_its_origin_for_the_time_it_names_and_no_others) {
+  FirstAnswers busy("Retry-After: 1\r\n");
+  HttpServer other([](const std::string&) { return http_answer("200 OK"); });
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  const std::int64_t began_ms = monotonic_ms();
+  const CallId held = loop.start(request_to(busy.server));
+  const CallId free = loop.start(request_to(other));
+  EXPECT_EQ(loop.call_count(), 2U);
+  EXPECT_EQ(next_of(loop).id, free);
+  const FinishedCall after_pause = next_of(loop);
+  EXPECT_EQ(after_pause.id, held);
+  EXPECT_EQ(after_pause.reply.status, 200);
+  EXPECT_GE(monotonic_ms() - began_ms, 900);
+}
+
+TEST(CurlLoop, a_call_whose_time_is_over_before_the_pause_is_not_made) {
+  FirstAnswers busy("Retry-After: 30\r\n");
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  (void)loop.start(request_to(busy.server, 5'000));
+  const HttpReply reply = next_of(loop).reply;
+  EXPECT_EQ(reply.error_code, "target_paused");
+  EXPECT_EQ(reply.error, "not called: it asked (429) for a pause, of which 30 s are left");
+  EXPECT_EQ(reply.header("retry-after"), "30");
+  EXPECT_TRUE(reply.retryable);
+  EXPECT_EQ(busy.calls, 1);
+}
+
+TEST(CurlLoop, a_call_that_waits_for_the_end_of_a_pause_can_be_cancelled) {
+  FirstAnswers busy("Retry-After: 30\r\n");
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  loop.cancel(loop.start(request_to(busy.server)));
+  EXPECT_EQ(loop.call_count(), 0U);
+}
+
+TEST(CurlLoop, a_429_that_names_no_time_to_come_pauses_nothing) {
+  for (const char* headers : {"", "Retry-After: 0\r\n", "Retry-After: soon\r\n"}) {
+    FirstAnswers busy(headers);
+    CurlLoop loop;
+    (void)loop.start(request_to(busy.server));
+    EXPECT_EQ(next_of(loop).reply.status, 429);
+    (void)loop.start(request_to(busy.server, 30'000));
+    EXPECT_EQ(next_of(loop).reply.status, 200) << headers;
+  }
+}
+
+}  // namespace
+}  // namespace sluice
