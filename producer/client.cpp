@@ -17,6 +17,11 @@ namespace sluice {
 
 namespace {
 
+// A broker that never was there is given up sooner than one that went away.
+Connection::Outage outage_max(const ClientOptions& options) {
+  return {options.timeout_ms, std::max(options.outage_ms, options.timeout_ms)};
+}
+
 constexpr std::int64_t kRetryPauseMs = 100;  // when the broker names no pause
 constexpr std::size_t kReadOverhead = 512;   // bytes of a job beside its payload, as a bound
 
@@ -86,11 +91,6 @@ const std::string& Client::address() const {
   return options_.broker;
 }
 
-std::int64_t Client::down_ms_max() const {
-  return connection_->was_up() ? std::max(options_.outage_ms, options_.timeout_ms)
-                               : options_.timeout_ms;
-}
-
 ClientError Client::no_answer() const {
   std::string detail;
   const bool is_silent =
@@ -119,7 +119,7 @@ Answer<ReplyBody> Client::call_any(const RequestBody& body) {
   std::uint64_t number = connection_->post(body);
   std::optional<ErrorReply> refused;
   for (;;) {
-    auto answer = connection_->receive(deadline_ms, options_.timeout_ms);
+    auto answer = connection_->receive(deadline_ms, {options_.timeout_ms, options_.timeout_ms});
     if (!answer) {
       connection_->forget(number);
       // Asked again too late to be answered: what it said before is the reason.
@@ -212,7 +212,7 @@ Answer<void> Client::read_wait(std::uint64_t number,
                                const TakeJobs& take,
                                std::vector<JobId>& more) {
   for (;;) {
-    auto answer = connection_->receive(deadline_ms + options_.timeout_ms, down_ms_max());
+    auto answer = connection_->receive(deadline_ms + options_.timeout_ms, outage_max(options_));
     if (!answer) {
       connection_->forget(number);
       return tl::unexpected(no_answer());
@@ -379,7 +379,7 @@ Answer<void> BulkSubmit::read_until_open_at_most(std::size_t count) {
     const std::int64_t patience_ms =
         std::max(client_.options_.outage_ms, client_.options_.timeout_ms);
     const std::int64_t deadline_ms = is_pausing ? again_ms_ : now_ms + patience_ms;
-    auto answer = client_.connection_->receive(deadline_ms, client_.down_ms_max());
+    auto answer = client_.connection_->receive(deadline_ms, outage_max(client_.options_));
     if (answer) {
       if (auto taken = take(answer->number, answer->body); !taken) return taken;
     } else if (!is_pausing) {

@@ -133,7 +133,6 @@ class Client {
                          std::int64_t deadline_ms,
                          const TakeJobs& take,
                          std::vector<JobId>& more);
-  [[nodiscard]] std::int64_t down_ms_max() const;
   [[nodiscard]] ClientError no_answer() const;
 
   ClientOptions options_;

@@ -176,7 +176,11 @@ struct Connection::Impl {
       const bool is_due =
           !request.is_sent || (!request.may_take_long && now_ms >= request.resend_ms);
       if (!is_due) continue;
-      if (!socket.send(zmq::buffer(request.frame), zmq::send_flags::dontwait)) return;
+      if (!socket.send(zmq::buffer(request.frame), zmq::send_flags::dontwait)) {
+        request.resend_ms =
+            now_ms + request.patience_ms;  // no room; poll() tells when the first has
+        return;
+      }
       if (request.is_sent) request.patience_ms *= 2;
       request.is_sent = true;
       request.resend_ms = now_ms + request.patience_ms;
@@ -257,8 +261,7 @@ void Connection::forget(std::uint64_t number) {
   impl_->open.erase(number);
 }
 
-std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms,
-                                                      std::int64_t down_ms_max) {
+std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms, Outage outage_max) {
   Impl& link = *impl_;
   const std::int64_t began_ms = monotonic_ms();
   for (;;) {
@@ -272,7 +275,9 @@ std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms,
     const std::int64_t now_ms = monotonic_ms();
     std::int64_t until_ms = deadline_ms;
     if (!link.is_up)
-      until_ms = std::min(until_ms, std::max(link.down_since_ms, began_ms) + down_ms_max);
+      until_ms = std::min(until_ms,
+                          std::max(link.down_since_ms, began_ms) +
+                              (link.was_up ? outage_max.later_ms : outage_max.at_first_ms));
     if (now_ms >= until_ms) return std::nullopt;
     const std::int64_t wake_ms = std::min(until_ms, link.next_timer_ms());
     link.poll(std::max<std::int64_t>(0, wake_ms - now_ms));

@@ -32,10 +32,15 @@ class Connection {
     bool is_closing = true;  // the request is forgotten
   };
 
+  // How long the connection may be down, of the time spent in receive().
+  struct Outage {
+    std::int64_t at_first_ms = 0;  // before it ever stood
+    std::int64_t later_ms = 0;
+  };
+
   // Sends what waits and returns the next answer to a request that was not forgotten; nothing when
-  // `deadline_ms` (steady clock) has come, or when the connection was down for `down_ms_max` of the
-  // time spent here.
-  std::optional<Answer> receive(std::int64_t deadline_ms, std::int64_t down_ms_max);
+  // `deadline_ms` (steady clock) has come, or when the connection was down for longer than it may.
+  std::optional<Answer> receive(std::int64_t deadline_ms, Outage outage_max);
 
   [[nodiscard]] bool is_up() const;
   // Whether it ever stood.

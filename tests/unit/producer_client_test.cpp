@@ -1,6 +1,9 @@
+#include <chrono>
 #include <future>
 #include <mutex>
+#include <semaphore>
 #include <set>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -124,6 +127,42 @@ TEST(Client, sends_an_unanswered_request_again_to_the_broker_that_comes_back) {
   const auto result = call.get();
   ASSERT_TRUE(result) << result.error().message();
   EXPECT_EQ(result->id, id.view());
+}
+
+// Of a client that was connected by this very call.
+TEST(Client, outlives_an_outage_longer_than_its_time_out_in_a_wait_and_a_bulk_submit) {
+  constexpr std::int64_t kTimeoutMs = 2'000;
+  std::counting_semaphore<> heard(0);
+  auto silent = std::make_unique<ScriptedBroker>([&](const RequestBody&) {
+    heard.release();
+    return Bodies{};
+  });
+  const ClientOptions options{.broker = silent->address(),
+                              .timeout_ms = kTimeoutMs,
+                              .outage_ms = 60'000};
+  auto waited = std::async(std::launch::async, [&] {
+    return Client(options).wait({JobId("a")}, 3'600'000).has_value();
+  });
+  auto submitted = std::async(std::launch::async, [&] {
+    Client client(options);
+    BulkSubmit bulk(client, {});
+    return bulk.add(echo()).has_value() && bulk.finish().has_value();
+  });
+  heard.acquire();
+  heard.acquire();
+  silent.reset();
+  std::this_thread::sleep_for(std::chrono::milliseconds(kTimeoutMs + 500));
+  ScriptedBroker next(
+      [](const RequestBody& body) {
+        const auto* submit = std::get_if<Submit>(&body);
+        if (submit != nullptr) return Bodies{accept_all(*submit)};
+        Waited answer;
+        answer.jobs = {ended_view("a", JobState::completed)};
+        return Bodies{std::move(answer)};
+      },
+      options.broker);
+  EXPECT_TRUE(waited.get());
+  EXPECT_TRUE(submitted.get());
 }
 
 TEST(Client, get_fetches_what_did_not_fit_and_keeps_the_order) {

@@ -26,7 +26,7 @@ using Bodies = std::vector<ReplyBody>;
 constexpr std::int64_t kPatienceMs = 60'000;
 
 std::optional<Connection::Answer> receive(Connection& connection) {
-  return connection.receive(monotonic_ms() + kPatienceMs, kPatienceMs);
+  return connection.receive(monotonic_ms() + kPatienceMs, {kPatienceMs, kPatienceMs});
 }
 
 std::uint64_t number_of_next(Connection& connection) {
@@ -137,8 +137,9 @@ TEST(Connection, receive_returns_at_its_deadline_and_keeps_what_is_open) {
   }
   Connection connection(address);
   connection.post(Ping{});
-  EXPECT_FALSE(connection.receive(monotonic_ms(), kPatienceMs)) << "the deadline has come";
-  EXPECT_FALSE(connection.receive(monotonic_ms() + kPatienceMs, 0)) << "down for long enough";
+  EXPECT_FALSE(connection.receive(monotonic_ms(), {kPatienceMs, kPatienceMs}))
+      << "the deadline has come";
+  EXPECT_FALSE(connection.receive(monotonic_ms() + kPatienceMs, {0, 0})) << "down for long enough";
   EXPECT_FALSE(connection.was_up());
   EXPECT_EQ(connection.open_count(), 1U);
   EXPECT_EQ(connection.refusal(), "");
@@ -158,7 +159,7 @@ TEST(Connection, what_is_unanswered_goes_out_again_in_its_order_on_the_next_conn
   connection.post(Ping{});
   ASSERT_EQ(number_of_next(connection), 3U);
   first.reset();
-  EXPECT_FALSE(connection.receive(monotonic_ms() + kPatienceMs, 0));
+  EXPECT_FALSE(connection.receive(monotonic_ms() + kPatienceMs, {0, 0}));
   EXPECT_FALSE(connection.is_up());
   EXPECT_TRUE(connection.was_up());
   const ScriptedBroker next([](const RequestBody&) { return Bodies{Done{"paused", 0}}; }, address);
