@@ -36,6 +36,11 @@ With every command: --broker ADDRESS, --timeout TIME (for an answer of the broke
 Exit status of every command: 2 wrong usage, 69 no broker reachable, 75 refused for now (send the same
 again later), 124 no answer within --timeout.)";
 
+// What was typed may be any bytes.
+std::string line_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 void add_global_options(CLI::App& app, Cli& cli) {
   app.add_option("--broker", cli.broker, "address of the broker (default tcp://127.0.0.1:7711)")
       ->type_name("ADDRESS")
@@ -92,17 +97,17 @@ std::int64_t Cli::timeout_ms() const {
 
 int Cli::fail(int code, std::string_view message) const {
   if (is_json)
-    print_error(Json{{"error", {{"code", code_of(code)}, {"message", message}}}}.dump() + "\n");
+    print_error(line_of({{"error", {{"code", code_of(code)}, {"message", message}}}}));
   else
-    print_error(fmt::format("sluice: {}\n", message));
+    print_error(fmt::format("sluice: {}\n", printable(message)));
   return code;
 }
 
 void Cli::warn(std::string_view message) const {
   if (is_json)
-    print_error(Json{{"warning", {{"message", message}}}}.dump() + "\n");
+    print_error(line_of({{"warning", {{"message", message}}}}));
   else
-    print_error(fmt::format("sluice: {}\n", message));
+    print_error(fmt::format("sluice: {}\n", printable(message)));
 }
 
 int Cli::fail(const ClientError& error) const {
@@ -111,9 +116,9 @@ int Cli::fail(const ClientError& error) const {
                        {"field", error.error.where},
                        {"message", error.error.detail},
                        {"retryable", error.is_retryable}};
-    print_error(Json{{"error", body}}.dump() + "\n");
+    print_error(line_of({{"error", body}}));
   } else {
-    print_error(fmt::format("sluice: {}\n", error.message()));
+    print_error(fmt::format("sluice: {}\n", printable(error.message())));
   }
   return exit_code_of(error);
 }

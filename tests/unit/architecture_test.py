@@ -149,7 +149,10 @@ def helper_violations(root: Path) -> list[str]:
 
 
 def unit_test_of(path: Path) -> str:
-    """broker/core/waits.cpp: tests/unit/broker_waits_test.cpp; worker/core/worker_core.cpp: worker_core_test.cpp."""
+    """broker/core/waits.cpp: tests/unit/broker_waits_test.cpp; worker/core/worker_core.cpp: worker_core_test.cpp.
+    An example is a program of its own: producer_examples_submit_test.cpp would be its test."""
+    if path.parts[1] == "examples":
+        return f"tests/unit/{'_'.join(path.parts[:2])}_{path.stem}_test.cpp"
     component, stem = path.parts[0], path.stem
     return f"tests/unit/{stem if stem.startswith(component + '_') else component + '_' + stem}_test.cpp"
 
@@ -165,7 +168,8 @@ def test_violations(root: Path) -> list[str]:
     for component in COMPONENTS:
         for file in sorted((root / component).rglob("*.cpp")):
             source = file.relative_to(root)
-            has_test = (root / unit_test_of(source)).exists()
+            test = root / unit_test_of(source)
+            has_test = test.exists() and "TEST" in test.read_text()
             if has_test == (source.as_posix() in elsewhere):
                 found.append(f"{source} has {unit_test_of(source)}: elsewhere.txt need not name it" if has_test else
                              f"{source} has no {unit_test_of(source)}, and no line in elsewhere.txt")

@@ -51,6 +51,13 @@ TEST(CliUsage, what_is_missing_is_said_with_the_help_of_its_command) {
   EXPECT_THAT(usage({"list", "--limit"}), HasSubstr("--limit"));
 }
 
+TEST(CliUsage, what_was_typed_does_not_steer_the_terminal_and_may_be_any_bytes) {
+  EXPECT_THAT(usage({"x\x1b[31m"}), HasSubstr("'x\\x1b[31m' is no command"));
+  EXPECT_THAT(usage({"get", "x\x1b[31m"}), Not(HasSubstr("\x1b")));
+  EXPECT_THAT(usage({"x\xc2\x9b"}), Not(HasSubstr("\xc2\x9b")));
+  EXPECT_TRUE(Json::accept(usage({"x\xff", "--json"})));
+}
+
 TEST(CliUsage, with_json_wrong_usage_is_json_wherever_the_flag_stands) {
   for (const std::vector<std::string>& arguments :
        {std::vector<std::string>{"--json", "lst"}, {"lst", "--json"}, {"get", "--json"}}) {
