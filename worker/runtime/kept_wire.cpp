@@ -227,6 +227,9 @@ Result<PoolWord> read_kept(std::string_view message,
       return wrong(std::move(unknown));
     return read_progress(*map, std::move(progress));
   }
+  for (const char* key : {"message", "checkpoint"})
+    if (map->contains(key))
+      return wrong("\"" + std::string(key) + "\" goes with \"progress\", a number from 0 to 100");
   if (std::string unknown = unknown_key(*map, {"id", "result", "result_base64", "error"});
       !unknown.empty())
     return wrong(std::move(unknown));
@@ -251,7 +254,8 @@ PoolWire::Fill KeptReader::fill(int fd) {
   } while (size < 0 && errno == EINTR);
   buffer_.resize(end + static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
   if (size > 0) return PoolWire::Fill::some;
-  return size < 0 && errno == EAGAIN ? PoolWire::Fill::none : PoolWire::Fill::end;
+  if (size < 0 && errno == EAGAIN) return PoolWire::Fill::none;
+  return size < 0 && errno == ECONNRESET ? PoolWire::Fill::unread : PoolWire::Fill::end;
 }
 
 Result<std::optional<std::string_view>> KeptReader::next() {

@@ -12,6 +12,7 @@
 #include <set>
 #include <system_error>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct Member {
   std::uint32_t job_count = 0;
   bool is_silent = false;        // its stream ended or makes no sense: it can say nothing more
   bool is_gone = false;          // the spawner said so
+  bool has_unread = false;       // it left without having read all that it was given
   std::string spoiled;           // what makes no sense, or that it said nothing more and lived on
   std::int64_t due_ms = kNever;  // its place among the timers
   // Its attempt; the job is without its payload.
@@ -146,6 +148,7 @@ class PoolRuntime : public Runtime {
  private:
   static constexpr std::uint64_t kSpawnerTag = 0;       // in epoll; others are numbers of members
   static constexpr std::int64_t kLeaveGraceMs = 2'000;  // between the end of a stream and SIGKILL
+  static constexpr std::size_t kSparedMax = 1'000;
   static constexpr int kReadsPerTurn = 16;  // a handler that talks must not starve the others
 
   // ---------------------------------------------------------------- the pool
@@ -245,7 +248,10 @@ class PoolRuntime : public Runtime {
       if (size < 0 && errno == EINTR) continue;
       if (size < 0 && errno == EAGAIN)
         return watch(member.wire->fd(), member.number, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
-      if (size < 0) member.unsent.clear();
+      if (size < 0) {
+        member.unsent.clear();
+        member.has_unread = true;
+      }
       if (size > 0) member.unsent.erase(0, static_cast<std::size_t>(size));
     }
   }
@@ -276,7 +282,8 @@ class PoolRuntime : public Runtime {
     for (int reads = 0; member.wire && !member.is_silent && reads < reads_max; ++reads) {
       const PoolWire::Fill fill = member.wire->fill();
       if (fill == PoolWire::Fill::none) return;
-      if (fill == PoolWire::Fill::end) return fall_silent(member);
+      if (fill == PoolWire::Fill::unread) member.has_unread = true;
+      if (fill != PoolWire::Fill::some) return fall_silent(member);
       while (member.wire) {
         auto word = member.wire->next();
         if (word && !*word) break;
@@ -380,7 +387,9 @@ class PoolRuntime : public Runtime {
     if (member.result) tell(std::move(*member.result));
     if (member.job) {
       numbers_.erase({member.job->id, member.job->fence});
-      AttemptResult result = judge(member, report);
+      AttemptResult result = is_to_spare(member)
+                                 ? stopped_attempt(*member.job, StopReason::hand_back)
+                                 : judge(member, report);
       result.usage = {report.cpu_ms, report.rss_bytes_max};
       tell(std::move(result));
     }
@@ -394,6 +403,14 @@ class PoolRuntime : public Runtime {
     if (is_broken_) return;
     if (was_used) fill(pool);
     serve(pool);
+  }
+
+  // A program may leave between two jobs, as one that has done its hundred; the next may have been
+  // given to it by then. Once for a job: one that makes its readers die is to blame in the end.
+  bool is_to_spare(const Member& member) {
+    if (!member.has_unread || member.job_count == 1 || member.reason) return false;
+    if (spared_.size() >= kSparedMax) spared_.clear();
+    return spared_.insert(member.job->id).second;
   }
 
   static AttemptResult judge(Member& member, const SpawnReport& report) {
@@ -453,6 +470,7 @@ class PoolRuntime : public Runtime {
   std::unordered_map<AttemptKey, std::uint64_t> numbers_;  // of those at work
   std::set<std::pair<std::int64_t, std::uint64_t>> timers_;
   std::uint64_t last_number_ = 0;
+  std::unordered_set<JobId> spared_;  // handed back because nobody had read them
   std::vector<RuntimeEvent> events_;
   std::vector<SpawnReport> reports_;
   bool is_backlog_watched_ = false;

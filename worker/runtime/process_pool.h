@@ -5,7 +5,8 @@
 // finds all of them busy, up to `processes_max`, and goes back after `idle`. A job beyond that
 // waits here, in its slot, first in first out. A process is replaced at once when it dies at work;
 // one that dies before it was given anything is replaced when a job asks, so that a machine without
-// memory, or a program that is not there, does not make it fork in a circle.
+// memory, or a program that is not there, does not make it fork in a circle. A job that was given
+// to one that left between two jobs, and did not read it, is handed back, once.
 #pragma once
 
 #include <cstddef>
@@ -48,8 +49,9 @@ class PoolWire {
  public:
   enum class Fill : std::uint8_t {
     some,
-    none,  // nothing at hand
-    end,   // closed, or broken
+    none,    // nothing at hand
+    end,     // closed, or broken
+    unread,  // closed, and what it was given last it has not read
   };
 
   PoolWire() = default;
