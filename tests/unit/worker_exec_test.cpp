@@ -1,4 +1,5 @@
 // Real programs under a real spawner. Waiting is always for an event, never for a time.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -204,6 +205,18 @@ TEST_F(ExecTest, a_flood_of_progress_is_bounded_and_harms_nothing) {
   shell("head -c 20000000 /dev/zero >&3; yes 7 busy | head -n 200000 >&3; echo done");
   start("a");
   EXPECT_EQ(result().result, "done\n");
+}
+
+TEST_F(ExecTest, its_end_does_not_wait_for_somebody_outside_who_holds_its_stdout) {
+  ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+  shell("echo $$ > " + file("pipe") + "; exec sleep 1000");
+  start("a");
+  const std::string pid = std::to_string(read_pid(file("pipe")));
+  const int held = ::open(("/proc/" + pid + "/fd/1").c_str(), O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(held, 0);
+  stop("a", StopReason::cancel);
+  EXPECT_EQ(result().outcome, Outcome::cancelled);
+  ::close(held);
 }
 
 TEST_F(ExecTest, a_program_has_four_descriptors_and_no_more) {

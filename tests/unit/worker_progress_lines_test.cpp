@@ -76,6 +76,9 @@ TEST(ProgressLines, that_are_none_are_passed_over_and_the_first_is_complained_of
   Said said;
   said.take("half way\n50%\n");
   EXPECT_THAT(said.lines.complaint(), HasSubstr("neither PERCENT TEXT nor a JSON map: half way"));
+  Said alone;
+  alone.take("{\"checkpoint\": \"p1\"}\n");
+  EXPECT_THAT(alone.lines.complaint(), HasSubstr("\"checkpoint\" goes with \"progress\""));
 }
 
 TEST(ProgressLines, longer_than_any_progress_cost_no_memory_and_only_themselves) {

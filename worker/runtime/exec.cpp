@@ -29,6 +29,8 @@ namespace sluice {
 namespace {
 
 constexpr std::uint64_t kSpawnerTag = 0;  // numbers begin with 1
+constexpr int kReadsPerTurn = 4;          // of 64 KiB: a flood does not starve the others
+constexpr int kReadsAtEnd = 32;           // more than a pipe holds
 
 // What a program writes to; kStreams * n + one of them is the tag in epoll of the number n.
 enum Stream : std::uint8_t {
@@ -49,11 +51,6 @@ struct Running {
   bool is_flooding = false;  // stdout passed the bound; it is being killed
   std::string error_tail;
   ProgressLines progress;
-  std::optional<SpawnReport> report;
-
-  [[nodiscard]] bool has_open_stream() const {
-    return std::ranges::any_of(streams, [](const UniqueFd& fd) { return fd.is_open(); });
-  }
 };
 
 AttemptResult judge_exit(Running& running, const SpawnReport& report) {
@@ -248,8 +245,7 @@ class ExecRuntime : public Runtime {
       for (const SpawnReport& report : reports_) {
         const auto it = running_.find(report.id);
         if (it == running_.end()) continue;
-        it->second.report = report;
-        end_if_over(report.id);
+        end(report.id, it->second, report);
       }
       if (!is_alive) give_up();
       return;
@@ -259,21 +255,18 @@ class ExecRuntime : public Runtime {
     if (it == running_.end()) return;
     switch (tag % kStreams) {
       case kOut:
-        read_output(number, it->second);
-        break;
+        return read_output(number, it->second, kReadsPerTurn);
       case kErr:
-        read_errors(it->second);
-        break;
+        return read_errors(it->second, kReadsPerTurn);
       default:
-        read_progress(it->second);
+        return read_progress(it->second, kReadsPerTurn);
     }
-    end_if_over(number);
   }
 
   // What passes the bound can be no result any more, so the program need not go on; until it is
   // gone its output is read and thrown away.
-  void read_output(std::uint64_t number, Running& running) {
-    drain(running.streams[kOut], [&](std::string_view bytes) {
+  void read_output(std::uint64_t number, Running& running, int reads_max) {
+    drain(running.streams[kOut], reads_max, [&](std::string_view bytes) {
       if (running.is_flooding) return;
       running.output += bytes;
       if (running.output.size() <= running.task->output_bytes_max) return;
@@ -284,22 +277,22 @@ class ExecRuntime : public Runtime {
     });
   }
 
-  void read_errors(Running& running) {
-    drain(running.streams[kErr],
-          [&](std::string_view bytes) { keep_tail(running.error_tail, bytes); });
+  void read_errors(Running& running, int reads_max) {
+    drain(running.streams[kErr], reads_max, [&](std::string_view bytes) {
+      keep_tail(running.error_tail, bytes);
+    });
   }
 
-  void read_progress(Running& running) {
-    drain(running.streams[kProgress], [&](std::string_view bytes) {
+  void read_progress(Running& running, int reads_max) {
+    drain(running.streams[kProgress], reads_max, [&](std::string_view bytes) {
       if (auto said = running.progress.take(bytes, running.job.id, running.job.fence))
         events_.emplace_back(std::move(*said));
     });
   }
 
-  // At most so much in a turn that a flood does not starve the others.
   template <typename Take>
-  void drain(UniqueFd& fd, Take take) {
-    for (int turn = 0; turn < 4 && fd.is_open(); ++turn) {
+  void drain(UniqueFd& fd, int reads_max, Take take) {
+    for (int reads = 0; reads < reads_max && fd.is_open(); ++reads) {
       const ssize_t size = ::read(fd.get(), buffer_.data(), buffer_.size());
       if (size > 0)
         take(std::string_view(buffer_.data(), static_cast<std::size_t>(size)));
@@ -312,16 +305,17 @@ class ExecRuntime : public Runtime {
     }
   }
 
-  // Over: the keeper has reported that nobody is left, and both pipes were read to their end.
-  void end_if_over(std::uint64_t number) {
-    const auto it = running_.find(number);
-    Running& running = it->second;
-    if (!running.report || running.has_open_stream()) return;
+  // The keeper has reported that nobody is left, so all that was said is in the pipes. Their ends
+  // are not waited for: somebody outside may have been given one.
+  void end(std::uint64_t number, Running& running, const SpawnReport& report) {
+    read_output(number, running, kReadsAtEnd);
+    read_errors(running, kReadsAtEnd);
+    read_progress(running, kReadsAtEnd);
     if (!running.progress.complaint().empty())
       keep_tail(running.error_tail, "\nsluice: " + running.progress.complaint());
-    tell(judge(running, *running.report));
+    tell(judge(running, report));
     numbers_.erase({running.job.id, running.job.fence});
-    running_.erase(it);
+    running_.erase(number);
   }
 
   // The spawner is gone. Its keepers end everything below them; make sure, then hand it all back.

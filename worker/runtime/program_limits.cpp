@@ -13,11 +13,11 @@ namespace sluice {
 
 namespace {
 
-// What getrlimit says now is the most that may be had without being root.
+// What getrlimit says now is the most that may be had: this only takes away.
 int lower(int resource, std::uint64_t soft, std::uint64_t hard) {
   rlimit now{};
   if (::getrlimit(static_cast<__rlimit_resource>(resource), &now) != 0) return errno;
-  const rlimit wanted{std::min<rlim_t>(soft, now.rlim_max), std::min<rlim_t>(hard, now.rlim_max)};
+  const rlimit wanted{std::min<rlim_t>(soft, now.rlim_cur), std::min<rlim_t>(hard, now.rlim_max)};
   return ::setrlimit(static_cast<__rlimit_resource>(resource), &wanted) == 0 ? 0 : errno;
 }
 
