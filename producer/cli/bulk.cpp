@@ -47,7 +47,7 @@ void report(const Cli& cli, std::uint64_t line, std::string_view id, const Error
   } else {
     print_error(fmt::format("line {}: {}{}\n",
                             line,
-                            field.empty() ? "" : field + ": ",
+                            field.empty() ? "" : printable(field) + ": ",
                             printable(error.detail)));
   }
 }

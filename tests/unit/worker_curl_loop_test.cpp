@@ -13,11 +13,11 @@
 namespace sluice {
 namespace {
 
-HttpRequest request_to(const HttpServer& server, std::int64_t timeout_ms = 0) {
+HttpRequest request_to(const HttpServer& server, std::int64_t deadline_mono_ms = kNever) {
   HttpRequest request;
   request.target = *parse_target(server.url());
   request.rules = std::make_shared<const TargetRules>(*TargetRules::parse({"127.0.0.0/8"}));
-  request.timeout_ms = timeout_ms;
+  request.deadline_mono_ms = deadline_mono_ms;
   return request;
 }
 
@@ -66,13 +66,24 @@ TEST(CurlLoop, a_call_whose_time_is_over_before_the_pause_is_not_made) {
   CurlLoop loop;
   (void)loop.start(request_to(busy.server));
   EXPECT_EQ(next_of(loop).reply.status, 429);
-  (void)loop.start(request_to(busy.server, 5'000));
+  (void)loop.start(request_to(busy.server, monotonic_ms() + 5'000));
   const HttpReply reply = next_of(loop).reply;
   EXPECT_EQ(reply.error_code, "target_paused");
   EXPECT_EQ(reply.error, "not called: it asked (429) for a pause, of which 30 s are left");
   EXPECT_EQ(reply.header("retry-after"), "30");
   EXPECT_TRUE(reply.retryable);
   EXPECT_EQ(busy.calls, 1);
+}
+
+TEST(CurlLoop, the_time_of_a_call_begins_after_the_pause) {
+  FirstAnswers busy("Retry-After: 1\r\n");
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  HttpRequest brief = request_to(busy.server);
+  brief.timeout_ms = 900;
+  (void)loop.start(std::move(brief));
+  EXPECT_EQ(next_of(loop).reply.status, 200);
 }
 
 TEST(CurlLoop, a_call_that_waits_for_the_end_of_a_pause_can_be_cancelled) {
@@ -90,7 +101,7 @@ TEST(CurlLoop, a_429_that_names_no_time_to_come_pauses_nothing) {
     CurlLoop loop;
     (void)loop.start(request_to(busy.server));
     EXPECT_EQ(next_of(loop).reply.status, 429);
-    (void)loop.start(request_to(busy.server, 30'000));
+    (void)loop.start(request_to(busy.server, monotonic_ms() + 30'000));
     EXPECT_EQ(next_of(loop).reply.status, 200) << headers;
   }
 }

@@ -217,11 +217,7 @@ class AnalysisRuntime : public Runtime {
     request.ca_file = task.http.ca_file;
     request.redirects_max = 0;  // an API does not move
     request.timeout_ms = step == Step::join ? 0 : task.call_timeout_ms;
-    if (attempt.deadline_mono_ms != kNever) {
-      const std::int64_t left =
-          std::max<std::int64_t>(attempt.deadline_mono_ms - clock_now().mono_ms, 1);
-      request.timeout_ms = request.timeout_ms == 0 ? left : std::min(request.timeout_ms, left);
-    }
+    request.deadline_mono_ms = attempt.deadline_mono_ms;
     attempt.step = step;
     attempt.wake_mono_ms = kNever;
     attempt.call = loop_.start(std::move(request));

@@ -371,7 +371,7 @@ struct CurlLoop::State {
   bool hold_back(std::unique_ptr<Call>& call) {
     const auto pause = paused_until_ms.find(call->request.target.origin);
     if (pause == paused_until_ms.end()) return false;
-    if (call->deadline_mono_ms > pause->second) {
+    if (call->request.deadline_mono_ms > pause->second) {
       const CallId id = call->id;
       waiting[id] = std::move(call);
       return true;
@@ -395,6 +395,12 @@ struct CurlLoop::State {
 
   void begin(std::unique_ptr<Call> call) {
     if (hold_back(call)) return;
+    if (call->deadline_mono_ms == kNever) {
+      const std::int64_t timeout_ms = call->request.timeout_ms;
+      call->deadline_mono_ms =
+          std::min(call->request.deadline_mono_ms,
+                   timeout_ms > 0 ? after(clock_now().mono_ms, timeout_ms) : kNever);
+    }
     try {
       configure_and_add(*call);
     } catch (const std::exception& exception) {
@@ -477,8 +483,6 @@ CurlLoop::~CurlLoop() = default;
 CallId CurlLoop::start(HttpRequest request) {
   auto call = std::make_unique<Call>();
   const CallId id = call->id = ++state_->last_id;
-  if (request.timeout_ms > 0)
-    call->deadline_mono_ms = after(clock_now().mono_ms, request.timeout_ms);
   call->request = std::move(request);
   state_->begin(std::move(call));
   return id;

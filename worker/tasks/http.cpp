@@ -60,12 +60,7 @@ class HttpRuntime : public Runtime {
       finish(failed_attempt(job, plan.error(), is_secret ? "secret_refused" : "bad_payload"));
       return;
     }
-    if (assignment.deadline_mono_ms != kNever) {
-      const std::int64_t left =
-          std::max<std::int64_t>(assignment.deadline_mono_ms - clock_now().mono_ms, 1);
-      std::int64_t& timeout = plan->request.timeout_ms;
-      timeout = timeout == 0 ? left : std::min(timeout, left);
-    }
+    plan->request.deadline_mono_ms = assignment.deadline_mono_ms;
     const CallId call = loop_.start(std::move(plan->request));
     const AttemptKey key{job.id, job.fence};
     call_of_[key] = call;
