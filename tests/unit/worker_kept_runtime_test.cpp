@@ -135,7 +135,11 @@ TEST_F(KeptTest, a_job_that_was_not_read_by_one_that_left_between_two_is_handed_
     return result();
   };
   EXPECT_EQ(end_after("a", "b").outcome, Outcome::handed_back);
-  EXPECT_EQ(end_after("c", "b").error_code, "exit_3") << "it may be what makes them leave";
+  // Then only a fresh one is good enough for it, which reads it.
+  start("c");
+  EXPECT_EQ(result().result, "1");
+  start("b");
+  EXPECT_EQ(result().result, "1");
   std::filesystem::remove(pipe);
 }
 

@@ -172,12 +172,28 @@ class PoolRuntime : public Runtime {
           continue;
         }
       }
+      if (spared_.contains(pool.waiting.front().job.id)) prefer_fresh(pool);
+      if (pool.idle.empty()) continue;
       Member& member = *pool.idle.back();
       pool.idle.pop_back();
       Assignment assignment = std::move(pool.waiting.front());
       pool.waiting.pop_front();
       give(member, std::move(assignment));
     }
+  }
+
+  // For a job that one has not read before it left: another may be about to leave as well. Puts one
+  // that had no job yet in front, or makes one in the place of another, if it can.
+  void prefer_fresh(MemberPool& pool) {
+    const auto fresh =
+        std::ranges::find(pool.idle, 0U, [](const Member* member) { return member->job_count; });
+    if (fresh != pool.idle.end()) {
+      std::iter_swap(fresh, pool.idle.end() - 1);
+      return;
+    }
+    const std::uint32_t most = pool.settings.processes_max;
+    if (most != 0 && pool.total >= most) retire(*pool.idle.back());
+    (void)start_one(pool);
   }
 
   // 0, or an errno. The new one is idle at once: its stream keeps what is sent until it reads.
