@@ -6,8 +6,8 @@
 // waits here, in its slot, first in first out. A process is replaced at once when it dies at work;
 // one that dies before it was given anything is replaced when a job asks, so that a machine without
 // memory, or a program that is not there, does not make it fork in a circle. A job that was given
-// to one that left between two jobs, and did not read it, is handed back, once; then a fresh process
-// is made for it.
+// to one that left between two jobs, and did not read it, is handed back, once; then a fresh
+// process is made for it.
 #pragma once
 
 #include <cstddef>
