@@ -7,30 +7,15 @@
 #include <gtest/gtest.h>
 
 #include "common/protocol/codec.h"
-
-#include <nlohmann/json.hpp>
+#include "tests/support/wire_json.h"
 
 namespace sluice {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = test::WireJson;
+using test::js;
+using test::packed;
 using testing::ElementsAre;
-
-// JSON as text (nested braces of nlohmann take minutes to compile), where "bin:x" is the bytes x.
-Json js(const char* text) {
-  const auto take = [](int, Json::parse_event_t event, Json& value) {
-    if (event != Json::parse_event_t::value || !value.is_string()) return true;
-    const auto bytes = value.get<std::string>();
-    if (bytes.starts_with("bin:")) value = Json::binary({bytes.begin() + 4, bytes.end()});
-    return true;
-  };
-  return Json::parse(text, take);
-}
-
-std::string packed(const Json& json) {
-  const std::vector<std::uint8_t> bytes = Json::to_msgpack(json);
-  return {bytes.begin(), bytes.end()};
-}
 
 Result<BrokerMessage> decode(const char* op, const Json& body) {
   Json message = {{"op", op}, {"epoch", 3}, {"n", 4}};

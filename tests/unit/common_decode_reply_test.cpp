@@ -7,35 +7,21 @@
 #include <gtest/gtest.h>
 
 #include "common/protocol/codec.h"
-
-#include <nlohmann/json.hpp>
+#include "tests/support/wire_json.h"
 
 namespace sluice {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = test::WireJson;
+using test::bin;
+using test::js;
+using test::packed;
 using testing::ElementsAre;
-
-Json bin(const std::string& bytes) {
-  return Json::binary({bytes.begin(), bytes.end()});
-}
-
-// JSON as text (nested braces of nlohmann take minutes to compile), where "bin:x" is the bytes x.
-Json js(const char* text) {
-  const auto take = [](int, Json::parse_event_t event, Json& value) {
-    if (event != Json::parse_event_t::value || !value.is_string()) return true;
-    const auto bytes = value.get<std::string>();
-    if (bytes.starts_with("bin:")) value = Json::binary({bytes.begin() + 4, bytes.end()});
-    return true;
-  };
-  return Json::parse(text, take);
-}
 
 Result<Reply> decode(const char* op, Json body) {
   body["op"] = op;
   body["req"] = 1;
-  const std::vector<std::uint8_t> bytes = Json::to_msgpack(body);
-  return decode_reply({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  return decode_reply(packed(body));
 }
 
 template <typename Body>

@@ -8,32 +8,21 @@
 #include <gtest/gtest.h>
 
 #include "common/protocol/codec.h"
-
-#include <nlohmann/json.hpp>
+#include "tests/support/wire_json.h"
 
 namespace sluice {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = test::WireJson;
+using test::js;
+using test::packed;
 using testing::ElementsAre;
-
-// JSON as text (nested braces of nlohmann take minutes to compile), where "bin:x" is the bytes x.
-Json js(const char* text) {
-  const auto take = [](int, Json::parse_event_t event, Json& value) {
-    if (event != Json::parse_event_t::value || !value.is_string()) return true;
-    const auto bytes = value.get<std::string>();
-    if (bytes.starts_with("bin:")) value = Json::binary({bytes.begin() + 4, bytes.end()});
-    return true;
-  };
-  return Json::parse(text, take);
-}
 
 // `wrong` is set to the first wrong entry of a result.
 Result<WorkerMessage> decode(const char* op, const Json& body, std::optional<Error>* wrong = {}) {
   Json message = {{"op", op}, {"node", "n@1"}};
   message.update(body);
-  const std::vector<std::uint8_t> bytes = Json::to_msgpack(message);
-  return decode_worker_message({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, wrong);
+  return decode_worker_message(packed(message), wrong);
 }
 
 template <typename Message>
