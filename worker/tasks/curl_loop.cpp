@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "worker/runtime/wake.h"
 #include "worker/tasks/retry_after.h"
+#include "worker/tasks/target_pauses.h"
 
 namespace sluice {
 
@@ -32,8 +33,6 @@ namespace {
 constexpr std::size_t kHeaderBytesMax = 64u << 10;
 constexpr std::size_t kErrorBodyBytesMax = 16u << 10;  // kept of an answer that is no success
 constexpr int kTooManyRequests = 429;
-constexpr std::int64_t kPauseMaxMs = 3'600'000;  // what a target may ask for
-constexpr std::size_t kPausesMax = 10'000;       // origins that are remembered; others are called
 
 using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
 using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
@@ -248,9 +247,9 @@ struct CurlLoop::State {
   CURLM* multi = nullptr;
   CallId last_id = 0;
   std::unordered_map<CallId, std::unique_ptr<Call>> calls;
-  std::vector<FinishedCall> finished;                                // what ended before it began
-  std::map<std::string, std::int64_t, std::less<>> paused_until_ms;  // by origin
-  std::map<CallId, std::unique_ptr<Call>> waiting;                   // for that, in their order
+  std::vector<FinishedCall> finished;  // what ended before it began
+  TargetPauses pauses;
+  std::map<CallId, std::unique_ptr<Call>> waiting;  // for the end of one, in their order
 
   State() {
     static const CURLcode is_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -353,30 +352,26 @@ struct CurlLoop::State {
     if (!call.reply.error_code.empty() || call.reply.status != kTooManyRequests) return;
     const Now now = clock_now();
     const auto asked_ms = parse_retry_after(call.reply.header("retry-after"), now.wall_ms);
-    if (asked_ms.value_or(0) == 0 || paused_until_ms.size() >= kPausesMax) return;
-    std::int64_t& until_ms = paused_until_ms[call.request.target.origin];
-    until_ms = std::max(until_ms, after(now.mono_ms, std::min(*asked_ms, kPauseMaxMs)));
+    pauses.note(call.request.target.origin, asked_ms.value_or(0), now.mono_ms);
     arm_pause(now.mono_ms);
   }
 
   void arm_pause(std::int64_t now_ms) const {
-    std::int64_t next_ms = kNever;
-    for (const auto& [origin, until_ms] : paused_until_ms)
-      next_ms = std::min(next_ms, until_ms);
+    const std::int64_t next_ms = pauses.next_end_ms();
     arm(pause_fd, next_ms == kNever ? -1 : std::max<std::int64_t>(next_ms - now_ms, 0));
   }
 
   // Lets a call wait for the end of its origin's pause, or fails it when its own time is over
   // before. False when it may begin.
   bool hold_back(std::unique_ptr<Call>& call) {
-    const auto pause = paused_until_ms.find(call->request.target.origin);
-    if (pause == paused_until_ms.end()) return false;
-    if (call->request.deadline_mono_ms > pause->second) {
+    const auto until_ms = pauses.until_ms(call->request.target.origin);
+    if (!until_ms) return false;
+    if (call->request.deadline_mono_ms > *until_ms) {
       const CallId id = call->id;
       waiting[id] = std::move(call);
       return true;
     }
-    const std::int64_t left_s = (pause->second - clock_now().mono_ms + 999) / 1000;
+    const std::int64_t left_s = (*until_ms - clock_now().mono_ms + 999) / 1000;
     const std::string seconds = std::to_string(std::max<std::int64_t>(left_s, 1));
     fail_call(*call,
               "target_paused",
@@ -387,7 +382,7 @@ struct CurlLoop::State {
 
   void end_pauses() {
     const std::int64_t now_ms = clock_now().mono_ms;
-    std::erase_if(paused_until_ms, [now_ms](const auto& pause) { return pause.second <= now_ms; });
+    pauses.end(now_ms);
     arm_pause(now_ms);
     for (auto& [id, call] : std::exchange(waiting, {}))
       begin(std::move(call));
