@@ -14,6 +14,7 @@
 #include "common/config_entry.h"
 #include "common/config_value.h"
 #include "common/exit_codes.h"
+#include "common/utf8.h"
 
 #include <CLI/CLI.hpp>
 #include <toml++/toml.h>
@@ -389,17 +390,16 @@ Result<ConfigAction> ConfigTable::parse(int argc,
 
 void ConfigTable::confirm() const {
   for (const std::string& line : effective())
-    std::puts(line.c_str());
+    std::puts(printable(line).c_str());
   std::puts((impl_->program + ": the configuration is valid").c_str());
 }
 
 int ConfigTable::explain(const Error& error) const {
   const std::string where = error.where.empty() ? "" : error.where + ": ";
   std::fprintf(stderr,
-               "%s: %s%s\nTry '%s --help'.\n",
+               "%s: %s\nTry '%s --help'.\n",
                impl_->program.c_str(),
-               where.c_str(),
-               error.detail.c_str(),
+               printable(where + error.detail).c_str(),
                impl_->program.c_str());
   return kExitUsage;
 }

@@ -11,6 +11,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "common/utf8.h"
+
 namespace sluice::log {
 
 namespace {
@@ -79,34 +81,14 @@ void append_quoted(std::string& out, std::string_view text) {
   out += '"';
 }
 
-// The length of the valid UTF-8 sequence at the start of `text`; 0 when there is none. Overlong
-// forms, surrogates and numbers beyond U+10FFFF are not valid.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) {
-    return static_cast<unsigned char>(text[i]);
-  };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  if (lead == 0xe0 && byte(1) < 0xa0) return 0;
-  if (lead == 0xed && byte(1) > 0x9f) return 0;
-  if (lead == 0xf0 && byte(1) < 0x90) return 0;
-  if (lead == 0xf4 && byte(1) > 0x8f) return 0;
-  return length;
-}
-
 // Neither format may carry bytes that a reader of UTF-8 stops at.
 std::string to_valid_utf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
-    const std::size_t length = utf8_length(text);
-    out.append(length == 0 ? std::string_view("\xef\xbf\xbd") : text.substr(0, length));
-    text.remove_prefix(length == 0 ? 1 : length);
+    const std::size_t bytes = utf8_character(text);
+    out.append(bytes == 0 ? std::string_view("\xef\xbf\xbd") : text.substr(0, bytes));
+    text.remove_prefix(bytes == 0 ? 1 : bytes);
   }
   return out;
 }

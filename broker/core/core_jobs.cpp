@@ -5,6 +5,7 @@
 #include "broker/core/core.h"
 #include "common/check.h"
 #include "common/mutant.h"
+#include "common/utf8.h"
 
 namespace sluice {
 
@@ -15,17 +16,6 @@ constexpr std::size_t kAttemptTextBytesMax = 256;
 // round.
 constexpr std::size_t kHandBacksPerMinute = 3;
 constexpr std::int64_t kMinuteMs = 60'000;
-
-// At most so many bytes of UTF-8, and no part of a character.
-void cut(std::string& text, std::size_t bytes_max) {
-  if (text.size() <= bytes_max) return;
-  const auto goes_on = [&] {
-    return (static_cast<unsigned char>(text[bytes_max]) & 0xc0) == 0x80;
-  };
-  while (bytes_max > 0 && goes_on())
-    --bytes_max;
-  text.resize(bytes_max);
-}
 
 std::int64_t expiry_ms(const Job& job) {
   return job.spec.expires_at_ms > 0 ? job.spec.expires_at_ms : kNever;
@@ -243,7 +233,7 @@ void BrokerCore::record_attempt(Job& job, AttemptEnd end, const AttemptResult* r
   if (result != nullptr) {
     record.error_code = result->error_code;
     record.error = result->error;
-    cut(record.error, kAttemptTextBytesMax);
+    record.error.resize(utf8_head(record.error, kAttemptTextBytesMax).size());
     record.cpu_ms = result->usage.cpu_ms;
     record.rss_bytes_max = result->usage.rss_bytes_max;
   }

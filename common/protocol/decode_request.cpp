@@ -4,6 +4,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_in.h"
+#include "common/utf8.h"
 
 namespace sluice {
 
@@ -106,15 +107,6 @@ bool read_job(In& in, JobSpec& job) {
   return true;
 }
 
-// At most `bytes_max` of UTF-8, never cut inside a character.
-std::string_view cut_to(std::string_view text, std::size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  std::size_t size = bytes_max;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80)
-    --size;
-  return text.substr(0, size);
-}
-
 // The id of a job that was refused, so that its sender can tell which it was.
 std::string sent_id(const In::Mark& mark) {
   msgpack::Reader reader = mark.reader;
@@ -122,8 +114,8 @@ std::string sent_id(const In::Mark& mark) {
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto key = reader.str();
     if (key == "id") {
-      const std::string_view id = cut_to(reader.str().value_or(""), kIdBytesMax);
-      return wire::is_utf8(id) ? std::string(id) : "";
+      const std::string_view id = utf8_head(reader.str().value_or(""), kIdBytesMax);
+      return is_utf8(id) ? std::string(id) : "";
     }
     if (!key || !reader.skip()) return "";
   }

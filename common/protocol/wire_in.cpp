@@ -4,51 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/utf8.h"
+
 namespace sluice::wire {
-
-namespace {
-
-// How many bytes the character at `text[i]` takes; 0 when it is no UTF-8.
-std::size_t utf8_bytes(std::string_view text, std::size_t i) {
-  const auto at = [&](std::size_t k) {
-    return static_cast<unsigned char>(text[k]);
-  };
-  const unsigned first = at(i);
-  std::size_t bytes = 0;
-  unsigned low = 0x80;  // bounds of the second byte
-  unsigned high = 0xbf;
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) bytes = 2;
-  if (first >= 0xe0 && first <= 0xef) bytes = 3;
-  if (first >= 0xf0 && first <= 0xf4) bytes = 4;
-  if (first == 0xe0) low = 0xa0;
-  if (first == 0xed) high = 0x9f;
-  if (first == 0xf0) low = 0x90;
-  if (first == 0xf4) high = 0x8f;
-  if (bytes == 0 || text.size() - i < bytes) return 0;
-  if (at(i + 1) < low || at(i + 1) > high) return 0;
-  for (std::size_t k = 2; k < bytes; ++k)
-    if ((at(i + k) & 0xc0) != 0x80) return 0;
-  return bytes;
-}
-
-}  // namespace
-
-bool is_utf8(std::string_view text) {
-  constexpr std::uint64_t kHighBits = 0x8080808080808080;
-  for (std::size_t i = 0; i < text.size();) {
-    std::uint64_t eight = kHighBits;
-    if (text.size() - i >= sizeof eight) std::memcpy(&eight, text.data() + i, sizeof eight);
-    if ((eight & kHighBits) == 0) {  // eight characters of ASCII at once
-      i += sizeof eight;
-      continue;
-    }
-    const std::size_t bytes = utf8_bytes(text, i);
-    if (bytes == 0) return false;
-    i += bytes;
-  }
-  return true;
-}
 
 std::string In::path() const {
   std::string text;
@@ -249,7 +207,7 @@ std::optional<Error> open_frame(std::string_view frame, Envelope& envelope) {
     }
     const auto value = reader.skip(In::kDepthMax - 1);
     if (!value)
-      return malformed(is_utf8(*key) ? std::string(key->substr(0, 64)) : "",
+      return malformed(is_utf8(*key) ? std::string(utf8_head(*key, 64)) : "",
                        "the value is cut off, nested deeper than 8, or of an extension type");
     if (*key == "req") {
       if (*value == "\xc0") continue;  // nil, as in the answer to what had no readable one: none

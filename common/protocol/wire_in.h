@@ -22,9 +22,6 @@
 
 namespace sluice::wire {
 
-// Well-formed UTF-8: no surrogates, nothing over-long, nothing above U+10FFFF.
-[[nodiscard]] bool is_utf8(std::string_view text);
-
 class In {
  public:
   static constexpr std::size_t kKeysMax = 128;  // of a map with named keys

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "common/refusal.h"
+#include "common/utf8.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/text.h"
 

@@ -8,6 +8,7 @@
 #include <exception>
 #include <system_error>
 
+#include "common/utf8.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/text.h"
 

@@ -11,6 +11,7 @@
 
 #include "common/address.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 #include "producer/connection.h"

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"

@@ -4,35 +4,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "common/base64.h"
+#include "common/utf8.h"
 #include "producer/cli/text.h"
 
 namespace sluice::cli {
 
 namespace {
-
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    unsigned group = 0;
-    for (std::size_t j = 0; j < 3; ++j)
-      group = group << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0U);
-    for (std::size_t j = 0; j < 4; ++j)
-      out += i + j <= bytes.size() ? kDigits[group >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
-// nlohmann throws on text that is not UTF-8 only when it is dumped; asked here before.
-bool is_utf8(std::string_view text) {
-  try {
-    (void)Json(text).dump();
-    return true;
-  } catch (const Json::type_error&) {
-    return false;
-  }
-}
 
 Json attempt_to_json(const AttemptRecord& attempt) {
   Json json = {{"attempt", attempt.attempt},
@@ -124,7 +102,7 @@ Json bytes_to_json(std::string_view bytes, std::string_view content_type) {
     if (!parsed.is_discarded() && !is_one_character) return parsed;
   }
   if (is_utf8(bytes)) return std::string(bytes);
-  return {{"base64", base64(bytes)}};
+  return {{"base64", base64_of(bytes)}};
 }
 
 Json job_to_json(const JobView& view) {

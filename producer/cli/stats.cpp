@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 #include "producer/connection.h"

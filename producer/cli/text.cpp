@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "common/protocol/wire_in.h"
+#include "common/utf8.h"
 
 namespace sluice::cli {
 
@@ -46,20 +46,6 @@ std::size_t width_of(std::string_view text) {
     if (is_escape && c == 'm') is_escape = false;
   }
   return width;
-}
-
-// Of the character that `text` begins with; 0 when it begins with no UTF-8.
-std::size_t character_bytes(std::string_view text) {
-  for (std::size_t bytes = 1; bytes <= std::min<std::size_t>(4, text.size()); ++bytes)
-    if (wire::is_utf8(text.substr(0, bytes))) return bytes;
-  return 0;
-}
-
-// Those of ASCII, and U+0080 to U+009F, of which U+009B begins a sequence as ESC [ does.
-bool is_control(std::string_view character) {
-  const auto first = static_cast<unsigned char>(character[0]);
-  if (character.size() == 1) return first < 0x20 || first == 0x7f;
-  return first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
 bool is_dumb_terminal() {
@@ -115,21 +101,6 @@ void print_error(std::string_view text) {
   (void)std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-std::string printable(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const std::size_t bytes = character_bytes(text);
-    const std::string_view character = text.substr(0, std::max<std::size_t>(1, bytes));
-    text.remove_prefix(character.size());
-    if (bytes != 0 && (!is_control(character) || character == "\n" || character == "\t"))
-      out += character;
-    else
-      for (const char c : character)
-        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-  }
-  return out;
-}
-
 std::string Table::str(bool with_colour) const {
   std::vector<std::string> titles = headers_;
   std::vector<bool> is_right(titles.size());
@@ -160,10 +131,7 @@ std::string Table::str(bool with_colour) const {
 
 std::string_view within_line(std::string_view text, std::size_t columns) {
   if (columns == 0 || text.size() < columns) return text;
-  std::size_t size = columns - 1;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80)
-    --size;
-  return text.substr(0, size);
+  return utf8_head(text, columns - 1);
 }
 
 ProgressLine::ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1) {}

@@ -21,9 +21,6 @@ namespace sluice::cli {
 [[nodiscard]] std::string span_text(std::int64_t span_ms);
 // `12.3 s ago`, `in 5 min 0 s`.
 [[nodiscard]] std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms);
-// Control characters but tab and newline, and bytes that are no UTF-8, made visible as \xNN, so
-// that a job's text cannot steer the terminal.
-[[nodiscard]] std::string printable(std::string_view text);
 
 // To stderr. Where it cannot be written nobody is told: the exit status says enough.
 void print_error(std::string_view text);

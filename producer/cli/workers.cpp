@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/text.h"
 

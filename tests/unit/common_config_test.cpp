@@ -242,6 +242,13 @@ TEST_F(Config, explain_gives_the_exit_status_of_usage) {
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("sluice-test: --slots: is wrong"));
 }
 
+TEST_F(Config, a_wrong_value_cannot_steer_the_terminal_that_shows_it) {
+  testing::internal::CaptureStderr();
+  (void)table_.explain({sluice::ErrorCode::bad_field, "--b\x1b[2J", "is \"\xc2\x9b\" \xff"});
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("sluice-test: --b\\x1b[2J: is \"\\xc2\\x9b\" \\xff\n"));
+}
+
 TEST_F(Config, a_comma_is_a_part_of_a_text_that_is_not_a_list_of_words) {
   ASSERT_TRUE(parse({"--task", "cut=cut -d, -f1", "--task", "b=cat"}));
   EXPECT_THAT(tasks_, ElementsAre("cut=cut -d, -f1", "b=cat"));

@@ -27,50 +27,6 @@ Json deep(std::size_t levels) {
   return json;
 }
 
-TEST(WireIn, utf8_is_what_the_standard_calls_well_formed) {
-  const std::vector<std::pair<std::string, bool>> cases = {
-      {"", true},
-      {std::string(1, '\0'), true},
-      {"\x7f", true},
-      {"\x80", false},
-      {"\xc1\xbf", false},  // over-long
-      {"\xc2\x80", true},
-      {"\xdf\xbf", true},
-      {"\xc2\x7f", false},
-      {"\xc2\xc0", false},
-      {"\xe0\x9f\xbf", false},  // over-long
-      {"\xe0\xa0\x80", true},
-      {"\xed\x9f\xbf", true},
-      {"\xed\xa0\x80", false},  // a surrogate
-      {"\xee\x80\x80", true},
-      {"\xef\xbf\xbf", true},
-      {"\xe2\x82\xc0", false},
-      {"\xf0\x8f\xbf\xbf", false},  // over-long
-      {"\xf0\x90\x80\x80", true},
-      {"\xf4\x8f\xbf\xbf", true},
-      {"\xf4\x90\x80\x80", false},  // above U+10FFFF
-      {"\xf5\x80\x80\x80", false},
-      {"\xf0\x90\x80\x7f", false},
-      {"\xff", false}};
-  for (const auto& [text, is_good] : cases)
-    EXPECT_EQ(is_utf8(text), is_good) << testing::PrintToString(text);
-}
-
-// Eight characters are looked at together: the place must not matter.
-TEST(WireIn, a_wrong_byte_is_found_wherever_it_stands) {
-  for (std::size_t size = 1; size <= 25; ++size) {
-    for (std::size_t at = 0; at < size; ++at) {
-      std::string text(size, 'x');
-      text[at] = '\xff';
-      EXPECT_FALSE(is_utf8(text)) << at << " of " << size;
-      text = text.substr(0, at) + "\u20ac" + text.substr(at);
-      text[at + 3] = 'x';
-      EXPECT_TRUE(is_utf8(text)) << at << " of " << size;
-      EXPECT_FALSE(is_utf8(text.substr(0, at + 2))) << "cut off at " << at;
-    }
-  }
-}
-
 TEST(WireIn, an_error_names_its_field_and_the_first_is_kept) {
   const std::string frame = packed({{"a", {{{"b", 1}}, {{"b", "x"}}}}});
   In in(frame);

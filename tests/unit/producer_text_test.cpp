@@ -45,33 +45,6 @@ TEST(CliText, the_milliseconds_of_a_time_before_1970_count_forward_too) {
   EXPECT_EQ(local_time(0).substr(16), ":00.000");
 }
 
-TEST(CliText, every_control_character_but_tab_and_newline_is_shown) {
-  for (int c = 0; c < 0x20; ++c) {
-    const std::string text(1, static_cast<char>(c));
-    EXPECT_EQ(printable(text) == text, c == '\t' || c == '\n') << c;
-  }
-  EXPECT_EQ(printable(std::string("\0\r\x7f", 3)), "\\x00\\x0d\\x7f");
-  EXPECT_EQ(printable("l\u00e4ng \u20ac"), "l\u00e4ng \u20ac");
-}
-
-// U+009B begins a sequence as ESC [ does; a terminal that is not of UTF-8 takes the byte alone so.
-TEST(CliText, the_control_characters_above_ascii_are_shown_too) {
-  for (int c = 0x80; c <= 0xff; ++c) {
-    const std::string byte(1, static_cast<char>(c));
-    EXPECT_EQ(printable(byte)[0], '\\') << c;
-    if (c > 0xbf) continue;
-    const std::string text = "\xc2" + byte;
-    EXPECT_EQ(printable(text) == text, c > 0x9f) << c;
-  }
-  EXPECT_EQ(printable("a\xc2\x9b"
-                      "2Jb\x9b"
-                      "c\xc2"),
-            "a\\xc2\\x9b2Jb\\x9bc\\xc2");
-  EXPECT_EQ(printable("\xe0\x82\x9b"), "\\xe0\\x82\\x9b") << "U+009B written over-long";
-  EXPECT_EQ(printable("\u00a0\u2014\U0001f600"), "\u00a0\u2014\U0001f600")
-      << "bytes 80 to 9f within";
-}
-
 TEST(CliText, a_state_is_coloured_only_when_asked_and_the_colour_ends) {
   EXPECT_EQ(state_text(JobState::failed, false), "failed");
   EXPECT_EQ(state_text(JobState::failed, true), "\x1b[31mfailed\x1b[0m");

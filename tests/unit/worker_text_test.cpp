@@ -42,6 +42,7 @@ TEST(WorkerText, what_looks_like_a_character_and_is_none_becomes_one_mark_a_byte
 
 TEST(WorkerText, nothing_that_steers_a_terminal_passes_but_lines_and_tabs_do) {
   EXPECT_EQ(clean_text("a\tb\nc\r\x1b[31m\x7f", 100), "a\tb\nc??[31m?");
+  EXPECT_EQ(clean_text("a\u009b31m", 100), "a?31m") << "begins a sequence as ESC [ does";
 }
 
 TEST(WorkerText, is_cut_at_its_bound_and_before_the_character_that_passes_it) {

@@ -7,7 +7,9 @@
 #include <initializer_list>
 #include <utility>
 
+#include "common/base64.h"
 #include "common/limits.h"
+#include "common/utf8.h"
 #include "worker/core/text.h"
 #include "worker/runtime/payload.h"
 
@@ -49,7 +51,7 @@ bool is_sayable(const json& value) {
 }
 
 void put_bytes(ordered_json& message, const std::string& key, const std::string& bytes) {
-  if (is_sayable(bytes))
+  if (is_utf8(bytes))
     message[key] = bytes;
   else
     message[key + "_base64"] = base64_of(bytes);

@@ -17,8 +17,4 @@ namespace sluice {
 // A scalar as text: a string as it is, numbers and booleans as in JSON. Nothing for the rest.
 [[nodiscard]] std::optional<std::string> scalar_text(const nlohmann::json& value);
 
-// As in RFC 4648, with padding; nothing for a text that is none.
-[[nodiscard]] std::string base64_of(std::string_view bytes);
-[[nodiscard]] std::optional<std::string> bytes_of_base64(const std::string& text);
-
 }  // namespace sluice

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "common/config.h"
+#include "common/utf8.h"
 #include "worker/runtime/exec.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/kept_runtime.h"
@@ -76,7 +77,7 @@ int run_worker(int argc, const char* const* argv, const WorkerProgram& program) 
   try {
     return configure_and_run(argc, argv, program);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
+    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), printable(error.what()).c_str());
     return node_failed;
   }
 }

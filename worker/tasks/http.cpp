@@ -1,11 +1,11 @@
 #include "worker/tasks/http.h"
 
-#include <sodium.h>
-
 #include <algorithm>
 #include <unordered_map>
 
+#include "common/base64.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "worker/runtime/payload.h"
 #include "worker/tasks/attempt_result.h"
 
@@ -22,15 +22,6 @@ bool is_expected(int status, const std::vector<std::string>& expect) {
   return std::any_of(expect.begin(), expect.end(), [&](const std::string& entry) {
     return entry == text || (entry.ends_with("xx") && entry.front() == text.front());
   });
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    (void)Json(text).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
 }
 
 std::string response_json(const HttpReply& reply) {
