@@ -52,8 +52,6 @@ std::string_view word(NodeFactKind kind) {
       return "dead";
     case NodeFactKind::draining:
       return "draining";
-    case NodeFactKind::refused:
-      return "refused";
   }
   return "joined";
 }

@@ -4,12 +4,18 @@
 // the default, which is the value the target variable holds when the entry is added.
 //
 //   ConfigTable table("sluice-broker", "Accepts jobs and hands them to worker nodes.");
+//
 //   table.group("Timing");
-//   table.add_duration("heartbeat_ms", &config.heartbeat_ms, {100, 60'000}, "between two signs of
-//   life"); const auto action = table.parse(argc, argv); if (!action) return
-//   table.explain(action.error());   // one line to stderr, exit status 2 if (action->is_final)
-//   return action->exit_code;      // --help, --version, --check-config for (const auto& line :
-//   table.effective()) log::info("config", {{"option", line}});
+//
+//   table.add_duration("heartbeat_ms", &config.heartbeat_ms, {100, 60'000}, "between statuses");
+//
+//   const auto action = table.parse(argc, argv);
+//
+//   if (!action) return table.explain(action.error());  // a line on stderr, exit status 2
+//
+//   if (action->is_final) return action->exit_code;  // --help, --version, --check-config
+//
+//   for (const auto& line : table.effective()) log::info("config", {{"option", line}});
 //
 // Not thread-safe; used once, at start. No entry may be added after parse().
 #pragma once

@@ -61,6 +61,8 @@ bool is_closing(const ReplyBody& body) {
 struct Connection::Impl {
   struct Open {
     std::string frame;
+    std::optional<Wait> wait;   // asks, whenever it is sent, for what is left of its time
+    std::int64_t until_ms = 0;  // when that is over
     bool is_sent = false;
     bool may_take_long = false;
     std::int64_t resend_ms = 0;
@@ -176,6 +178,10 @@ struct Connection::Impl {
       const bool is_due =
           !request.is_sent || (!request.may_take_long && now_ms >= request.resend_ms);
       if (!is_due) continue;
+      if (request.wait) {
+        request.wait->timeout_ms = std::max<std::int64_t>(0, request.until_ms - now_ms);
+        request.frame = encode_request({make_req(number), *request.wait});
+      }
       if (!socket.send(zmq::buffer(request.frame), zmq::send_flags::dontwait)) {
         request.resend_ms =
             now_ms + request.patience_ms;  // no room; poll() tells when the first has
@@ -251,8 +257,13 @@ Connection::~Connection() = default;
 std::uint64_t Connection::post(const RequestBody& body) {
   const std::uint64_t number = ++impl_->last_number;
   Impl::Open request;
-  request.frame = encode_request({make_req(number), body});
   request.may_take_long = may_take_long(body);
+  if (const auto* wait = std::get_if<Wait>(&body)) {
+    request.wait = *wait;
+    request.until_ms = after(monotonic_ms(), wait->timeout_ms);
+  } else {
+    request.frame = encode_request({make_req(number), body});
+  }
   impl_->open.emplace(number, std::move(request));
   return number;
 }

@@ -125,7 +125,7 @@ class BrokerCore {
     std::uint64_t count = 0;
   };
 
-  // core_requests.cpp: what producers ask
+  // core_requests.cpp, core_queries.cpp: what producers ask
   void on_request(
       RequestReceived& event, const FetchedIds* fetched, std::string cursor, Now now, Output& out);
   void on_submit(

@@ -196,7 +196,8 @@ void BrokerCore::on_result(NodeIndex index, AttemptResult& result, Now now, Outp
     live.node_index = static_cast<std::uint32_t>(node.attempts.size());
     node.attempts.push_back(*slot);
   }
-  ++(result.outcome == Outcome::completed ? node.completed : node.failed);
+  if (result.outcome == Outcome::completed) ++node.completed;
+  if (result.outcome == Outcome::failed) ++node.failed;
   finish_attempt(*slot, result, now, out);
 }
 

@@ -55,8 +55,7 @@ enum class NodeFactKind : std::uint8_t {
   joined,
   left,
   dead,
-  draining,
-  refused
+  draining
 };
 
 struct NodeFact {

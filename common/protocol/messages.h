@@ -151,7 +151,7 @@ enum class SubmitStatus : std::uint8_t {
 struct SubmitResult {
   std::string id;
   SubmitStatus status = SubmitStatus::accepted;
-  std::optional<JobState> state;  // of the job that exists: duplicate and conflict
+  std::optional<JobState> state;  // of the job that exists: not when rejected
   std::optional<Error> error;     // conflict and rejected: code, field, message
 };
 
@@ -249,8 +249,7 @@ struct WorkersInfo {
   std::vector<NodeInfo> workers;
 };  // op "workers"
 
-struct StatsInfo {  // op "stats"; a flat map of numbers and short strings, keys as in KEYS.md and
-                    // below
+struct StatsInfo {  // op "stats"; a flat map of numbers and short strings, keys as in PROTOCOL.md
   std::vector<std::pair<std::string, std::uint64_t>> numbers;
   std::vector<std::pair<std::string, std::string>> texts;
 };
@@ -265,7 +264,7 @@ struct Pong {  // op "pong"
   std::uint32_t protocol = kProtocolVersion;
   std::uint64_t epoch = 0;
   Durability durable = Durability::everysec;
-  std::string store;  // "ok", "busy", "down"
+  std::string store;  // "ok", "down"
   bool insecure = false;
 };
 
@@ -433,7 +432,7 @@ struct ConcurrencyWish {
 
 struct Refused {
   Error error;
-};  // op "error": this status was not taken, and why
+};  // op "error": what was sent, or an entry of it, was not taken, and why
 
 using BrokerBody = std::
     variant<Welcome, Run, CancelAttempts, DropAttempts, Ack, DrainWish, ConcurrencyWish, Refused>;

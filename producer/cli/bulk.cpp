@@ -245,7 +245,6 @@ std::uint64_t size_of(const std::string& path) {
 }  // namespace
 
 int submit_lines(Cli& cli, const BulkArguments& arguments) {
-  std::ios::sync_with_stdio(false);
   const bool is_stdin = arguments.path == "-";
   std::ifstream file;
   if (!is_stdin) {

@@ -12,7 +12,7 @@ struct BulkArguments {
   bool stops_at_error = false;
 };
 
-// Returns the exit status: 1 when a line was bad or a job refused.
+// Returns the exit status: 1 when a line was bad or a job refused, 75 when that was only for now.
 int submit_lines(Cli& cli, const BulkArguments& arguments);
 
 }  // namespace sluice::cli

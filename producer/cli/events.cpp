@@ -30,7 +30,7 @@ struct EventArguments {
 };
 
 // The topics of PROTOCOL.md, Events; behind one of a job stands its queue.
-constexpr std::array<std::string_view, 13> kTopics{"job.queued.",
+constexpr std::array<std::string_view, 12> kTopics{"job.queued.",
                                                    "job.started.",
                                                    "job.progress.",
                                                    "job.retrying.",
@@ -41,8 +41,7 @@ constexpr std::array<std::string_view, 13> kTopics{"job.queued.",
                                                    "node.joined",
                                                    "node.left",
                                                    "node.dead",
-                                                   "node.draining",
-                                                   "node.refused"};
+                                                   "node.draining"};
 
 // Whether a topic may begin so: any other would be waited for in vain.
 bool is_beginning_of_topic(std::string_view text) {

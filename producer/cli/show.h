@@ -12,7 +12,7 @@ namespace sluice::cli {
 // Bytes of a payload or result as JSON: JSON and msgpack as what they say, other UTF-8 as a string,
 // anything else as {"base64": ...}. Never fails.
 [[nodiscard]] Json bytes_to_json(std::string_view bytes, std::string_view content_type);
-// Stable names: those of PROTOCOL.md.
+// Stable names: those of PROTOCOL.md, but that the `state` of an unknown job is `not_found`.
 [[nodiscard]] Json job_to_json(const JobView& view);
 [[nodiscard]] Json submit_result_to_json(const SubmitResult& result);
 // Several lines.

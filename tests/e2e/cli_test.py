@@ -1,12 +1,20 @@
 """The `sluice` command as a script uses it: exit statuses, JSON, pipes."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
+import termios
 import threading
+import time
 import unittest
+from pathlib import Path
 
-from cluster import BIN, PATIENCE, Gate, Story, clean_environment, free_ports, until
+from cluster import BIN, PATIENCE, ROOT, Gate, Story, clean_environment, free_ports, until
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, TRY_AGAIN, TIMEOUT = 0, 1, 2, 4, 69, 75, 124
 
@@ -213,6 +221,70 @@ class CommandLine(Story):
                                        "SLUICE_BROKER": self.cluster.addresses[0]},
                                   stdout=subprocess.DEVNULL, timeout=PATIENCE)
             self.assertEqual(done.returncode, status, arguments)
+
+    def on_a_terminal(self, *arguments):
+        """What a person sees: everything that it writes to a terminal of 100 columns, to its end."""
+        master, terminal = pty.openpty()
+        self.addCleanup(os.close, master)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        process = subprocess.Popen(
+            [BIN / "sluice", *map(str, arguments)], stdin=terminal, stdout=terminal, stderr=terminal,
+            env={**clean_environment(), "TERM": "xterm", "SLUICE_BROKER": self.cluster.addresses[0]})
+        os.close(terminal)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while part := os.read(master, 65536):
+                seen += part
+        self.assertEqual(process.wait(PATIENCE), OK, seen)
+        return seen.decode()
+
+    def test_a_bar_moves_where_a_person_waits_and_none_where_a_script_does(self):
+        path = self.cluster.folder / "jobs.jsonl"
+        path.write_text("".join(f'{{"id": "bar-{i}", "task": "sleep", "payload": {{"ms": 1}}}}\n' for i in range(300)))
+        ids = [f"bar-{i}" for i in range(300)]
+        seen = self.on_a_terminal("submit", "--jsonl", path)
+        self.assertIn("300 accepted", seen)
+        self.start_worker("--builtin", "sleep")
+        seen = self.on_a_terminal("wait", *ids)
+        shares = [int(share) for share in re.findall(r"\[[#.]+\] +(\d+) %", seen)]
+        self.assertTrue(shares, seen)
+        self.assertEqual(shares, sorted(shares))
+        self.assertTrue(all(len(line) < 100 for line in re.split(r"[\r\n]+|\x1b\[\w", seen)), seen)
+        self.sluice("wait", *ids)
+        self.assertNotIn("%", self.error)
+
+    def test_many_lines_are_submitted_in_bounded_memory(self):
+        """Its peak with sixty thousand lines is that with ten thousand."""
+        def peak_kib(count):
+            path = self.cluster.folder / f"{count}.jsonl"
+            with path.open("w") as file:
+                for i in range(count):
+                    file.write(f'{{"task": "echo", "queue": "q{count}", "payload": {{"n": {i}, "text": "{"x" * 100}"}}}}\n')
+            process = subprocess.Popen(
+                [BIN / "sluice", "submit", "--jsonl", path, "--json"], stdout=subprocess.PIPE,
+                env={**clean_environment(), "SLUICE_BROKER": self.cluster.addresses[0],
+                     "ASAN_OPTIONS": "quarantine_size_mb=1"})  # else it keeps what was freed, 256 MiB of it
+            peak = 0
+            with process.stdout:
+                while process.poll() is None:
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    peak = max([peak, *map(int, re.findall(r"VmHWM:\s+(\d+) kB", status))])
+                    time.sleep(0.005)
+                self.assertEqual(json.load(process.stdout)["accepted"], count)
+            return peak
+
+        few, many = peak_kib(10_000), peak_kib(60_000)
+        self.assertLess(many, few + 8 * 1024, f"{few} KiB, then {many} KiB")  # 9 MiB are the lines alone
+
+    def test_the_examples_do_what_they_say(self):
+        self.start_worker("--builtin", "echo")
+        environment = {**clean_environment(), "SLUICE_BROKER": self.cluster.addresses[0],
+                       "PATH": f"{BIN}:{os.environ['PATH']}"}
+        for program in (BIN / "example_submit", ROOT / "producer" / "examples" / "submit.sh"):
+            done = subprocess.run([program], capture_output=True, text=True, timeout=PATIENCE, env=environment)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            said = json.loads(done.stdout)
+            self.assertEqual(said.get("result", said), {"text": "hello"})
 
     def test_no_broker_is_a_sentence_and_not_a_hang(self):
         nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"

@@ -190,6 +190,25 @@ def test_results_come_with_the_wait_and_with_get_when_they_did_not_fit(
     assert [views[id].result_or_raise() for id in ("a", "b")] == [42, 42]
 
 
+def test_a_wait_that_is_sent_again_asks_for_what_is_left(broker, client, in_background):
+    call = in_background(client.wait, "a", 60)
+    first = broker.take("wait")
+    broker.restart()
+    again = broker.take("wait")
+    assert again["timeout_ms"] < first["timeout_ms"]
+    broker.answer(again, "waited", unfinished=[], jobs=[{"id": "a", "state": "completed"}])
+    assert call.result()["a"].state == "completed"
+
+
+def test_a_broker_that_answers_a_wait_late_is_asked_whether_it_is_there(broker, in_background):
+    with sluice.connect(broker.address, timeout=0.2) as impatient:
+        call = in_background(impatient.wait, "a", 0)
+        broker.take("wait")
+        broker.answer(broker.take("ping"), "pong", version="1")
+        with pytest.raises(sluice.TimedOut, match="had not ended"):
+            call.result()
+
+
 def test_a_wait_whose_time_is_over_raises(broker, client, in_background):
     call = in_background(client.wait, "a", 0)
     request = broker.take("wait")

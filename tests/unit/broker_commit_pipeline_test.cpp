@@ -2,7 +2,7 @@
 
 #include "broker/store/commit_pipeline.h"
 
-namespace sluice {
+namespace sluice::broker_commit_pipeline_test {
 namespace {
 
 using Verdict = CommitPipeline::Verdict;
@@ -255,4 +255,4 @@ TEST(CommitPipeline, megabytes_on_their_way_leave_no_room_and_are_given_time) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_commit_pipeline_test

@@ -4,7 +4,7 @@
 #include "broker/core/core.h"
 #include "common/protocol/codec.h"
 
-namespace sluice {
+namespace sluice::broker_core_delete_test {
 namespace {
 
 constexpr Now kNow{10'000, 1'700'000'000'000};
@@ -88,4 +88,4 @@ TEST_F(CoreDelete, a_restart_remembers_what_was_deleted_behind_the_checkpoint) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_core_delete_test

@@ -5,7 +5,7 @@
 
 #include "broker/core/deadlines.h"
 
-namespace sluice {
+namespace sluice::broker_deadlines_test {
 namespace {
 
 TEST(Deadlines, the_earliest_comes_first_and_equal_ones_by_slot) {
@@ -59,4 +59,4 @@ TEST(Deadlines, agrees_with_a_sorted_map_over_random_changes) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_deadlines_test

@@ -2,7 +2,7 @@
 
 #include "broker/store/ended_chunks.h"
 
-namespace sluice {
+namespace sluice::broker_ended_chunks_test {
 namespace {
 
 std::string records(std::size_t count) {
@@ -57,4 +57,4 @@ TEST(EndedChunks, a_drop_is_told_again_until_it_is_through) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_ended_chunks_test

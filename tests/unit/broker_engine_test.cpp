@@ -12,7 +12,7 @@
 #include "broker/store/memory_store.h"
 #include "common/protocol/codec.h"
 
-namespace sluice {
+namespace sluice::broker_engine_test {
 namespace {
 
 class EngineTest : public testing::Test {
@@ -246,4 +246,4 @@ TEST_F(EngineTest, whose_state_another_broker_has_says_and_asks_nothing_more) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_engine_test

@@ -2,7 +2,7 @@
 
 #include "broker/core/job_table.h"
 
-namespace sluice {
+namespace sluice::broker_job_table_test {
 namespace {
 
 Job job_named(const std::string& id) {
@@ -69,4 +69,4 @@ TEST(EndedMemory, a_job_that_ended_twice_is_remembered_by_its_last_end) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_job_table_test

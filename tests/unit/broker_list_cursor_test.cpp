@@ -4,7 +4,7 @@
 
 #include "broker/store/list_cursor.h"
 
-namespace sluice {
+namespace sluice::broker_list_cursor_test {
 namespace {
 
 bool is_same(const ListCursor& a, const ListCursor& b) {
@@ -68,4 +68,4 @@ TEST(ListCursor, what_no_answer_ever_said_is_none) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_list_cursor_test

@@ -12,7 +12,7 @@
 #include "broker/store/view_row.h"
 #include "common/protocol/msgpack.h"
 
-namespace sluice {
+namespace sluice::broker_log_entry_test {
 namespace {
 
 using namespace std::string_literals;
@@ -419,4 +419,4 @@ TEST(LogEntry, garbage_is_malformed_and_what_is_read_of_it_is_borrowed_from_it) 
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_log_entry_test

@@ -9,7 +9,7 @@
 
 #include "broker/store/name_lookup.h"
 
-namespace sluice {
+namespace sluice::broker_name_lookup_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -68,4 +68,4 @@ TEST(NameLookup, its_thread_may_outlive_it) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_name_lookup_test

@@ -2,7 +2,7 @@
 
 #include "broker/core/nodes.h"
 
-namespace sluice {
+namespace sluice::broker_nodes_test {
 namespace {
 
 std::vector<std::string> used_ids(const Nodes& nodes) {
@@ -118,4 +118,4 @@ TEST(Nodes, whoever_remembers_fitting_nodes_sees_that_they_changed) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_nodes_test

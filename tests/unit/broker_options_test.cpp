@@ -7,7 +7,7 @@
 
 #include "broker/options.h"
 
-namespace sluice {
+namespace sluice::broker_options_test {
 namespace {
 
 const char* no_environment(const char*) {
@@ -189,4 +189,4 @@ TEST(BrokerOptions, a_node_may_miss_one_heartbeat) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_options_test

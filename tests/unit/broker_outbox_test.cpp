@@ -2,7 +2,7 @@
 
 #include "broker/outbox.h"
 
-namespace sluice {
+namespace sluice::broker_outbox_test {
 namespace {
 
 Frame frame(std::string bytes) {
@@ -102,4 +102,4 @@ TEST(Outbox, while_the_store_is_up_what_tells_waits_like_any_other) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_outbox_test

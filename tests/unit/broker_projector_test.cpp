@@ -3,7 +3,7 @@
 #include "broker/store/log_entry.h"
 #include "broker/store/projector.h"
 
-namespace sluice {
+namespace sluice::broker_projector_test {
 namespace {
 
 class ProjectorTest : public testing::Test {
@@ -174,4 +174,4 @@ TEST_F(ProjectorTest, lag_counts_from_the_oldest_entry_that_is_not_in_the_view) 
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_projector_test

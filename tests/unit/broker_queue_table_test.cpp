@@ -3,7 +3,7 @@
 #include "broker/core/queue_table.h"
 #include "common/limits.h"
 
-namespace sluice {
+namespace sluice::broker_queue_table_test {
 namespace {
 
 struct Fixture {
@@ -123,4 +123,4 @@ TEST(QueueTable, tasks_of_one_queue_have_lines_of_their_own) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_queue_table_test

@@ -3,7 +3,7 @@
 
 #include "broker/store/redis_address.h"
 
-namespace sluice {
+namespace sluice::broker_redis_address_test {
 namespace {
 
 using testing::HasSubstr;
@@ -97,4 +97,4 @@ TEST(RedisAddress, a_refusal_of_plain_text_names_the_machine_and_the_option) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_redis_address_test

@@ -8,7 +8,7 @@
 
 #include "broker/store/redis_reply.h"
 
-namespace sluice {
+namespace sluice::broker_redis_reply_test {
 namespace {
 
 using namespace std::string_literals;
@@ -144,4 +144,4 @@ TEST(RedisReply, fields_come_in_pairs_and_in_order) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_redis_reply_test

@@ -11,7 +11,7 @@
 #include "broker/store/replay.h"
 #include "tests/support/log_entries.h"
 
-namespace sluice {
+namespace sluice::broker_replay_test {
 namespace {
 
 using test::entry_of;
@@ -206,4 +206,4 @@ TEST(Replay, leads_from_any_view_to_the_end_of_the_log) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_replay_test

@@ -16,7 +16,7 @@
 #include "common/exit_codes.h"
 #include "common/log.h"
 
-namespace sluice {
+namespace sluice::broker_store_choice_test {
 namespace {
 
 // A file of a test's own, with a broker that reads its password from there.
@@ -191,4 +191,4 @@ TEST(StoreChoice, an_error_ends_the_broker_with_the_status_of_its_kind) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_store_choice_test

@@ -4,7 +4,7 @@
 #include "broker/store/view_changes.h"
 #include "tests/support/log_entries.h"
 
-namespace sluice {
+namespace sluice::broker_view_changes_test {
 namespace {
 
 using test::entry_of;
@@ -102,4 +102,4 @@ TEST(ViewChanges, finds_each_of_many) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_view_changes_test

@@ -3,7 +3,7 @@
 
 #include "broker/store/view_notes.h"
 
-namespace sluice {
+namespace sluice::broker_view_notes_test {
 namespace {
 
 using testing::HasSubstr;
@@ -121,4 +121,4 @@ TEST_F(ViewNotesTest, rounds_that_fail_do_not_pile_up_events) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_view_notes_test

@@ -10,7 +10,7 @@
 
 #include "broker/store/view_row.h"
 
-namespace sluice {
+namespace sluice::broker_view_row_test {
 namespace {
 
 using namespace std::string_literals;
@@ -304,4 +304,4 @@ TEST(ViewRow, ended_records_come_back_in_order_and_a_cut_one_is_left_out) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_view_row_test

@@ -3,7 +3,7 @@
 #include "broker/core/waits.h"
 #include "common/protocol/codec.h"
 
-namespace sluice {
+namespace sluice::broker_waits_test {
 namespace {
 
 const Peer kDealer{"dealer", false};
@@ -174,4 +174,4 @@ TEST(Waits, each_message_of_a_wait_has_its_own_room) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::broker_waits_test

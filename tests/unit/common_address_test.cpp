@@ -2,6 +2,7 @@
 
 #include "common/address.h"
 
+namespace sluice::common_address_test {
 namespace {
 
 using namespace sluice;
@@ -46,3 +47,4 @@ TEST(Address, of_a_listener_may_leave_the_port_open) {
 }
 
 }  // namespace
+}  // namespace sluice::common_address_test

@@ -7,7 +7,7 @@
 
 #include "common/base64.h"
 
-namespace sluice {
+namespace sluice::common_base64_test {
 namespace {
 
 TEST(Base64, is_that_of_rfc_4648_with_padding) {
@@ -29,4 +29,4 @@ TEST(Base64, is_that_of_rfc_4648_with_padding) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_base64_test

@@ -13,7 +13,7 @@
 #include "common/protocol/codec.h"
 #include "common/protocol/msgpack.h"
 
-namespace sluice {
+namespace sluice::common_bounds_test {
 namespace {
 
 // What refuses the frame: the message itself, or the first job of a submit.
@@ -519,4 +519,4 @@ TEST(Bounds, of_what_a_broker_sends) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_bounds_test

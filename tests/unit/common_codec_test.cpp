@@ -9,7 +9,7 @@
 #include "common/protocol/codec.h"
 #include "common/protocol/msgpack.h"
 
-namespace sluice {
+namespace sluice::common_codec_test {
 namespace {
 
 JobSpec full_spec() {
@@ -539,4 +539,4 @@ TEST(Codec, a_repeated_key_and_bytes_behind_the_map_are_malformed) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_codec_test

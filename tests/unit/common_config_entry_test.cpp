@@ -7,7 +7,7 @@
 
 #include "common/config_entry.h"
 
-namespace sluice::config {
+namespace sluice::config::common_config_entry_test {
 namespace {
 
 using testing::ElementsAre;
@@ -125,4 +125,4 @@ TEST(ConfigEntry, what_is_shown_holds_no_password) {
 }
 
 }  // namespace
-}  // namespace sluice::config
+}  // namespace sluice::config::common_config_entry_test

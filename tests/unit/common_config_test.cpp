@@ -11,6 +11,7 @@
 #include "common/config.h"
 #include "common/exit_codes.h"
 
+namespace sluice::common_config_test {
 namespace {
 
 using sluice::ConfigTable;
@@ -262,3 +263,4 @@ TEST_F(Config, an_entry_may_have_another_variable_or_none) {
 }
 
 }  // namespace
+}  // namespace sluice::common_config_test

@@ -11,7 +11,7 @@
 
 #include "common/config_value.h"
 
-namespace sluice {
+namespace sluice::common_config_value_test {
 namespace {
 
 using testing::ElementsAre;
@@ -151,4 +151,4 @@ TEST(ConfigValue, the_nearest_name_has_the_fewest_edits_and_not_too_many) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_config_value_test

@@ -9,7 +9,7 @@
 #include "common/protocol/codec.h"
 #include "tests/support/wire_json.h"
 
-namespace sluice {
+namespace sluice::common_decode_broker_test {
 namespace {
 
 using Json = test::WireJson;
@@ -237,4 +237,4 @@ TEST(DecodeEvent, a_wrong_value_is_refused_under_its_field) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_decode_broker_test

@@ -9,7 +9,7 @@
 #include "common/protocol/codec.h"
 #include "tests/support/wire_json.h"
 
-namespace sluice {
+namespace sluice::common_decode_request_test {
 namespace {
 
 using Json = test::WireJson;
@@ -240,4 +240,4 @@ TEST(DecodeRequest, of_a_refused_id_that_is_too_long_the_first_64_bytes_come_bac
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_decode_request_test

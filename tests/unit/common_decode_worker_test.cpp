@@ -10,7 +10,7 @@
 #include "common/protocol/codec.h"
 #include "tests/support/wire_json.h"
 
-namespace sluice {
+namespace sluice::common_decode_worker_test {
 namespace {
 
 using Json = test::WireJson;
@@ -235,4 +235,4 @@ TEST(DecodeWorker, a_result_none_of_whose_entries_names_an_attempt_is_refused) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_decode_worker_test

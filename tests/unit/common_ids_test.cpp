@@ -6,7 +6,7 @@
 
 #include "common/ids.h"
 
-namespace sluice {
+namespace sluice::common_ids_test {
 namespace {
 
 TEST(Ids, a_job_id_is_1_to_64_of_its_letters) {
@@ -75,4 +75,4 @@ TEST(Ids, hashes_of_many_ids_do_not_meet) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_ids_test

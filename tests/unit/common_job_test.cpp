@@ -9,7 +9,7 @@
 
 #include "common/job.h"
 
-namespace sluice {
+namespace sluice::common_job_test {
 namespace {
 
 TEST(Job, words_of_states_priorities_outcomes_and_ends_come_back) {
@@ -179,4 +179,4 @@ TEST(Job, the_content_hash_covers_long_texts_and_many) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_job_test

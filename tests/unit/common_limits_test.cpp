@@ -2,6 +2,7 @@
 
 #include "common/limits.h"
 
+namespace sluice::common_limits_test {
 namespace {
 
 TEST(Limits, a_message_holds_the_largest_payload_with_room_for_its_envelope) {
@@ -9,3 +10,4 @@ TEST(Limits, a_message_holds_the_largest_payload_with_room_for_its_envelope) {
 }
 
 }  // namespace
+}  // namespace sluice::common_limits_test

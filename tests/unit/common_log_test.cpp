@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 
+namespace sluice::common_log_test {
 namespace {
 
 namespace log = sluice::log;
@@ -100,3 +101,4 @@ TEST(Log, level_and_format_are_read_from_their_names_only) {
 }
 
 }  // namespace
+}  // namespace sluice::common_log_test

@@ -17,7 +17,7 @@
 // The library's names live in ::msgpack, ours in ::sluice::msgpack.
 namespace oracle = ::msgpack;
 
-namespace sluice {
+namespace sluice::common_msgpack_test {
 namespace {
 
 using sluice::msgpack::Reader;
@@ -400,4 +400,4 @@ TEST(Msgpack, no_random_bytes_make_a_read_pass_the_end) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_msgpack_test

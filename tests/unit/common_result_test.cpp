@@ -5,7 +5,7 @@
 
 #include "common/result.h"
 
-namespace sluice {
+namespace sluice::common_result_test {
 namespace {
 
 constexpr unsigned kCodes = static_cast<unsigned>(ErrorCode::internal) + 1;
@@ -36,4 +36,4 @@ TEST(Result, a_failure_carries_code_place_and_sentence) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_result_test

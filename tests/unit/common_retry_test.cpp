@@ -8,7 +8,7 @@
 
 #include "common/retry.h"
 
-namespace sluice {
+namespace sluice::common_retry_test {
 namespace {
 
 rc::Gen<RetryPolicy> any_policy() {
@@ -100,4 +100,4 @@ TEST(Retry, presets_have_the_numbers_of_the_specification) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_retry_test

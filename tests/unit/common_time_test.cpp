@@ -7,7 +7,7 @@
 
 #include "common/time.h"
 
-namespace sluice {
+namespace sluice::common_time_test {
 namespace {
 
 constexpr std::int64_t kStart = 1'764'025'200'000;
@@ -105,4 +105,4 @@ TEST(SlewedClock, how_often_it_is_asked_does_not_matter) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_time_test

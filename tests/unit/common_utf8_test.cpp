@@ -6,7 +6,7 @@
 
 #include "common/utf8.h"
 
-namespace sluice {
+namespace sluice::common_utf8_test {
 namespace {
 
 TEST(Utf8, utf8_is_what_the_standard_calls_well_formed) {
@@ -99,4 +99,4 @@ TEST(Utf8, the_control_characters_above_ascii_are_shown_too) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_utf8_test

@@ -18,7 +18,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sluice {
+namespace sluice::common_vectors_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -242,4 +242,4 @@ TEST(Vectors, every_example_in_the_specification_is_one_of_them) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_vectors_test

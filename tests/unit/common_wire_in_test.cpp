@@ -10,7 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sluice::wire {
+namespace sluice::wire::common_wire_in_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -161,4 +161,4 @@ TEST(WireIn, the_top_of_a_frame_is_checked_before_anything_else_is_read) {
 }
 
 }  // namespace
-}  // namespace sluice::wire
+}  // namespace sluice::wire::common_wire_in_test

@@ -6,7 +6,7 @@
 
 #include "common/protocol/words.h"
 
-namespace sluice {
+namespace sluice::common_words_test {
 namespace {
 
 template <typename Enum, typename Parse>
@@ -47,4 +47,4 @@ TEST(ProtocolWords, of_one_enumeration_are_none_of_another) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::common_words_test

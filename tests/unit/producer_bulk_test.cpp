@@ -14,7 +14,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_bulk_test {
 namespace {
 
 using test::accept_all;
@@ -158,4 +158,4 @@ TEST(CliBulk, what_has_no_answer_is_counted_and_what_to_do_is_said) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_bulk_test

@@ -9,7 +9,7 @@
 
 #include "tests/support/cli.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_cli_silence_test {
 namespace {
 
 using test::Ended;
@@ -43,4 +43,4 @@ TEST(CliSilence, what_accepts_and_says_nothing_is_124_and_not_called_absent) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_cli_silence_test

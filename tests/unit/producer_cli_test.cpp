@@ -17,7 +17,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_cli_test {
 namespace {
 
 using test::accept_all;
@@ -511,4 +511,4 @@ TEST(Text, a_progress_bar_fills) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_cli_test

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <mutex>
@@ -11,7 +12,7 @@
 #include "producer/client.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice {
+namespace sluice::producer_client_test {
 namespace {
 
 using test::accept_all;
@@ -210,6 +211,64 @@ TEST(Client, wait_lists_what_had_not_ended_in_time) {
   EXPECT_THAT(result->unfinished, testing::ElementsAre(JobId("a")));
 }
 
+TEST(Client, a_wait_that_is_sent_again_asks_for_what_is_left_of_its_time) {
+  std::promise<std::int64_t> first;
+  auto silent = std::make_unique<ScriptedBroker>([&](const RequestBody& body) {
+    first.set_value(std::get<Wait>(body).timeout_ms);
+    return Bodies{};
+  });
+  const std::string address = silent->address();
+  auto call = std::async(std::launch::async, [&] {
+    Client client({.broker = address, .outage_ms = 60'000});
+    return client.wait({JobId("a")}, 50'000).has_value();
+  });
+  const std::int64_t first_ms = first.get_future().get();
+  silent.reset();
+  std::atomic<std::int64_t> again_ms = 0;
+  ScriptedBroker next(
+      [&](const RequestBody& body) {
+        again_ms = std::get<Wait>(body).timeout_ms;
+        Waited answer;
+        answer.jobs = {ended_view("a", JobState::completed)};
+        return Bodies{std::move(answer)};
+      },
+      address);
+  EXPECT_TRUE(call.get());
+  EXPECT_LT(again_ms, first_ms);
+}
+
+// As one does whose Redis was away: its clock has stood.
+TEST(Client, a_wait_that_is_answered_late_is_no_silence_when_the_broker_is_there) {
+  ScriptedBroker broker([](const RequestBody& body) -> Bodies {
+    if (std::holds_alternative<Ping>(body)) return {Pong{}};
+    return {};
+  });
+  Client client({.broker = broker.address(), .timeout_ms = 200});
+  const auto result = client.wait({JobId("a")}, 0);
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_THAT(result->unfinished, testing::ElementsAre(JobId("a")));
+}
+
+// No more than a minute each: the broker keeps one for so long whose sender is gone.
+TEST(Client, a_long_wait_is_many_short_ones) {
+  std::atomic<int> count = 0;
+  ScriptedBroker broker([&](const RequestBody& body) -> Bodies {
+    const auto& wait = std::get<Wait>(body);
+    EXPECT_LE(wait.timeout_ms, 60'000);
+    Waited waited;
+    if (++count < 3)
+      waited.unfinished = wait.ids;
+    else
+      waited.jobs = {ended_view("a", JobState::completed)};
+    return {std::move(waited)};
+  });
+  Client client(patient(broker));
+  const auto result = client.wait({JobId("a")}, 3'600'000);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->ended.size(), 1U);
+  EXPECT_EQ(count, 3);
+}
+
 TEST(Client, queue_analysis_is_a_tagged_job_of_that_task) {
   JobSpec seen;
   ScriptedBroker broker([&](const RequestBody& body) {
@@ -280,4 +339,4 @@ TEST(BulkSubmit, gives_up_with_the_brokers_words_when_nothing_is_taken_for_too_l
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::producer_client_test

@@ -17,7 +17,7 @@
 #include "producer/connection.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice {
+namespace sluice::producer_connection_test {
 namespace {
 
 using test::ScriptedBroker;
@@ -199,4 +199,4 @@ TEST(Connection, a_wait_goes_out_again_after_every_restart_of_the_broker) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::producer_connection_test

@@ -9,17 +9,17 @@
 
 #include "producer/event_stream.h"
 
-namespace sluice {
+namespace sluice::producer_event_stream_test {
 namespace {
 
-constexpr std::int64_t kPatienceMs = 60'000;
+constexpr std::int64_t kEventPatienceMs = 60'000;
 
 // The events port of a broker.
 class Publisher {
  public:
   explicit Publisher(const std::string& address = "tcp://127.0.0.1:*") {
     socket_.set(zmq::sockopt::linger, 0);
-    socket_.set(zmq::sockopt::rcvtimeo, static_cast<int>(kPatienceMs));
+    socket_.set(zmq::sockopt::rcvtimeo, static_cast<int>(kEventPatienceMs));
     socket_.bind(address);
     address_ = socket_.get(zmq::sockopt::last_endpoint);
   }
@@ -59,7 +59,7 @@ JobEvent job_event(const std::string& what, const std::string& queue) {
 // next() also returns when the connection has changed; it does so a few times at most.
 std::optional<SequencedEvent> next_event(EventStream& stream) {
   for (int i = 0; i < 10; ++i)
-    if (auto event = stream.next(kPatienceMs)) return event;
+    if (auto event = stream.next(kEventPatienceMs)) return event;
   return std::nullopt;
 }
 
@@ -128,18 +128,18 @@ TEST(EventStream, a_publisher_that_goes_is_counted_and_one_that_comes_is_found) 
   auto publisher = std::make_unique<Publisher>();
   const std::string address = publisher->address();
   EventStream stream(address, {});
-  ASSERT_TRUE(stream.wait_until_up(kPatienceMs));
+  ASSERT_TRUE(stream.wait_until_up(kEventPatienceMs));
   EXPECT_TRUE(stream.is_accepted());
   EXPECT_EQ(publisher->subscription(), "");
   publisher->publish(job_event("failed", "mail"), 5);
   EXPECT_EQ(next_sequence(stream), 5U);
   publisher.reset();
   for (int i = 0; i < 10 && stream.lost_count() == 0; ++i)
-    EXPECT_FALSE(stream.next(kPatienceMs));
+    EXPECT_FALSE(stream.next(kEventPatienceMs));
   EXPECT_EQ(stream.lost_count(), 1U);
   EXPECT_FALSE(stream.is_up());
   Publisher next(address);
-  ASSERT_TRUE(stream.wait_until_up(kPatienceMs));
+  ASSERT_TRUE(stream.wait_until_up(kEventPatienceMs));
   EXPECT_EQ(next.subscription(), "");
   // The first after a reconnect was lost once in libzmq; whoever watches sees that by its sequence.
   std::optional<SequencedEvent> event;
@@ -152,4 +152,4 @@ TEST(EventStream, a_publisher_that_goes_is_counted_and_one_that_comes_is_found) 
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::producer_event_stream_test

@@ -14,7 +14,7 @@
 #include "producer/cli/cli.h"
 #include "tests/support/cli.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_events_test {
 namespace {
 
 using test::Ended;
@@ -127,4 +127,4 @@ TEST_F(CliEvents, need_an_address_and_a_count_that_there_are) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_events_test

@@ -10,7 +10,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_get_test {
 namespace {
 
 using test::Ended;
@@ -120,4 +120,4 @@ TEST(CliWait, what_is_wrong_is_2_and_nobody_is_asked) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_get_test

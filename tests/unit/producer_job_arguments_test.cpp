@@ -12,7 +12,7 @@
 
 #include "producer/cli/job_arguments.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_job_arguments_test {
 namespace {
 
 using testing::ElementsAre;
@@ -299,4 +299,4 @@ TEST(JobFromLine, a_field_is_named_without_its_place_in_the_message) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_job_arguments_test

@@ -9,7 +9,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_list_test {
 namespace {
 
 using test::Ended;
@@ -132,4 +132,4 @@ TEST(CliList, what_was_listed_before_a_failure_stays_told) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_list_test

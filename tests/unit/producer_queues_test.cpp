@@ -10,7 +10,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_queues_test {
 namespace {
 
 using test::Ended;
@@ -130,4 +130,4 @@ TEST(CliQueues, the_queue_is_the_one_that_was_named) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_queues_test

@@ -8,7 +8,7 @@
 #include "producer/cli/show.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_show_test {
 namespace {
 
 using test::ended_view;
@@ -149,4 +149,4 @@ TEST(CliShow, a_value_for_people_is_readable_and_cannot_steer_the_terminal) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_show_test

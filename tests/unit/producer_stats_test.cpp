@@ -9,7 +9,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_stats_test {
 namespace {
 
 using test::Ended;
@@ -90,4 +90,4 @@ TEST(CliStats, an_answer_of_another_kind_is_1) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_stats_test

@@ -10,7 +10,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_submit_test {
 namespace {
 
 using test::Ended;
@@ -136,4 +136,4 @@ TEST(CliSubmit, a_repeated_flag_takes_one_value_each_time) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_submit_test

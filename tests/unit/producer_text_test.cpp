@@ -8,7 +8,7 @@
 
 #include "producer/cli/text.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_text_test {
 namespace {
 
 TEST(CliText, a_span_changes_its_unit_where_the_next_begins) {
@@ -86,4 +86,4 @@ TEST(CliText, a_progress_line_that_nobody_sees_says_nothing) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_text_test

@@ -8,7 +8,7 @@
 #include "producer/cli/cli.h"
 #include "tests/support/cli.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_usage_test {
 namespace {
 
 using test::Ended;
@@ -68,4 +68,4 @@ TEST(CliUsage, with_json_wrong_usage_is_json_wherever_the_flag_stands) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_usage_test

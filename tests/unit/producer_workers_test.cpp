@@ -9,7 +9,7 @@
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
-namespace sluice::cli {
+namespace sluice::cli::producer_workers_test {
 namespace {
 
 using test::Ended;
@@ -106,4 +106,4 @@ TEST(CliWorkers, a_node_that_is_not_there_is_4_and_one_name_of_two_is_1) {
 }
 
 }  // namespace
-}  // namespace sluice::cli
+}  // namespace sluice::cli::producer_workers_test

@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sluice {
+namespace sluice::worker_analysis_input_test {
 namespace {
 
 using nlohmann::json;
@@ -66,4 +66,4 @@ TEST(AnalysisInput, each_life_of_each_job_has_a_thread_of_its_own_which_is_a_uui
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_analysis_input_test

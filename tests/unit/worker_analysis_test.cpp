@@ -15,7 +15,7 @@
 
 extern char** environ;
 
-namespace sluice {
+namespace sluice::worker_analysis_test {
 namespace {
 
 // Debian's own: another that is first in PATH may be a script of many processes.
@@ -143,4 +143,4 @@ TEST(AnalysisRuntime, a_wrong_ticker_or_date_is_refused_before_anything_is_sent)
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_analysis_test

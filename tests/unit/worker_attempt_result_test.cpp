@@ -8,7 +8,7 @@
 #include "common/limits.h"
 #include "worker/tasks/attempt_result.h"
 
-namespace sluice {
+namespace sluice::worker_attempt_result_test {
 namespace {
 
 using testing::HasSubstr;
@@ -118,4 +118,4 @@ TEST(HttpAttemptResult, a_secret_is_taken_out_also_where_the_body_is_cut) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_attempt_result_test

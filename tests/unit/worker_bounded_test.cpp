@@ -7,7 +7,7 @@
 #include "common/limits.h"
 #include "worker/core/bounded.h"
 
-namespace sluice {
+namespace sluice::worker_bounded_test {
 namespace {
 
 AttemptResult completed(std::string bytes) {
@@ -73,4 +73,4 @@ TEST(Bounded, a_delay_lies_between_now_and_ten_years_or_is_not_said) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_bounded_test

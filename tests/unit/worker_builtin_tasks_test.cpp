@@ -8,7 +8,7 @@
 #include "common/limits.h"
 #include "worker/runtime/builtin_tasks.h"
 
-namespace sluice {
+namespace sluice::worker_builtin_tasks_test {
 namespace {
 
 struct Unheard : Task::State {
@@ -84,4 +84,4 @@ TEST(BuiltinTasks, fail_fails_whatever_it_is_asked_and_may_be_tried_again_unless
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_builtin_tasks_test

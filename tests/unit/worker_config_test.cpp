@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+namespace sluice::worker_config_test {
 namespace {
 
 using namespace sluice;
@@ -128,3 +129,4 @@ TEST(WorkerConfig, what_is_wrong_is_refused_by_name) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_config_test

@@ -7,6 +7,7 @@
 
 #include "worker/core/text.h"
 
+namespace sluice::worker_core_test {
 namespace {
 
 using namespace sluice;
@@ -399,6 +400,19 @@ TEST(WorkerCore, the_last_checkpoint_goes_ahead_of_the_result) {
   EXPECT_TRUE(std::holds_alternative<Results>(node.out.sends[1]));
 }
 
+TEST(WorkerCore, the_last_checkpoint_goes_ahead_of_what_is_handed_back_at_once) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(AttemptProgress{JobId("a"), {1, 1}, 1, "", {}});
+  node.tell(AttemptProgress{JobId("a"), {1, 1}, 2, "", "c2"});
+  node.tell(LeaveRequested{});
+  ASSERT_THAT(node.out.sends, SizeIs(3));
+  EXPECT_EQ(std::get<Progress>(node.out.sends[0]).checkpoint, "c2");
+  EXPECT_TRUE(std::holds_alternative<Results>(node.out.sends[1]));
+  EXPECT_TRUE(std::holds_alternative<Goodbye>(node.out.sends[2]));
+}
+
 TEST(WorkerCore, a_drain_hands_back_what_waits_at_once_and_what_runs_after_the_grace) {
   Node node(1);
   node.connect();
@@ -508,3 +522,4 @@ TEST(CleanText, is_valid_utf8_within_its_bound) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_core_test

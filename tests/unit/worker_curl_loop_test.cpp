@@ -10,7 +10,7 @@
 #include "tests/support/http_server.h"
 #include "worker/tasks/curl_loop.h"
 
-namespace sluice {
+namespace sluice::worker_curl_loop_test {
 namespace {
 
 HttpRequest request_to(const HttpServer& server, std::int64_t deadline_mono_ms = kNever) {
@@ -35,9 +35,9 @@ FinishedCall next_of(CurlLoop& loop) {
 
 // Its first answer is this, every other one 200.
 struct FirstAnswers {
-  explicit FirstAnswers(const std::string& headers)
-      : server([this, headers](const std::string&) {
-          return ++calls == 1 ? http_answer("429 Slow", headers) : http_answer("200 OK");
+  explicit FirstAnswers(const std::string& headers, const std::string& body = {})
+      : server([this, headers, body](const std::string&) {
+          return ++calls == 1 ? http_answer("429 Slow", headers, body) : http_answer("200 OK");
         }) {}
 
   std::atomic<int> calls = 0;
@@ -106,5 +106,52 @@ TEST(CurlLoop, a_429_that_names_no_time_to_come_pauses_nothing) {
   }
 }
 
+TEST(CurlLoop, a_call_that_is_redirected_into_a_pause_which_outlasts_its_time_is_not_made) {
+  FirstAnswers busy("Retry-After: 30\r\n");
+  HttpServer elsewhere([&](const std::string&) {
+    return http_answer("302 Found", "Location: " + busy.server.url() + "\r\n");
+  });
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  HttpRequest brief = request_to(elsewhere);
+  brief.timeout_ms = 5'000;
+  (void)loop.start(std::move(brief));
+  EXPECT_EQ(next_of(loop).reply.error_code, "target_paused");
+  EXPECT_EQ(busy.calls, 1);
+}
+
+TEST(CurlLoop, a_pause_that_grows_beyond_the_time_of_a_call_that_waits_ends_the_wait) {
+  int calls = 0;
+  HttpServer busy([&](const std::string&) {
+    return http_answer("429 Slow", ++calls == 1 ? "Retry-After: 10\r\n" : "Retry-After: 600\r\n");
+  });
+  CurlLoop loop;
+  (void)loop.start(request_to(busy));
+  EXPECT_EQ(next_of(loop).reply.status, 429);
+  const CallId waiting = loop.start(request_to(busy, monotonic_ms() + 60'000));
+  HttpRequest urgent = request_to(busy);
+  urgent.is_urgent = true;  // not held back, and answered with a longer pause
+  const CallId told = loop.start(std::move(urgent));
+  std::vector<FinishedCall> finished;
+  while (finished.size() < 2) {
+    pollfd ready{loop.fd(), POLLIN, 0};
+    ASSERT_GT(::poll(&ready, 1, 60'000), 0);
+    for (FinishedCall& call : loop.poll())
+      finished.push_back(std::move(call));
+  }
+  for (const FinishedCall& call : finished)
+    EXPECT_EQ(call.reply.error_code, call.id == waiting ? "target_paused" : "") << call.id - told;
+}
+
+TEST(CurlLoop, a_429_pauses_its_origin_also_when_its_body_is_larger_than_what_is_taken) {
+  FirstAnswers busy("Retry-After: 30\r\n", std::string(200'000, 'x'));
+  CurlLoop loop;
+  (void)loop.start(request_to(busy.server));
+  EXPECT_EQ(next_of(loop).reply.error_code, "response_too_large");
+  (void)loop.start(request_to(busy.server, monotonic_ms() + 5'000));
+  EXPECT_EQ(next_of(loop).reply.error_code, "target_paused");
+}
+
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_curl_loop_test

@@ -16,7 +16,7 @@
 
 #include "worker/runtime/descendants.h"
 
-namespace sluice {
+namespace sluice::worker_descendants_test {
 namespace {
 
 using testing::AllOf;
@@ -98,4 +98,4 @@ TEST(Descendants, orphans_are_ended_too_and_nothing_is_left_to_wait_for) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_descendants_test

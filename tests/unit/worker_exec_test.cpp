@@ -25,6 +25,7 @@
 #include "tests/support/runtime_fixture.h"
 #include "worker/runtime/exec.h"
 
+namespace sluice::worker_exec_test {
 namespace {
 
 using namespace sluice;
@@ -443,3 +444,4 @@ TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_exec_test

@@ -8,7 +8,7 @@
 #include "common/limits.h"
 #include "worker/runtime/handler_call.h"
 
-namespace sluice {
+namespace sluice::worker_handler_call_test {
 namespace {
 
 RunJob some_job() {
@@ -124,4 +124,4 @@ TEST(HandlerCall, a_task_shows_its_headers_its_stop_and_no_time_below_nothing) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_handler_call_test

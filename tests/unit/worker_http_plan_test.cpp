@@ -10,7 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sluice {
+namespace sluice::worker_http_plan_test {
 namespace {
 
 using nlohmann::json;
@@ -234,4 +234,4 @@ TEST(HttpPlan, a_field_that_is_wrong_or_not_known_is_named) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_http_plan_test

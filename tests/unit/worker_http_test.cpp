@@ -14,7 +14,7 @@
 #include "worker/tasks/http.h"
 #include "worker/tasks/retry_after.h"
 
-namespace sluice {
+namespace sluice::worker_http_test {
 namespace {
 
 using testing::AllOf;
@@ -459,4 +459,4 @@ TEST(RetryAfter, is_seconds_or_a_date) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_http_test

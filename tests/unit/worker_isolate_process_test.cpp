@@ -17,6 +17,7 @@
 #include "worker/runtime/isolate_wire.h"
 #include "worker/runtime/unique_fd.h"
 
+namespace sluice::worker_isolate_process_test {
 namespace {
 
 using namespace sluice;
@@ -185,3 +186,4 @@ TEST_F(IsolateProcessTest, it_ends_with_its_node_also_within_a_frame) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_isolate_process_test

@@ -23,6 +23,7 @@
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/unique_fd.h"
 
+namespace sluice::worker_isolate_runtime_test {
 namespace {
 
 using namespace sluice;
@@ -381,3 +382,4 @@ TEST_F(IsolateTest, settings_that_are_wrong_are_refused_by_name) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_isolate_runtime_test

@@ -14,7 +14,7 @@
 #include "common/limits.h"
 #include "worker/runtime/isolate_wire.h"
 
-namespace sluice {
+namespace sluice::worker_isolate_wire_test {
 namespace {
 
 using testing::ElementsAre;
@@ -123,4 +123,4 @@ TEST_F(IsolateWire, what_came_before_a_length_that_no_message_has_is_given_and_n
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_isolate_wire_test

@@ -15,6 +15,7 @@
 #include "tests/support/runtime_fixture.h"
 #include "worker/runtime/kept_runtime.h"
 
+namespace sluice::worker_kept_runtime_test {
 namespace {
 
 using namespace sluice;
@@ -140,6 +141,7 @@ TEST_F(KeptTest, a_job_that_was_not_read_by_one_that_left_between_two_is_handed_
   EXPECT_EQ(result().result, "1");
   start("b");
   EXPECT_EQ(result().result, "1");
+  EXPECT_EQ(figures().total, 1U) << "in the place of the other";
   std::filesystem::remove(pipe);
 }
 
@@ -328,3 +330,4 @@ TEST(KeptSettings, wrong_ones_are_named) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_kept_runtime_test

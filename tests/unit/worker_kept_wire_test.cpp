@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+namespace sluice::worker_kept_wire_test {
 namespace {
 
 using namespace sluice;
@@ -261,3 +262,4 @@ TEST_F(KeptStream, a_line_without_end_is_refused_at_the_bound) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_kept_wire_test

@@ -6,7 +6,7 @@
 
 #include "worker/runtime/log_line.h"
 
-namespace sluice {
+namespace sluice::worker_log_line_test {
 namespace {
 
 const AttemptKey kKey{JobId("a"), {7, 3}};
@@ -86,4 +86,4 @@ TEST_F(WorkerLog, a_result_that_was_recorded_as_it_should_be_has_no_line) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_log_line_test

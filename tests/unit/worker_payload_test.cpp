@@ -12,7 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sluice {
+namespace sluice::worker_payload_test {
 namespace {
 
 using nlohmann::json;
@@ -121,4 +121,4 @@ TEST(Payload, a_scalar_is_text_as_json_writes_it_and_a_string_as_it_is) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_payload_test

@@ -7,7 +7,7 @@
 
 #include "worker/runtime/process_result.h"
 
-namespace sluice {
+namespace sluice::worker_process_result_test {
 namespace {
 
 RunJob some_job() {
@@ -65,4 +65,4 @@ TEST(ProcessResult, signals_have_names_and_those_without_one_their_number) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_process_result_test

@@ -15,6 +15,7 @@
 #include "worker/runtime/exec.h"
 #include "worker/runtime/kept_runtime.h"
 
+namespace sluice::worker_program_limits_test {
 namespace {
 
 using namespace sluice;
@@ -172,3 +173,4 @@ TEST_F(ProgramLimitsTest, settings_that_are_wrong_are_refused_by_name) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_program_limits_test

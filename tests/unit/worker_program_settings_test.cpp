@@ -15,7 +15,7 @@
 #include "worker/core/bounded.h"
 #include "worker/runtime/program_settings.h"
 
-namespace sluice {
+namespace sluice::worker_program_settings_test {
 namespace {
 
 using testing::ElementsAre;
@@ -170,4 +170,4 @@ TEST(ProgramSettings, the_longest_tail_and_the_words_before_it_fit_an_error_s_te
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_program_settings_test

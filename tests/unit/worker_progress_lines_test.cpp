@@ -4,6 +4,7 @@
 #include "common/limits.h"
 #include "worker/runtime/progress_lines.h"
 
+namespace sluice::worker_progress_lines_test {
 namespace {
 
 using namespace sluice;
@@ -101,3 +102,4 @@ TEST(ProgressLines, of_the_longest_text_and_checkpoint_are_taken_however_they_ar
 }
 
 }  // namespace
+}  // namespace sluice::worker_progress_lines_test

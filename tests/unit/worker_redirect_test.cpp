@@ -7,7 +7,7 @@
 
 #include "worker/tasks/curl_loop.h"
 
-namespace sluice {
+namespace sluice::worker_redirect_test {
 namespace {
 
 using testing::ElementsAre;
@@ -115,4 +115,4 @@ TEST(Redirect, each_one_is_counted_and_none_below_nothing) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_redirect_test

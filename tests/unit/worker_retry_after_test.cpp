@@ -6,7 +6,7 @@
 #include "common/limits.h"
 #include "worker/tasks/retry_after.h"
 
-namespace sluice {
+namespace sluice::worker_retry_after_test {
 namespace {
 
 constexpr std::int64_t kNow = 784'111'777'000;  // Sun, 06 Nov 1994 08:49:37 GMT
@@ -45,4 +45,4 @@ TEST(RetryAfterHeader, what_is_neither_says_nothing) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_retry_after_test

@@ -11,7 +11,7 @@
 
 #include "worker/tasks/secrets.h"
 
-namespace sluice {
+namespace sluice::worker_secrets_test {
 namespace {
 
 using testing::ElementsAre;
@@ -152,4 +152,4 @@ TEST_F(Secrets, every_occurrence_of_a_used_value_is_taken_out) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_secrets_test

@@ -2,7 +2,7 @@
 
 #include "worker/tasks/target_check.h"
 
-namespace sluice {
+namespace sluice::worker_target_check_test {
 namespace {
 
 TargetRules rules(const std::vector<std::string>& allow) {
@@ -104,4 +104,4 @@ TEST(Target, is_a_plain_http_url_and_has_an_origin) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_target_check_test

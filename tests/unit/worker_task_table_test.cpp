@@ -10,7 +10,7 @@
 #include "common/limits.h"
 #include "worker/runtime/task_table.h"
 
-namespace sluice {
+namespace sluice::worker_task_table_test {
 namespace {
 
 using testing::ElementsAre;
@@ -246,4 +246,4 @@ TEST_F(OfferedTasks, a_name_is_given_once_and_there_are_at_most_256) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_task_table_test

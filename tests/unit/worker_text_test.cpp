@@ -7,12 +7,12 @@
 #include "common/limits.h"
 #include "worker/core/text.h"
 
-namespace sluice {
+namespace sluice::worker_text_test {
 namespace {
 
 TEST(WorkerText, the_first_and_last_character_of_every_length_stay) {
   for (const char* character : {"\x7e",
-                                "\xc2\x80",
+                                "\xc2\xa0",  // before it: control characters
                                 "\xdf\xbf",
                                 "\xe0\xa0\x80",
                                 "\xed\x9f\xbf",
@@ -65,4 +65,4 @@ TEST(WorkerText, every_code_is_a_name) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_text_test

@@ -13,6 +13,7 @@
 #include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/thread_runtime.h"
 
+namespace sluice::worker_thread_runtime_test {
 namespace {
 
 using namespace sluice;
@@ -163,3 +164,4 @@ TEST_F(ThreadRuntimeTest, a_handler_that_is_not_there_is_refused_by_name) {
 }
 
 }  // namespace
+}  // namespace sluice::worker_thread_runtime_test

@@ -6,7 +6,7 @@
 
 #include "worker/runtime/wake.h"
 
-namespace sluice {
+namespace sluice::worker_wake_test {
 namespace {
 
 bool is_readable(const WakeFd& wake, int wait_ms = 0) {
@@ -44,4 +44,4 @@ TEST(Wake, another_thread_ends_the_wait_and_only_that_of_its_own) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::worker_wake_test

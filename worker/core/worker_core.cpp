@@ -372,8 +372,8 @@ void WorkerCore::on(RuntimeBroken& broken, Now now, WorkerOutput& out) {
   drain_deadline_ms_ = std::min(drain_deadline_ms_, now.mono_ms);
 }
 
-void WorkerCore::on(LeaveRequested&, Now, WorkerOutput& out) {
-  leave(ExitWish::at_once, out);
+void WorkerCore::on(LeaveRequested&, Now now, WorkerOutput& out) {
+  leave(ExitWish::at_once, now, out);
 }
 
 void WorkerCore::begin_drain(std::string why, std::int64_t grace_ms, Now now, WorkerOutput& out) {
@@ -393,22 +393,23 @@ void WorkerCore::hand_back_waiting(WorkerOutput& out) {
 }
 
 void WorkerCore::drain(Now now, WorkerOutput& out) {
-  if (held_.empty()) return leave(ExitWish::drained, out);
+  if (held_.empty()) return leave(ExitWish::drained, now, out);
   if (now.mono_ms < drain_deadline_ms_) return;
   if (!std::exchange(is_grace_over_, true)) {
     for (auto& [key, held] : held_)
       if (held.phase == Phase::running) stop(key, held, StopReason::hand_back, out);
   }
   // A handler that cannot be stopped, or a broker that does not answer.
-  if (now.mono_ms >= after(drain_deadline_ms_, kLastGraceMs)) leave(ExitWish::at_once, out);
+  if (now.mono_ms >= after(drain_deadline_ms_, kLastGraceMs)) leave(ExitWish::at_once, now, out);
 }
 
 // Says what there is to say for the last time. The shell has ended every process when this leaves.
-void WorkerCore::leave(ExitWish exit, WorkerOutput& out) {
+void WorkerCore::leave(ExitWish exit, Now now, WorkerOutput& out) {
   for (auto& [key, held] : held_) {
     if (held.phase == Phase::running) --running_;
-    if (held.phase != Phase::finished && !held.is_dropped)
-      finish(key, held, ended(key, Outcome::handed_back), out);
+    if (held.phase == Phase::finished || held.is_dropped) continue;
+    if (held.has_report && is_connected_) report(key, held, now, out);  // its newest checkpoint
+    finish(key, held, ended(key, Outcome::handed_back), out);
   }
   out.unacknowledged_count = finished_;
   out.facts.push_back(NodeLeaving{finished_});

@@ -127,7 +127,7 @@ class WorkerCore {
   void begin_drain(std::string why, std::int64_t grace_ms, Now now, WorkerOutput& out);
   void hand_back_waiting(WorkerOutput& out);
   void drain(Now now, WorkerOutput& out);
-  void leave(ExitWish exit, WorkerOutput& out);
+  void leave(ExitWish exit, Now now, WorkerOutput& out);
   void fire_timers(Now now, WorkerOutput& out);
   void repeat_everything(Now now, WorkerOutput& out);
   void send_status(Now now, WorkerOutput& out);

@@ -12,7 +12,6 @@
 #include <set>
 #include <system_error>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -172,7 +171,7 @@ class PoolRuntime : public Runtime {
           continue;
         }
       }
-      if (spared_.contains(pool.waiting.front().job.id)) prefer_fresh(pool);
+      if (is_spared(pool.waiting.front().job.id)) prefer_fresh(pool);
       if (pool.idle.empty()) continue;
       Member& member = *pool.idle.back();
       pool.idle.pop_back();
@@ -183,7 +182,8 @@ class PoolRuntime : public Runtime {
   }
 
   // For a job that one has not read before it left: another may be about to leave as well. Puts one
-  // that had no job yet in front, or makes one in the place of another, if it can.
+  // that had no job yet in front, or makes one in the place of another; a used one does if it
+  // cannot.
   void prefer_fresh(MemberPool& pool) {
     const auto fresh =
         std::ranges::find(pool.idle, 0U, [](const Member* member) { return member->job_count; });
@@ -191,9 +191,8 @@ class PoolRuntime : public Runtime {
       std::iter_swap(fresh, pool.idle.end() - 1);
       return;
     }
-    const std::uint32_t most = pool.settings.processes_max;
-    if (most != 0 && pool.total >= most) retire(*pool.idle.back());
-    (void)start_one(pool);
+    Member& used = *pool.idle.back();
+    if (start_one(pool) == 0) retire(used);
   }
 
   // 0, or an errno. The new one is idle at once: its stream keeps what is sent until it reads.
@@ -341,6 +340,7 @@ class PoolRuntime : public Runtime {
     if (member.reason) result = after_stop(*member.job, *member.reason, std::move(result));
     result.usage = usage;
     numbers_.erase({result.id, result.fence});
+    std::erase(spared_, result.id);
     member.job.reset();
     member.reason.reset();
     MemberPool& pool = *member.pool;
@@ -425,8 +425,14 @@ class PoolRuntime : public Runtime {
   // given to it by then. Once for a job: one that makes its readers die is to blame in the end.
   bool is_to_spare(const Member& member) {
     if (!member.has_unread || member.job_count == 1 || member.reason) return false;
-    if (spared_.size() >= kSparedMax) spared_.clear();
-    return spared_.insert(member.job->id).second;
+    if (is_spared(member.job->id)) return false;
+    if (spared_.size() >= kSparedMax) spared_.pop_front();
+    spared_.push_back(member.job->id);
+    return true;
+  }
+
+  [[nodiscard]] bool is_spared(const JobId& id) const {
+    return std::ranges::find(spared_, id) != spared_.end();
   }
 
   static AttemptResult judge(Member& member, const SpawnReport& report) {
@@ -486,7 +492,7 @@ class PoolRuntime : public Runtime {
   std::unordered_map<AttemptKey, std::uint64_t> numbers_;  // of those at work
   std::set<std::pair<std::int64_t, std::uint64_t>> timers_;
   std::uint64_t last_number_ = 0;
-  std::unordered_set<JobId> spared_;  // handed back because nobody had read them
+  std::deque<JobId> spared_;  // handed back because nobody had read them; the oldest goes first
   std::vector<RuntimeEvent> events_;
   std::vector<SpawnReport> reports_;
   bool is_backlog_watched_ = false;

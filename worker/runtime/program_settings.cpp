@@ -88,8 +88,9 @@ Result<std::string> take_user(TaskSettings& settings) {
 
 constexpr int kExitForGood = 65;  // EX_DATAERR of sysexits.h
 
-// Killed for its limit: by the signal that says so, or for having ignored it. The kernel's account
-// for the limit counts ticks, and what it reports at the end does not: that may be an eighth less.
+// Killed for its limit: by the signal that says so, or for having ignored it, which can only be
+// guessed: the kernel's account for the limit counts ticks, and what it reports at the end does not
+// (that may be an eighth less) and has the program's children in it.
 bool is_out_of_cpu(const ProgramLimits& limits, const SpawnReport& report) {
   const int signal = WTERMSIG(report.wait_status);
   const std::int64_t used_up_ms = static_cast<std::int64_t>(limits.cpu_s) * 750;

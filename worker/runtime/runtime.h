@@ -1,5 +1,5 @@
 // How attempts are run: the one interface between the worker's loop and its runtimes (thread, exec,
-// http, isolates). A runtime does its work without ever blocking the loop's thread and tells
+// kept, isolates, http). A runtime does its work without ever blocking the loop's thread and tells
 // the loop through one file descriptor.
 #pragma once
 

@@ -116,7 +116,8 @@ class TaskFailed : public std::runtime_error {
   bool can_retry_;
 };
 
-// Called on a pool thread of the node, by several threads at once.
+// Called on a pool thread of the node, by several threads at once; or in a child process, if its
+// table says `run = "isolate"`.
 using TaskHandler = std::function<TaskOutcome(Task&)>;
 
 // A handler from anything callable with a Task&; one that returns nothing completes with no result.

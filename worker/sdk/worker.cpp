@@ -86,11 +86,12 @@ int Worker::run(int argc, char** argv) {
     std::fprintf(stderr, "%s: no task: call on(task, handler) before run()\n", name.c_str());
     return node_misconfigured;
   }
-  if (settings_->concurrency.value_or(1) > kConcurrencyMax) {
+  const std::uint32_t concurrency = settings_->concurrency.value_or(1);
+  if (concurrency < 1 || concurrency > kConcurrencyMax) {
     std::fprintf(stderr,
                  "%s: concurrency is %u, allowed are 1 to %u\n",
                  name.c_str(),
-                 *settings_->concurrency,
+                 concurrency,
                  kConcurrencyMax);
     return node_misconfigured;
   }

@@ -41,8 +41,8 @@ class Worker {
   // A directory that remembers this node's life, so that its successor is known as such.
   Worker& state_dir(std::string path);
 
-  // Offers a task. `handler` is called with a Task& on several threads at once; it returns a string
-  // (the result), a TaskOutcome, or nothing, and may throw (see TaskFailed).
+  // Offers a task. `handler` is called with a Task& on several threads at once, or in isolates; it
+  // returns a string (the result), a TaskOutcome, or nothing, and may throw (see TaskFailed).
   template <typename Callable>
   Worker& on(std::string task, Callable handler) {
     return on_handler(std::move(task), make_handler(std::move(handler)));

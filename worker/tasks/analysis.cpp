@@ -218,6 +218,7 @@ class AnalysisRuntime : public Runtime {
     request.redirects_max = 0;  // an API does not move
     request.timeout_ms = step == Step::join ? 0 : task.call_timeout_ms;
     request.deadline_mono_ms = attempt.deadline_mono_ms;
+    request.is_urgent = step == Step::cancel_list || step == Step::cancel;
     attempt.step = step;
     attempt.wake_mono_ms = kNever;
     attempt.call = loop_.start(std::move(request));

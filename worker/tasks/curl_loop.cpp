@@ -349,11 +349,12 @@ struct CurlLoop::State {
 
   // What this answer asks of everybody.
   void note_pause(const Call& call) {
-    if (!call.reply.error_code.empty() || call.reply.status != kTooManyRequests) return;
+    if (call.reply.status != kTooManyRequests) return;
     const Now now = clock_now();
     const auto asked_ms = parse_retry_after(call.reply.header("retry-after"), now.wall_ms);
-    pauses.note(call.request.target.origin, asked_ms.value_or(0), now.mono_ms);
+    if (!pauses.note(call.request.target.origin, asked_ms.value_or(0), now.mono_ms)) return;
     arm_pause(now.mono_ms);
+    begin_waiting();  // the time of some may be over before it
   }
 
   void arm_pause(std::int64_t now_ms) const {
@@ -364,9 +365,11 @@ struct CurlLoop::State {
   // Lets a call wait for the end of its origin's pause, or fails it when its own time is over
   // before. False when it may begin.
   bool hold_back(std::unique_ptr<Call>& call) {
+    if (call->request.is_urgent) return false;
     const auto until_ms = pauses.until_ms(call->request.target.origin);
     if (!until_ms) return false;
-    if (call->request.deadline_mono_ms > *until_ms) {
+    // A redirected one has its own deadline already.
+    if (std::min(call->request.deadline_mono_ms, call->deadline_mono_ms) > *until_ms) {
       const CallId id = call->id;
       waiting[id] = std::move(call);
       return true;
@@ -384,6 +387,11 @@ struct CurlLoop::State {
     const std::int64_t now_ms = clock_now().mono_ms;
     pauses.end(now_ms);
     arm_pause(now_ms);
+    begin_waiting();
+  }
+
+  // Those whose pause goes on wait again.
+  void begin_waiting() {
     for (auto& [id, call] : std::exchange(waiting, {}))
       begin(std::move(call));
   }

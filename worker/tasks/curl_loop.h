@@ -32,7 +32,8 @@ struct HttpRequest {
   // so much; 0 = never.
   std::int64_t stall_ms = 0;
   unsigned redirects_max = 3;
-  std::string ca_file;  // empty = the system's
+  bool is_urgent = false;  // a pause of its target does not hold it back
+  std::string ca_file;     // empty = the system's
 };
 
 // `error_code` is empty when a whole answer came, whatever its status.

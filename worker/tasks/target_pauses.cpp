@@ -4,11 +4,14 @@
 
 namespace sluice {
 
-void TargetPauses::note(const std::string& origin, std::int64_t asked_ms, std::int64_t now_ms) {
-  if (asked_ms <= 0) return;
-  if (until_ms_.size() >= kOriginsMax && !until_ms_.contains(origin)) return;
+bool TargetPauses::note(const std::string& origin, std::int64_t asked_ms, std::int64_t now_ms) {
+  if (asked_ms <= 0) return false;
+  if (until_ms_.size() >= kOriginsMax && !until_ms_.contains(origin)) return false;
+  const std::int64_t asked_until_ms = after(now_ms, std::min(asked_ms, kPauseMaxMs));
   std::int64_t& until_ms = until_ms_[origin];
-  until_ms = std::max(until_ms, after(now_ms, std::min(asked_ms, kPauseMaxMs)));
+  if (until_ms >= asked_until_ms) return false;
+  until_ms = asked_until_ms;
+  return true;
 }
 
 std::optional<std::int64_t> TargetPauses::until_ms(std::string_view origin) const {

@@ -18,8 +18,8 @@ class TargetPauses {
   static constexpr std::int64_t kPauseMaxMs = 3'600'000;  // more than that is not heeded
   static constexpr std::size_t kOriginsMax = 10'000;      // beyond, others are not paused
 
-  // The longest of what was asked for an origin holds.
-  void note(const std::string& origin, std::int64_t asked_ms, std::int64_t now_ms);
+  // The longest of what was asked for an origin holds. Whether it is longer than it was.
+  bool note(const std::string& origin, std::int64_t asked_ms, std::int64_t now_ms);
 
   // Until when the origin is paused, or nothing.
   [[nodiscard]] std::optional<std::int64_t> until_ms(std::string_view origin) const;

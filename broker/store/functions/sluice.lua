@@ -1,5 +1,5 @@
 #!lua name=sluice
--- The state of one partition, written by four functions. KEYS.md is the specification.
+-- The state of one partition, written by three functions and read by a fourth. KEYS.md is the specification.
 --
 -- Every function: KEYS[1] = <prefix>meta; the other keys have the same prefix and so the same hash
 -- slot. Everything is checked before the first write. Replies are flat arrays of strings.

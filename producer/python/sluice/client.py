@@ -70,7 +70,7 @@ class Client:
     Thread-safe: every thread has a connection of its own, so a thread that waits does not hold up
     another. `close()` (or the end of the `with` block) belongs after the last call of all threads.
     After a fork make a new client. Every request is sent again after a reconnect and after
-    `retry_later` or `store_unavailable`, until `timeout` seconds are over; this is safe.
+    `retry_later`, `store_unavailable` or `draining`, until `timeout` seconds are over; this is safe.
     """
 
     def __init__(self, address: Optional[str] = None, *, timeout: Seconds = 10.0) -> None:
@@ -195,8 +195,11 @@ class Client:
             slice_ms = _WAIT_SLICE_MS
             if deadline is not None:
                 slice_ms = max(0, min(slice_ms, round((deadline - time.monotonic()) * 1000)))
-            for view in self._wait_once(left[:1000], slice_ms):
-                ended[view.id] = view
+            try:
+                ended.update((view.id, view) for view in self._wait_once(left[:1000], slice_ms))
+            except TimedOut:
+                # The clock of a broker whose Redis was away has stood meanwhile: it answers later.
+                self.ping()
             left = [id for id in left if id not in ended]
             if left and deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(f"{len(left)} of {len(wanted)} jobs had not ended in {seconds:g} s")

@@ -21,8 +21,25 @@ _WINDOW = 4
 @dataclass
 class _Pending:
     body: dict[str, Any]
-    frame: bytes
+    number: int
+    frame: bytes = b""
     due: float = 0.0  # when to send (again)
+    until: Optional[float] = None  # when the time of a wait is over
+
+    @classmethod
+    def of(cls, body: dict[str, Any], number: int) -> "_Pending":
+        is_wait = body["op"] == "wait"
+        until = time.monotonic() + body["timeout_ms"] / 1000 if is_wait else None
+        return cls(body, number, until=until)
+
+    def frame_at(self, now: float) -> bytes:
+        """A wait asks, whenever it is sent, for what is left of its time."""
+        if not self.frame or self.until is not None:
+            body = {**self.body, "req": self.number, "protocol": wire.PROTOCOL_VERSION}
+            if self.until is not None:
+                body["timeout_ms"] = max(0, round((self.until - now) * 1000))
+            self.frame = wire.pack(body)
+        return self.frame
 
 
 class Connection:
@@ -62,8 +79,7 @@ class Connection:
                     more = False
                     break
                 number = next(self._numbers)
-                frame = wire.pack({**body, "req": number, "protocol": wire.PROTOCOL_VERSION})
-                pending[number] = _Pending(body, frame)
+                pending[number] = _Pending.of(body, number)
             if not pending:
                 return
             now = time.monotonic()
@@ -97,7 +113,7 @@ class Connection:
         """True when something wants to go and cannot."""
         for waiting in pending.values():
             if waiting.due <= now:
-                if not self._dealer.send(waiting.frame):
+                if not self._dealer.send(waiting.frame_at(now)):
                     return True
                 waiting.due = now + resend_ms / 1000
         return False
