@@ -219,6 +219,10 @@ Answer<void> Client::read_wait(std::uint64_t number,
     auto answer = connection_->receive(until_ms + options_.timeout_ms, outage_max(options_));
     if (!answer) {
       connection_->forget(number);
+      // The end of a slice within an outage: how long that may last, the next one tells.
+      const bool is_slice_over = monotonic_ms() >= until_ms + options_.timeout_ms;
+      if (connection_->was_up() && !connection_->is_up() && is_slice_over && until_ms < deadline_ms)
+        return {};
       // The clock of a broker whose Redis was away has stood meanwhile, and it answers later.
       if (connection_->is_up() && ping()) return {};
       return tl::unexpected(no_answer());
