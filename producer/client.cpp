@@ -23,8 +23,8 @@ Connection::Outage outage_max(const ClientOptions& options) {
 }
 
 constexpr std::int64_t kRetryPauseMs = 100;  // when the broker names no pause
-// What a request may wait for; then it is made anew. The broker keeps one for so long whose sender
-// is gone.
+// What one request asks for; answered by then, it is made anew. The broker keeps one for so long
+// whose sender is gone.
 constexpr std::int64_t kWaitSliceMs = 60'000;
 constexpr std::size_t kReadOverhead = 512;  // bytes of a job beside its payload, as a bound
 
@@ -211,18 +211,13 @@ struct WaitState {
 }  // namespace
 
 Answer<void> Client::read_wait(std::uint64_t number,
-                               std::int64_t until_ms,
                                std::int64_t deadline_ms,
                                const TakeJobs& take,
                                std::vector<JobId>& more) {
   for (;;) {
-    auto answer = connection_->receive(until_ms + options_.timeout_ms, outage_max(options_));
+    auto answer = connection_->receive(deadline_ms + options_.timeout_ms, outage_max(options_));
     if (!answer) {
       connection_->forget(number);
-      // The end of a slice within an outage: how long that may last, the next one tells.
-      const bool is_slice_over = monotonic_ms() >= until_ms + options_.timeout_ms;
-      if (connection_->was_up() && !connection_->is_up() && is_slice_over && until_ms < deadline_ms)
-        return {};
       // The clock of a broker whose Redis was away has stood meanwhile, and it answers later.
       if (connection_->is_up() && ping()) return {};
       return tl::unexpected(no_answer());
@@ -261,11 +256,9 @@ Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
     Wait request;
     const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);
     request.ids.assign(state.open.begin(), state.open.begin() + static_cast<std::ptrdiff_t>(count));
-    const std::int64_t now_ms = monotonic_ms();
-    request.timeout_ms = std::clamp<std::int64_t>(deadline_ms - now_ms, 0, kWaitSliceMs);
+    request.timeout_ms = std::clamp<std::int64_t>(deadline_ms - monotonic_ms(), 0, kWaitSliceMs);
     std::vector<JobId> more;
-    auto read =
-        read_wait(connection_->post(request), now_ms + request.timeout_ms, deadline_ms, take, more);
+    auto read = read_wait(connection_->post(request), deadline_ms, take, more);
     if (!read) return tl::unexpected(std::move(read.error()));
     if (!more.empty()) {
       auto rest = get(more);

@@ -126,11 +126,10 @@ class Client {
   template <typename T>
   Answer<T> call(const RequestBody& body);
   Answer<ReplyBody> call_any(const RequestBody& body);
-  // Reads the answers to one `wait` request until its closing one, which is due at `until_ms`; the
-  // caller's time is over at `deadline_ms`. `more` collects the ids whose results did not fit.
+  // Reads the answers to one `wait` request until its closing one; the caller's time is over at
+  // `deadline_ms`. `more` collects the ids whose results did not fit.
   using TakeJobs = std::function<void(std::vector<JobView>&)>;
   Answer<void> read_wait(std::uint64_t number,
-                         std::int64_t until_ms,
                          std::int64_t deadline_ms,
                          const TakeJobs& take,
                          std::vector<JobId>& more);

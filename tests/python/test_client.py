@@ -201,12 +201,27 @@ def test_a_wait_that_is_sent_again_asks_for_what_is_left(broker, client, in_back
 
 
 def test_a_broker_that_answers_a_wait_late_is_asked_whether_it_is_there(broker, in_background):
-    with sluice.connect(broker.address, timeout=0.2) as impatient:
+    with sluice.connect(broker.address, timeout=2) as impatient:
         call = in_background(impatient.wait, "a", 0)
         broker.take("wait")
         broker.answer(broker.take("ping"), "pong", version="1")
         with pytest.raises(sluice.TimedOut, match="had not ended"):
             call.result()
+
+
+def test_a_wait_that_was_refused_once_goes_on_while_the_broker_is_there(
+    broker, in_background, monkeypatch
+):
+    monkeypatch.setattr("sluice.client._WAIT_SLICE_MS", 0)
+    with sluice.connect(broker.address, timeout=2) as impatient:
+        call = in_background(impatient.wait, "a", 60)
+        refused = broker.take("wait")
+        broker.answer(refused, "error", code="retry_later", message="full", retryable=True, retry_after_ms=1)
+        broker.take("wait")  # and has no answer
+        broker.answer(broker.take("ping"), "pong", version="1")
+        done = [{"id": "a", "state": "completed"}]
+        broker.answer(broker.take("wait"), "waited", unfinished=[], jobs=done)
+        assert call.result()["a"].state == "completed"
 
 
 def test_a_wait_whose_time_is_over_raises(broker, client, in_background):

@@ -243,7 +243,7 @@ TEST(Client, a_wait_that_is_answered_late_is_no_silence_when_the_broker_is_there
     if (std::holds_alternative<Ping>(body)) return {Pong{}};
     return {};
   });
-  Client client({.broker = broker.address(), .timeout_ms = 200});
+  Client client({.broker = broker.address(), .timeout_ms = 2'000});
   const auto result = client.wait({JobId("a")}, 0);
   ASSERT_TRUE(result) << result.error().message();
   EXPECT_THAT(result->unfinished, testing::ElementsAre(JobId("a")));

@@ -197,8 +197,11 @@ class Client:
                 slice_ms = max(0, min(slice_ms, round((deadline - time.monotonic()) * 1000)))
             try:
                 ended.update((view.id, view) for view in self._wait_once(left[:1000], slice_ms))
-            except TimedOut:
-                # The clock of a broker whose Redis was away has stood meanwhile: it answers later.
+            except (TimedOut, RequestFailed) as error:
+                # The clock of a broker whose Redis is away stands: it answers later, or for now not.
+                is_over = deadline is not None and time.monotonic() >= deadline
+                if isinstance(error, RequestFailed) and (is_over or error.code not in TRY_AGAIN):
+                    raise
                 self.ping()
             left = [id for id in left if id not in ended]
             if left and deadline is not None and time.monotonic() >= deadline:
