@@ -249,6 +249,7 @@ struct CurlLoop::State {
   std::unordered_map<CallId, std::unique_ptr<Call>> calls;
   std::vector<FinishedCall> finished;  // what ended before it began
   TargetPauses pauses;
+  bool has_grown = false;  // one of them: the time of a call that waits may be over before it ends
   std::map<CallId, std::unique_ptr<Call>> waiting;  // for the end of one, in their order
 
   State() {
@@ -354,7 +355,7 @@ struct CurlLoop::State {
     const auto asked_ms = parse_retry_after(call.reply.header("retry-after"), now.wall_ms);
     if (!pauses.note(call.request.target.origin, asked_ms.value_or(0), now.mono_ms)) return;
     arm_pause(now.mono_ms);
-    begin_waiting();  // the time of some may be over before it
+    has_grown = true;
   }
 
   void arm_pause(std::int64_t now_ms) const {
@@ -456,6 +457,7 @@ struct CurlLoop::State {
         finished.push_back({call->id, std::move(call->reply)});
       }
     }
+    if (std::exchange(has_grown, false)) begin_waiting();
   }
 
   void step(int fd, std::uint32_t events) {

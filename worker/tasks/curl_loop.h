@@ -25,8 +25,8 @@ struct HttpRequest {
   std::shared_ptr<const TargetRules> rules;
   std::size_t response_bytes_max = 1 << 20;
   std::int64_t connect_timeout_ms = 5000;
-  std::int64_t timeout_ms =
-      0;  // of the whole call from its beginning, redirects included; 0 = none
+  // Of the whole call from its beginning, redirects included; 0 = none.
+  std::int64_t timeout_ms = 0;
   std::int64_t deadline_mono_ms = kNever;  // of whoever asks; it may have to wait before it begins
   // No byte in either direction for so long ends it, or up to 5 s later, for libcurl averages over
   // so much; 0 = never.
