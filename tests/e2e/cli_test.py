@@ -247,7 +247,7 @@ class CommandLine(Story):
         self.start_worker("--builtin", "sleep")
         seen = self.on_a_terminal("wait", *ids)
         shares = [int(share) for share in re.findall(r"\[[#.]+\] +(\d+) %", seen)]
-        self.assertTrue(shares, seen)
+        self.assertEqual((shares[0], shares[-1]), (0, 100), seen)
         self.assertEqual(shares, sorted(shares))
         self.assertTrue(all(len(line) < 100 for line in re.split(r"[\r\n]+|\x1b\[\w", seen)), seen)
         self.sluice("wait", *ids)

@@ -210,10 +210,11 @@ TEST_F(ExecTest, a_flood_of_progress_is_bounded_and_harms_nothing) {
 
 TEST_F(ExecTest, its_end_does_not_wait_for_somebody_outside_who_holds_its_stdout) {
   ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
-  shell("echo $$ > " + file("pipe") + "; exec sleep 1000");
+  // Its stdout as 5, too: while echo writes to the pipe that is the shell's 1.
+  shell("exec 5>&1; echo $$ > " + file("pipe") + "; exec sleep 1000");
   start("a");
   const std::string pid = std::to_string(read_pid(file("pipe")));
-  const int held = ::open(("/proc/" + pid + "/fd/1").c_str(), O_WRONLY | O_CLOEXEC);
+  const int held = ::open(("/proc/" + pid + "/fd/5").c_str(), O_WRONLY | O_CLOEXEC);
   ASSERT_GE(held, 0);
   stop("a", StopReason::cancel);
   EXPECT_EQ(result().outcome, Outcome::cancelled);
