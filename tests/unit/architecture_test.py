@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,20 +101,24 @@ def include_violation(path: str, included: str) -> str | None:
     return None
 
 
+@cache  # the planted copies differ in a file each
+def text_violations(path: str, text: str) -> tuple[str, ...]:
+    found = []
+    for included in INCLUDE.findall(text):
+        if why := include_violation(path, included):
+            found.append(f"{path} includes {included}: {why}")
+    if any(is_under(path, folder) for folder in PURE) and not APP.match(path):
+        for word in IMPURE_WORDS.finditer(COMMENT_OR_STRING.sub("", text)):
+            found.append(f"{path} uses {word.group()}: not in a pure part")
+    return tuple(found)
+
+
 def source_violations(root: Path) -> list[str]:
     found = []
     for component in COMPONENTS:
         for file in sorted((root / component).rglob("*")):
-            path = file.relative_to(root).as_posix()
-            if file.suffix not in (".h", ".cpp"):
-                continue
-            text = file.read_text()
-            for included in INCLUDE.findall(text):
-                if why := include_violation(path, included):
-                    found.append(f"{path} includes {included}: {why}")
-            if any(is_under(path, folder) for folder in PURE) and not APP.match(path):
-                for word in IMPURE_WORDS.finditer(COMMENT_OR_STRING.sub("", text)):
-                    found.append(f"{path} uses {word.group()}: not in a pure part")
+            if file.suffix in (".h", ".cpp"):
+                found += text_violations(file.relative_to(root).as_posix(), file.read_text())
     return found
 
 
@@ -130,6 +135,11 @@ def link_violations(root: Path) -> list[str]:
     return found
 
 
+@cache
+def helpers_of(text: str) -> frozenset[str]:
+    return frozenset(name for body in ANONYMOUS.findall(text) for name in HELPER.findall(body))
+
+
 def helper_violations(root: Path) -> list[str]:
     found = []
     for folders in UNITS:
@@ -142,9 +152,8 @@ def helper_violations(root: Path) -> list[str]:
             path = file.relative_to(root).as_posix()
             if path in skipped:
                 continue
-            names = {name for body in ANONYMOUS.findall(file.read_text()) for name in HELPER.findall(body)}
             found += [f"{path} has a {name}() of its own, as {owners[name]}: they are compiled as one file"
-                      for name in sorted(names) if owners.setdefault(name, path) != path]
+                      for name in sorted(helpers_of(file.read_text())) if owners.setdefault(name, path) != path]
     return found
 
 
