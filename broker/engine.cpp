@@ -91,7 +91,8 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
       projector_(config_.view,
                  opened.snapshot.checkpoint,
                  opened.ended_chunk_first,
-                 opened.ended_chunk_next),
+                 opened.ended_chunk_next,
+                 opened.ended_chunk_records),
       core_(config_.core, std::move(opened.snapshot), now) {
   for (QueueIndex index = 0; index < core_.queues().queue_count(); ++index)
     projector_.know_queue(core_.queues().entry(index).record.name);
@@ -189,6 +190,7 @@ void Engine::say(Now now) {
     say_reply(send, after_batch);
   for (WorkerSend& send : output_.sends) {
     const auto* run = std::get_if<RunSend>(&send.message);
+    if (run == nullptr && is_spared(send)) continue;
     outbox_.hold({Channel::workers,
                   std::move(send.peer),
                   run != nullptr ? encode_run(run->number, run->jobs)
@@ -202,6 +204,14 @@ void Engine::say(Now now) {
     waiting_fetches_.push_back({is_page ? after_batch : view_whole_from_, std::move(fetch)});
   }
   output_.clear();
+}
+
+// A welcome in an outage, behind a batch that is not confirmed, to a peer that has one there: every
+// status asks for another, for as long as it lasts, and at its end each node is owed one anyway.
+bool Engine::is_spared(const WorkerSend& send) {
+  if (!is_core_down_ || outbox_.held_count() == 0) return welcomed_.clear(), false;
+  if (!std::holds_alternative<Welcome>(std::get<BrokerMessage>(send.message).body)) return false;
+  return !welcomed_.insert(send.peer.routing_id).second;
 }
 
 void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
@@ -430,8 +440,9 @@ std::int64_t Engine::next_deadline_mono_ms(Now now) const {
 
 bool Engine::is_drained() const {
   return !fetching_.contains(kLook) && !is_resync_open_ && !core_.is_rewriting() &&
-         !core_.has_writes() && pipeline_.confirmed() + 1 == pipeline_.next_n() &&
-         outbox_.held_count() == 0 && !projector_.has_work() && projects_out_ == 0;
+         !core_.is_purging() && !core_.has_writes() &&
+         pipeline_.confirmed() + 1 == pipeline_.next_n() && outbox_.held_count() == 0 &&
+         !projector_.has_work() && projects_out_ == 0;
 }
 
 }  // namespace sluice

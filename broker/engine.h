@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "broker/core/core.h"
@@ -110,6 +111,7 @@ class Engine {
  private:
   void handle(Event&& event, Now now);
   void say(Now now);
+  [[nodiscard]] bool is_spared(const WorkerSend& send);
   void say_reply(ReplySend& send, std::uint64_t after_batch);
   void say_facts(std::uint64_t after_batch, Now now);
   void say_job(const JobFact& fact, std::uint64_t after_batch, Now now);
@@ -170,6 +172,8 @@ class Engine {
   };
 
   std::deque<HeldFact> held_facts_;
+  std::unordered_set<std::string>
+      welcomed_;  // peers that have a welcome in the outbox, in an outage
 
   // Reads under way, by token, so that a disconnect can answer them, with the checkpoint that the
   // view had when they were sent.

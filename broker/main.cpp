@@ -100,6 +100,13 @@ int run(const BrokerOptions& options, int signals) {
   SlewedClock clock(monotonic_ms(), wall_clock_ms());
   const Now now = clock.update(monotonic_ms(), wall_clock_ms(), has_jumped);
   const std::size_t jobs = opened->snapshot.jobs.size();
+  for (const std::string& id : opened->unreadable)
+    log::error(
+        "job_unreadable",
+        {{"job", id},
+         {"detail",
+          "it stands in an index of waiting or running jobs, and its hash is missing or not what "
+          "this broker wrote (look at HGETALL): it does not run"}});
   Engine engine(std::move(config), *std::move(opened), now);
   log::info("ready",
             {{"producers", sockets->producers->endpoint()},

@@ -22,7 +22,7 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
     : config_(std::move(config)),
       epoch_(snapshot.epoch),
       queues_(jobs_),
-      ended_(config_.ended_max),
+      ended_(config_.ended_max, config_.ended_keep_ms),
       next_sequence_(snapshot.next_sequence),
       has_cold_jobs_(snapshot.has_cold_jobs) {
   for (const QueueRecord& record : snapshot.queues)
@@ -74,7 +74,10 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                  },
                  [&](RewriteAll&) { begin_rewrite(); },
                  [&](Stopping&) { is_stopping_ = true; },
-                 [&](Slept& e) { gap_ms_ += e.gap_ms; },
+                 [&](Slept& e) {
+                   gap_ms_ += e.gap_ms;
+                   if (is_store_down_) down_since_ms_ += e.gap_ms;  // or StoreUp counts it again
+                 },
              },
              event);
 }
@@ -90,7 +93,7 @@ void BrokerCore::settle(Now now, Output& out) {
     purge_some(now, out);
     if (!is_stopping_) dispatch(now, out);
   }
-  waits_.settle(core_ms(now), out);
+  waits_.settle(now.mono_ms, out);
   for (const NodeIndex index : nodes_.touched()) {
     nodes_.at(index).is_touched = false;
     send_turn(index, out);
@@ -119,6 +122,7 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
     if (is_ended(live.job.state)) awaiting_view_.emplace_back(n, slot);
   }
   dirty_.clear();
+  is_slice_written_ = true;
   for (const QueueIndex index : dirty_queues_) {
     queues_.entry(index).is_dirty = false;
     writes_.queues.push_back(&queues_.entry(index).record);
@@ -134,12 +138,11 @@ const BatchWrites& BrokerCore::take_writes(std::uint64_t n) {
 }
 
 std::int64_t BrokerCore::next_deadline_mono_ms(Now now) const {
-  if (!purges_.empty() || is_rewriting()) return now.mono_ms;
-  std::int64_t next = kNever;
+  if (may_rewrite() || (is_purging() && !is_store_down_)) return now.mono_ms;
+  std::int64_t next = waits_.next_deadline_ms();
   const auto at_core_ms = [&](std::int64_t core_time_ms) {
     if (core_time_ms != kNever) next = std::min(next, core_time_ms + gap_ms_);
   };
-  at_core_ms(waits_.next_deadline_ms());
   if (is_store_down_) return next;
   at_core_ms(run_deadlines_.next_ms());
   at_core_ms(next_silence_ms_);

@@ -36,6 +36,8 @@ struct CoreConfig {
   std::int64_t dead_after_ms = kDeadAfterDefaultMs;
   std::int64_t grace_ms = kGraceDefaultMs;  // running jobs at a start wait so long for their node
   std::size_t ended_max = 1'000'000;
+  // Counted from the end of a job: for as long as the view may keep it, and kEndedKeepMs more.
+  std::int64_t ended_keep_ms = kEndedKeepMs;
   std::uint64_t memory_max_bytes = 512ULL << 20;
   std::uint64_t queue_max = 0;  // waiting jobs per queue; 0 = no bound of its own
   std::string version = "0";
@@ -61,6 +63,9 @@ class BrokerCore {
 
   // After RewriteAll, while some of memory has not been in take_writes().
   [[nodiscard]] bool is_rewriting() const { return rewrite_end_ > 0 || !rewrite_ended_.empty(); }
+
+  // While a purge has not looked at every job of its queue.
+  [[nodiscard]] bool is_purging() const { return !purges_.empty(); }
 
   [[nodiscard]] bool has_writes() const;
   // Everything changed since the last call, numbered `n`. Borrowed until the next call of the core.
@@ -217,6 +222,10 @@ class BrokerCore {
   void purge_some(Now now, Output& out);
   void begin_rewrite();
   void rewrite_some();
+
+  // A slice at a time: the next one when the one before is in a batch.
+  [[nodiscard]] bool may_rewrite() const { return is_rewriting() && is_slice_written_; }
+
   void dispatch(Now now, Output& out);
   [[nodiscard]] NodeIndex pick_node(LineIndex line);
 
@@ -270,6 +279,7 @@ class BrokerCore {
   std::int64_t next_rate_mark_ms_ = 0;
   std::deque<PurgeOp> purges_;
   JobSlot rewrite_next_ = 0, rewrite_end_ = 0;
+  bool is_slice_written_ = true;           // of the rewrite: the last one has been in take_writes()
   std::deque<EndedRecord> rewrite_ended_;  // still to be written again
   std::vector<EndedRecord> ended_again_;   // with the next batch
 

@@ -97,7 +97,7 @@ void BrokerCore::on_wait(
                          .ids = {},
                          .ended = {},
                          .results = {}};
-  opening.deadline_ms = after(core_ms(now), wait.timeout_ms);
+  opening.deadline_ms = after(now.mono_ms, wait.timeout_ms);
   for (const JobId& id : wait.ids)
     add_waited(id, opening);
   waits_.open(std::move(opening));

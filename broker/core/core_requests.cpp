@@ -205,7 +205,7 @@ void BrokerCore::on_submit(
                          .ids = {},
                          .ended = {},
                          .results = {}};
-  opening.deadline_ms = after(core_ms(now), kWaitMaxMs);
+  opening.deadline_ms = after(now.mono_ms, kWaitMaxMs);
   opening.is_submit = true;
   opening.durability = config_.durability;
   for (const SubmitResult& result : answer.results) {

@@ -8,8 +8,9 @@ namespace sluice {
 
 namespace {
 
-constexpr JobSlot kSlotsPerSlice = 20'000;    // looked at by one slice of a purge or rewrite
-constexpr std::size_t kJobsPerSlice = 1'000;  // changed by one slice
+constexpr JobSlot kSlotsPerSlice = 20'000;     // looked at by one slice of a purge or rewrite
+constexpr std::size_t kJobsPerSlice = 1'000;   // changed by one slice
+constexpr std::size_t kSliceBytes = 8u << 20;  // of payloads; Redis takes no entry above 512 MiB
 constexpr std::int64_t kRateSpanMs = 10'000;
 constexpr std::int64_t kRateMarkMs = 1'000;
 
@@ -88,10 +89,14 @@ void BrokerCore::purge_some(Now now, Output& out) {
 
 // After a loss in the store that could not be replayed: everything is written again, whole.
 void BrokerCore::rewrite_some() {
+  if (!may_rewrite()) return;
+  is_slice_written_ = false;
   const JobSlot end = std::min<JobSlot>(rewrite_end_, rewrite_next_ + kJobsPerSlice);
-  for (; rewrite_next_ < end; ++rewrite_next_) {
+  std::size_t bytes = 0;
+  for (; rewrite_next_ < end && bytes < kSliceBytes; ++rewrite_next_) {
     LiveJob& live = jobs_.at(rewrite_next_);
     if (!live.is_used) continue;
+    bytes += live.job.spec.payload.size() + live.job.result.size() + live.job.checkpoint.size();
     live.needs_payload_write = !live.job.is_payload_lost;
     mark_dirty(rewrite_next_);
   }
@@ -100,6 +105,7 @@ void BrokerCore::rewrite_some() {
     ended_again_.push_back(rewrite_ended_.front());
     rewrite_ended_.pop_front();
   }
+  is_slice_written_ = !has_writes();  // of free slots only: nothing to wait for
 }
 
 // A start finds queued jobs by the queues that it knows: these are in the first batch.

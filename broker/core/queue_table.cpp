@@ -7,6 +7,12 @@
 
 namespace sluice {
 
+namespace {
+
+constexpr std::size_t kSweepMin = 4'096;
+
+}  // namespace
+
 QueueIndex QueueTable::queue(std::string_view name) {
   key_.assign(name);
   const auto found = by_name_.find(key_);
@@ -59,6 +65,7 @@ void QueueTable::enter(JobSlot slot) {
   const LiveJob& live = jobs_.at(slot);
   Line& line = lines_[live.line];
   auto& waiting = line.waiting[static_cast<std::size_t>(live.job.spec.priority)];
+  sweep(live.line, waiting, line.sweep_at[static_cast<std::size_t>(live.job.spec.priority)]);
   const Waiting mine{live.job.sequence, slot};
   if (waiting.empty() || waiting.back().sequence < mine.sequence) {
     waiting.push_back(mine);
@@ -70,6 +77,14 @@ void QueueTable::enter(JobSlot slot) {
   }
   const LineHead head{live.job.spec.priority, mine.sequence, slot};
   if (!line.is_ready || head.before(line.place->head)) list(live.line, head);
+}
+
+// Cancelled and expired jobs leave their entries to head(), which comes no further than the first
+// that waits.
+void QueueTable::sweep(LineIndex index, std::deque<Waiting>& waiting, std::size_t& sweep_at) {
+  if (waiting.size() < std::max(sweep_at, kSweepMin)) return;
+  std::erase_if(waiting, [&](const Waiting& each) { return !is_waiting(each, index); });
+  sweep_at = 2 * waiting.size();
 }
 
 QueueTable::ReadyLines::const_iterator QueueTable::list(LineIndex index, const LineHead& head) {
@@ -122,6 +137,13 @@ const LineHead* QueueTable::head(LineIndex index) {
     return &line.head;
   }
   return nullptr;
+}
+
+std::size_t QueueTable::entries(LineIndex index) const {
+  std::size_t count = 0;
+  for (const auto& waiting : lines_[index].waiting)
+    count += waiting.size();
+  return count;
 }
 
 void QueueTable::pop(LineIndex index) {

@@ -89,6 +89,8 @@ class QueueTable {
   // Puts a queued job into its line (LiveJob::line) by its sequence.
   void enter(JobSlot slot);
   // The job that is next in the line, passing over those that have left; nothing when it is empty.
+  // Entries of a line, those of jobs that have left included. For audits.
+  [[nodiscard]] std::size_t entries(LineIndex line) const;
   [[nodiscard]] const LineHead* head(LineIndex line);
   // Takes the head out.
   void pop(LineIndex line);
@@ -124,6 +126,8 @@ class QueueTable {
     QueueIndex queue = 0;
     std::string task;
     std::array<std::deque<Waiting>, kPriorities> waiting;
+    std::array<std::size_t, kPriorities>
+        sweep_at{};  // size at which those that wait no more are taken out
     LineHead head;
     ReadyLines::const_iterator place;  // in ready_, while is_ready
     bool is_ready = false;
@@ -132,6 +136,7 @@ class QueueTable {
   void set_key(std::string_view queue_name, std::string_view task);
   ReadyLines::const_iterator list(LineIndex line, const LineHead& head);
   void unlist(LineIndex line);
+  void sweep(LineIndex line, std::deque<Waiting>& waiting, std::size_t& sweep_at);
   [[nodiscard]] bool is_waiting(const Waiting& waiting, LineIndex line) const;
 
   JobTable& jobs_;

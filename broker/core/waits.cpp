@@ -48,16 +48,17 @@ void Waits::ended(const JobView& view) {
 
 void Waits::add_fresh(Op& op, const JobView& view) {
   const std::size_t bytes = bytes_of(view);
-  if (op.fresh_bytes + bytes > kAnswerBytesMax) {
+  if (op.fresh_bytes + bytes > kAnswerBytesMax || fresh_bytes_ + bytes > kFreshBytesMax) {
     op.more.push_back(view.id);
     return;
   }
   op.fresh_bytes += bytes;
+  fresh_bytes_ += bytes;
   op.fresh.push_back(view);
 }
 
-void Waits::settle(std::int64_t core_ms, Output& out) {
-  while (!deadlines_.empty() && deadlines_.begin()->first <= core_ms) {
+void Waits::settle(std::int64_t mono_ms, Output& out) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= mono_ms) {
     touched_.insert(deadlines_.begin()->second);
     deadlines_.erase(deadlines_.begin());
   }
@@ -65,7 +66,7 @@ void Waits::settle(std::int64_t core_ms, Output& out) {
     const auto found = ops_.find(id);
     if (found == ops_.end()) continue;
     Op& op = found->second;
-    const bool is_over = op.waiting == 0 || op.opening.deadline_ms <= core_ms;
+    const bool is_over = op.waiting == 0 || op.opening.deadline_ms <= mono_ms;
     if (!op.opening.peer.has_delimiter) say_finished(op, out);
     if (is_over) close(id, op, out);
   }
@@ -74,11 +75,12 @@ void Waits::settle(std::int64_t core_ms, Output& out) {
 
 void Waits::say_finished(Op& op, Output& out) {
   if (op.fresh.empty() && op.more.empty()) return;
+  op.has_said = true;
   out.replies.push_back(
       {op.opening.peer, Reply{op.opening.req, Finished{std::move(op.fresh), std::move(op.more)}}});
   op.fresh.clear();
   op.more.clear();
-  op.fresh_bytes = 0;
+  fresh_bytes_ -= std::exchange(op.fresh_bytes, 0);
 }
 
 void Waits::close(WaitId id, Op& op, Output& out) {
@@ -89,6 +91,7 @@ void Waits::close(WaitId id, Op& op, Output& out) {
     if (found->second.empty()) by_job_.erase(found);
   }
   waited_ids_ -= op.waiting;
+  fresh_bytes_ -= op.fresh_bytes;
   deadlines_.erase({op.opening.deadline_ms, id});
   Waited waited;
   waited.results = std::move(op.opening.results);
@@ -96,7 +99,10 @@ void Waits::close(WaitId id, Op& op, Output& out) {
   waited.more = std::move(op.more);
   waited.unfinished = std::move(op.opening.ids);
   if (op.opening.is_submit) waited.durable = op.opening.durability;
+  const bool tells_nothing = waited.results.empty() && waited.jobs.empty() && waited.more.empty() &&
+                             !op.opening.is_submit && !op.has_said;
   out.replies.push_back({op.opening.peer, Reply{std::move(op.opening.req), std::move(waited)}});
+  if (tells_nothing) out.replies.back().tells_of_batch = 0;  // an outage holds it up for nothing
   ops_.erase(id);
 }
 

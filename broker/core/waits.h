@@ -19,13 +19,16 @@ class Waits {
  public:
   // Ids waited for at once, over all waits: what a flood of waits may cost.
   static constexpr std::size_t kWaitedIdsMax = 200'000;
+  // Of ended jobs that are kept for answers not said yet, over all waits; what is beyond it is told
+  // as `more`.
+  static constexpr std::size_t kFreshBytesMax = 64u << 20;
 
   struct Opening {
     Peer peer;
     Req req;
     std::vector<JobId> ids;             // not ended yet
     std::vector<JobView> ended;         // ended already
-    std::int64_t deadline_ms = kNever;  // core time
+    std::int64_t deadline_ms = kNever;  // monotonic: an outage or a sleep makes no wait longer
     bool is_submit = false;
     std::vector<SubmitResult> results;  // of the submit, for a peer that gets one message only
     Durability durability = Durability::everysec;
@@ -39,7 +42,7 @@ class Waits {
   void ended(const JobView& view);
   // Says what there is to say: `finished` of this turn, `waited` where all is known or the time is
   // over.
-  void settle(std::int64_t core_ms, Output& out);
+  void settle(std::int64_t mono_ms, Output& out);
 
   [[nodiscard]] std::int64_t next_deadline_ms() const {
     return deadlines_.empty() ? kNever : deadlines_.begin()->first;
@@ -56,6 +59,7 @@ class Waits {
     std::vector<JobId> more;     // ended, did not fit into the one message
     std::size_t fresh_bytes = 0;
     std::size_t waiting = 0;
+    bool has_said = false;  // a `finished`, which must stay ahead of the end
   };
 
   void add_fresh(Op& op, const JobView& view);
@@ -68,6 +72,7 @@ class Waits {
   std::set<WaitId> touched_;
   WaitId next_id_ = 1;
   std::size_t waited_ids_ = 0;
+  std::size_t fresh_bytes_ = 0;  // of all ops
 };
 
 }  // namespace sluice

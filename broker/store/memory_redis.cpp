@@ -136,8 +136,9 @@ void MemoryRedis::write_last(const ProjectRequest& request) {
   }
   next_sequence = std::max(next_sequence, request.next_sequence);
   view_lag_ms = request.view_lag_ms;
-  for (const QueueRecord& queue : request.queues)
-    queues[queue.name] = queue;
+  if (*request.checkpoint == meta.checkpoint)  // else of a call that came late
+    for (const QueueRecord& queue : request.queues)
+      queues[queue.name] = queue;
   if (meta.checkpoint < log_trimmed + kLogStep) return;
   log.erase(log.begin(), log.upper_bound(meta.checkpoint));
   log_trimmed = meta.checkpoint;
@@ -145,6 +146,7 @@ void MemoryRedis::write_last(const ProjectRequest& request) {
 
 void MemoryRedis::write_row(const ViewRow& row) {
   const std::string id = row.job.id().str();
+  if (!jobs.contains(id) && row.job.batch <= meta.checkpoint) return;  // removed since
   const auto [place, is_new] = jobs.try_emplace(id);
   Hash& hash = place->second;
   if (!is_new && hash.batch > row.job.batch) return;

@@ -25,6 +25,7 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kPage = 1000;  // jobs asked for at once
+constexpr std::size_t kUnreadableMax = 100;
 constexpr std::size_t kIndexPage = 10'000;
 constexpr std::size_t kIndexesAtOnce = 100;
 constexpr int kConnectWaitMs = 1000;
@@ -248,17 +249,25 @@ void read_log(Connection& connection, Opened& opened) {
   }
 }
 
+// An id as it stands in an index. A job stands in one, that of its state; what a person has put
+// into another is not read again from there.
+struct Indexed {
+  std::string id;
+  const std::string* index;
+};
+
 // The jobs of these ids. The next page is asked for before the one that has come is read, so that
 // Redis and we work at the same time.
 void read_jobs(Connection& connection,
-               const std::vector<std::string>& ids,
+               const std::vector<Indexed>& ids,
                const OpenProgress& progress,
-               std::deque<Job>& jobs) {
+               Opened& opened) {
+  std::deque<Job>& jobs = opened.snapshot.jobs;
   FieldPairs pairs;
   std::size_t asked = 0;
   const auto ask_page = [&] {
     for (const std::size_t end = std::min(ids.size(), asked + kPage); asked < end; ++asked)
-      connection.put(words({"HGETALL", keys::job(ids[asked])}));
+      connection.put(words({"HGETALL", keys::job(ids[asked].id)}));
   };
   ask_page();
   for (std::size_t i = 0; i < ids.size() && connection.error().empty(); ++i) {
@@ -267,34 +276,40 @@ void read_jobs(Connection& connection,
       ask_page();
     }
     if (!connection.get_pairs(pairs)) return;
-    auto job = from_fields(ids[i], pairs);
-    if (job) jobs.push_back(std::move(*job));
+    auto job = from_fields(ids[i].id, pairs);
+    if (job && keys::index(job->state, job->spec.queue) == *ids[i].index)
+      jobs.push_back(std::move(*job));
+    else if (opened.unreadable.size() < kUnreadableMax)
+      opened.unreadable.push_back(ids[i].id);
   }
 }
 
 // The jobs of these indexes, of many of them with one round trip.
 void read_indexes(Connection& connection,
-                  std::vector<std::string> indexes,
+                  const std::vector<std::string>& indexes,
                   const OpenProgress& progress,
-                  std::deque<Job>& jobs) {
+                  Opened& opened) {
+  std::vector<const std::string*> left, longer;
+  for (const std::string& index : indexes)
+    left.push_back(&index);
   std::size_t start = 0;  // in each index that is left
-  while (!indexes.empty() && connection.error().empty()) {
-    std::vector<std::string> ids, longer;
-    for (std::size_t first = 0; first < indexes.size(); first += kIndexesAtOnce) {
-      const std::size_t end = std::min(indexes.size(), first + kIndexesAtOnce);
+  while (!left.empty() && connection.error().empty()) {
+    std::vector<Indexed> ids;
+    for (std::size_t first = 0; first < left.size(); first += kIndexesAtOnce) {
+      const std::size_t end = std::min(left.size(), first + kIndexesAtOnce);
       for (std::size_t i = first; i < end; ++i)
         connection.put(words(
-            {"ZRANGE", indexes[i], std::to_string(start), std::to_string(start + kIndexPage - 1)}));
+            {"ZRANGE", *left[i], std::to_string(start), std::to_string(start + kIndexPage - 1)}));
       for (std::size_t i = first; i < end; ++i) {
         const ReplyPtr page = connection.get();
         if (page == nullptr) return;
         for (std::size_t at = 0; at < page->elements; ++at)
-          ids.push_back(text_at(page.get(), at));
-        if (page->elements == kIndexPage) longer.push_back(std::move(indexes[i]));
+          ids.push_back({text_at(page.get(), at), left[i]});
+        if (page->elements == kIndexPage) longer.push_back(left[i]);
       }
-      read_jobs(connection, std::exchange(ids, {}), progress, jobs);
+      read_jobs(connection, std::exchange(ids, {}), progress, opened);
     }
-    indexes = std::move(longer);
+    left = std::exchange(longer, {});
     start += kIndexPage;
   }
 }
@@ -333,14 +348,15 @@ bool has_ended_jobs(Connection& connection, const std::vector<QueueRecord>& queu
   return found;
 }
 
-void read_view(Connection& connection, const OpenProgress& progress, Snapshot& snapshot) {
+void read_view(Connection& connection, const OpenProgress& progress, Opened& opened) {
+  Snapshot& snapshot = opened.snapshot;
   read_queues(connection, snapshot);
   snapshot.has_cold_jobs = has_ended_jobs(connection, snapshot.queues);
   std::vector<std::string> indexes{keys::index(JobState::pending, {}),
                                    keys::index(JobState::running, {})};
   for (const QueueRecord& queue : snapshot.queues)
     indexes.push_back(keys::index(JobState::queued, queue.name));
-  read_indexes(connection, std::move(indexes), progress, snapshot.jobs);
+  read_indexes(connection, indexes, progress, opened);
 }
 
 void read_ended_chunks(Connection& connection, Opened& opened) {
@@ -349,9 +365,17 @@ void read_ended_chunks(Connection& connection, Opened& opened) {
   opened.ended_chunk_first = number_at(range.get(), 0);
   opened.ended_chunk_next = number_at(range.get(), 1);
   opened.snapshot.next_sequence = std::max<std::uint64_t>(1, number_at(range.get(), 2));
-  for (std::uint64_t n = opened.ended_chunk_first; n < opened.ended_chunk_next; ++n)
-    read_ended(text_of(connection.ask(words({"GET", keys::ended(n)})).get()),
-               opened.snapshot.ended);
+  std::uint64_t asked = opened.ended_chunk_first;
+  const auto ask_one = [&] {
+    if (asked < opened.ended_chunk_next) connection.put(words({"GET", keys::ended(asked++)}));
+  };
+  ask_one();
+  for (std::uint64_t n = opened.ended_chunk_first; n < opened.ended_chunk_next; ++n) {
+    ask_one();
+    const std::size_t before = opened.snapshot.ended.size();
+    read_ended(text_of(connection.get().get()), opened.snapshot.ended);
+    opened.ended_chunk_records.push_back(opened.snapshot.ended.size() - before);
+  }
 }
 
 void log_in(Connection& connection, const RedisConfig& config) {
@@ -411,7 +435,7 @@ Result<Opened> RedisStore::open(std::string owner,
   opened.snapshot.last = taken.last;
   opened.snapshot.checkpoint = taken.checkpoint;
   read_ended_chunks(connection, opened);
-  read_view(connection, progress, opened.snapshot);
+  read_view(connection, progress, opened);
   read_log(connection, opened);
   const auto error = replay_log(opened, [&](const JobId& id) -> std::optional<std::string> {
     const ReplyPtr reply = connection.ask(words({"HGET", keys::job(id.view()), "payload"}));

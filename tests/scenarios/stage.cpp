@@ -254,8 +254,10 @@ void Stage::to_node(const Frame& frame) {
   const bool is_lost =
       found != nodes_.end() &&
       (!found->second.is_linked || (found->second.lose_next > 0 && found->second.lose_next-- > 0));
-  const bool is_welcome = std::holds_alternative<Welcome>(message->body);
-  const bool is_quiet = is_welcome && found != nodes_.end() && found->second.quiet > 0;
+  const auto* welcome = std::get_if<Welcome>(&message->body);
+  // One that asks for everything again answers no heartbeat, and stands for those of an outage.
+  if (welcome != nullptr && welcome->repeat && found != nodes_.end()) found->second.quiet = 0;
+  const bool is_quiet = welcome != nullptr && found != nodes_.end() && found->second.quiet > 0;
   if (is_quiet) --found->second.quiet;
   if (!is_quiet)
     for (const std::string& line : describe(message->body, broker_->core().epoch()))

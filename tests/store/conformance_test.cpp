@@ -285,6 +285,7 @@ TEST_P(Conformance, a_restart_finds_every_job_of_many_queues_and_of_a_long_one) 
                    jobs.begin() + static_cast<std::ptrdiff_t>(first + kRows)},
                   1,
                   [&](ProjectRequest& request) {
+                    if (first + kRows < kJobs) request.checkpoint.reset();
                     for (std::size_t i = 0; i < kQueues; ++i)
                       request.queues.push_back(
                           {"q" + std::to_string(i), i == 7, {.submitted = i, .completed = 1}});
@@ -334,6 +335,27 @@ TEST_P(Conformance, an_older_row_changes_nothing_and_a_repeated_one_neither) {
   EXPECT_EQ(fetched.jobs[0].state, JobState::completed);
   EXPECT_EQ(fetched.jobs[0].result, "bytes");
   EXPECT_EQ(fetched.jobs[0].spec.payload, "") << "a completed job loses its payload";
+}
+
+// A connection is given up for lost while a call of it is still under way in the network.
+TEST_P(Conformance, a_call_that_comes_late_brings_nothing_back) {
+  open();
+  const auto queue = [](bool is_paused) {
+    return [=](ProjectRequest& request) {
+      request.queues = {{"default", is_paused, {.submitted = 7}}};
+    };
+  };
+  (void)project({job("a", JobState::completed, 2)}, 2);
+  (void)project({}, 3, [](ProjectRequest& request) { request.removed = {JobId("a")}; });
+  (void)project({}, 4, queue(true));
+  (void)project({job("a", JobState::running, 1)}, 1, queue(false));
+  EXPECT_TRUE(ask<FetchedJobs>(FetchJobs{1, {JobId("a")}}).jobs.empty());
+  EXPECT_TRUE(ask<FetchedList>(FetchList{2, page_of(JobState::running)}).jobs.empty());
+  new_store();
+  const Opened opened = open(0);
+  EXPECT_TRUE(opened.snapshot.jobs.empty());
+  ASSERT_EQ(opened.snapshot.queues.size(), 1U);
+  EXPECT_TRUE(opened.snapshot.queues[0].is_paused);
 }
 
 TEST_P(Conformance, retention_by_count_spares_what_is_new_and_what_is_kept) {

@@ -68,6 +68,22 @@ TEST(QueueTable, passes_over_jobs_that_have_left) {
   EXPECT_TRUE(f.queues.ready_lines().empty());
 }
 
+// Behind one that waits for long, jobs come and are cancelled.
+TEST(QueueTable, jobs_that_have_left_take_no_room_for_ever) {
+  Fixture f;
+  f.add("first", 1);
+  std::uint64_t sequence = 1;
+  std::size_t most = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    f.jobs.erase(f.add("x" + std::to_string(i), ++sequence));
+    f.jobs.recycle();
+    most = std::max(most, f.queues.entries(0));
+  }
+  EXPECT_LE(most, 4'096U);
+  f.add("last", ++sequence);
+  EXPECT_EQ(f.drain(0), (std::vector<std::string>{"first", "last"}));
+}
+
 TEST(QueueTable, ready_lines_stand_in_the_order_of_their_heads_as_jobs_come_and_leave) {
   Fixture f;
   f.add("a", 1, Priority::normal, "one");

@@ -31,9 +31,9 @@ JobView view_of_end(const std::string& id, std::size_t result_bytes = 0) {
   return {.id = job.id(), .job = job, .state = job.state, .finished_ms = 1};
 }
 
-std::vector<ReplySend> said(Waits& waits, std::int64_t core_ms = 0) {
+std::vector<ReplySend> said(Waits& waits, std::int64_t mono_ms = 0) {
   Output out;
-  waits.settle(core_ms, out);
+  waits.settle(mono_ms, out);
   return std::move(out.replies);
 }
 
@@ -119,6 +119,45 @@ TEST(Waits, a_wait_for_what_has_ended_closes_with_the_next_turn) {
   EXPECT_EQ(body<Finished>(replies[0]).jobs.size(), 1U);
   EXPECT_TRUE(body<Waited>(replies[1]).jobs.empty()) << "it has been told already";
   EXPECT_EQ(body<Waited>(replies[2]).jobs.size(), 1U);
+}
+
+// It tells of no job, so a store that is away need not hold it up.
+TEST(Waits, an_end_of_time_with_nothing_to_tell_tells_of_no_batch) {
+  Waits waits;
+  waits.open(wait_for(kReq, 1, {"a"}, 300));
+  waits.open(wait_for(kDealer, 2, {"a", "b"}, 300));
+  waits.open(wait_for(kDealer, 3, {"a"}, 400));
+  EXPECT_EQ(said(waits, 300).at(0).tells_of_batch, 0U);
+  waits.open(wait_for(kDealer, 4, {"a", "b"}, 500));
+  waits.ended(view_of_end("a"));
+  const auto told = said(waits, 400);
+  ASSERT_EQ(told.size(), 3U);
+  for (const ReplySend& reply : told)
+    EXPECT_FALSE(reply.tells_of_batch) << "of `a`, which may not be durable";
+  const auto last = said(waits, 500);
+  ASSERT_EQ(last.size(), 1U);
+  EXPECT_FALSE(last[0].tells_of_batch) << "must not overtake what was told before it";
+}
+
+TEST(Waits, ended_jobs_that_wait_to_be_told_are_bounded_over_all_waits) {
+  Waits waits;
+  constexpr std::size_t kWaits = 100;
+  for (std::size_t i = 0; i < kWaits; ++i)
+    waits.open(wait_for(kReq, i, {"big", "open"}, 100));
+  waits.ended(view_of_end("big", 1u << 20));
+  EXPECT_TRUE(said(waits, 1).empty());
+  std::size_t whole = 0;
+  const auto answers = said(waits, 100);
+  for (const ReplySend& answer : answers)
+    whole += body<Waited>(answer).jobs.size();
+  EXPECT_EQ(answers.size(), kWaits);
+  EXPECT_LT(whole, Waits::kFreshBytesMax >> 20) << "the rest is named";
+  EXPECT_GT(whole, Waits::kFreshBytesMax >> 21);
+  for (const ReplySend& answer : answers)
+    EXPECT_EQ(body<Waited>(answer).jobs.size() + body<Waited>(answer).more.size(), 1U);
+  waits.open(wait_for(kReq, 1, {"big"}, 200));
+  waits.ended(view_of_end("big", 1u << 20));
+  EXPECT_EQ(body<Waited>(said(waits, 101).at(0)).jobs.size(), 1U) << "the room is given back";
 }
 
 TEST(Waits, only_the_answer_to_a_submit_says_how_durable_it_is) {

@@ -119,7 +119,10 @@ local function commit(keys, args)
   local id = whole(n) .. '-0'
   local reply = redis.pcall('XADD', prefix .. 'log', id, 'b', args[4])
   if type(reply) == 'table' and reply.err then
-    -- A foreign key, or a stream with numbers that we never gave.
+    -- A foreign key, or a stream with numbers that we never gave. Anything else changes nothing.
+    if not reply.err:find('WRONGTYPE') and not reply.err:find('equal or smaller') then
+      error(reply.err)
+    end
     set_aside(prefix, 'log', {count = 0})
     redis.call('XADD', prefix .. 'log', id, 'b', args[4])
   end
@@ -277,12 +280,15 @@ local function replace_old(key, old, index, row, moves)
   end
 end
 
-local function write_rows(prefix, rows, moves, foreign)
+-- A row that is not newer than what stands is of a call that came late, on a connection given up for lost. So is one
+-- of a job that is not there any more, up to the checkpoint: retention or a person has removed it.
+local function write_rows(prefix, meta, rows, moves, foreign)
   local may_be_known = is_any_known(prefix, rows)
   for _, row in ipairs(rows) do
     local id, batch = row[1], row[2]
     local old = may_be_known and read_old(prefix, id, foreign)
-    if not old or old.batch <= batch then
+    local newest = old and old.batch or meta.checkpoint + 1
+    if newest <= batch then
       local key, index = prefix .. 'job:' .. id, index_of(row[3], row[4])
       if old then replace_old(key, old, index, row, moves) end
       redis.call('HSET', key, unpack(row[7]))
@@ -352,7 +358,9 @@ end
 local function write_last(prefix, meta, last, foreign)
   write(prefix, foreign, 'HINCRBY', 'stats', 'finished_not_kept',
         last.checkpoint > meta.checkpoint and whole(last.not_kept) or '0')
-  for _, queue in ipairs(last.queues) do write_queue(prefix, queue, foreign) end
+  if last.checkpoint >= meta.checkpoint then  -- else of a call that came late
+    for _, queue in ipairs(last.queues) do write_queue(prefix, queue, foreign) end
+  end
   local sequence = tonumber(redis.call('HGET', prefix .. 'meta', 'next_sequence')) or 1
   meta.checkpoint = math.max(meta.checkpoint, last.checkpoint)
   redis.call('HSET', prefix .. 'meta', 'checkpoint', whole(meta.checkpoint), 'view_lag_ms',
@@ -372,7 +380,7 @@ local function project(keys, args)
   if refused then return refused end
   local foreign = {count = 0}
   local moves = new_moves()
-  write_rows(prefix, call.rows, moves, foreign)
+  write_rows(prefix, meta, call.rows, moves, foreign)
   remove_jobs(prefix, call.removed, moves, foreign)
   write_moves(prefix, moves, foreign)
   for i = 1, #call.nodes, 2 do
