@@ -26,7 +26,8 @@ constexpr std::int64_t kRetryPauseMs = 100;  // when the broker names no pause
 // What one request asks for; answered by then, it is made anew. The broker keeps one for so long
 // whose sender is gone.
 constexpr std::int64_t kWaitSliceMs = 60'000;
-constexpr std::size_t kReadOverhead = 512;  // bytes of a job beside its payload, as a bound
+constexpr std::size_t kJobOverheadBytes = 512;  // of a job beside its texts, as a bound
+constexpr std::size_t kSubmitBytesMax = kMessageBytesMax - 65'536;  // of its jobs
 
 std::string chosen_address(std::string address) {
   if (!address.empty()) return address;
@@ -60,6 +61,59 @@ ClientError unexpected(std::string_view wanted) {
 
 void give_id(JobSpec& job) {
   if (job.id.empty()) job.id = new_job_id();
+}
+
+ClientError too_large(std::string field, std::string detail) {
+  return {ClientFailure::refused,
+          {ErrorCode::too_large, std::move(field), std::move(detail)},
+          false};
+}
+
+struct Part {
+  std::string_view field;
+  std::size_t bytes = 0;
+};
+
+// An upper bound of what each takes in a message, beside kJobOverheadBytes.
+std::array<Part, 7> parts_of(const JobSpec& job) {
+  std::size_t tags_bytes = 0;
+  for (const std::string& tag : job.tags)
+    tags_bytes += tag.size() + 8;
+  std::size_t headers_bytes = 0;
+  for (const auto& header : job.headers)
+    headers_bytes += header.name.size() + header.value.size() + 16;
+  return {{{"payload", job.payload.size()},
+           {"tags", tags_bytes},
+           {"headers", headers_bytes},
+           {"id", job.id.view().size()},
+           {"task", job.task.size()},
+           {"queue", job.queue.size()},
+           {"content_type", job.content_type.size()}}};
+}
+
+std::size_t bytes_at_most(const JobSpec& job) {
+  std::size_t bytes = kJobOverheadBytes;
+  for (const Part& part : parts_of(job))
+    bytes += part.bytes;
+  return bytes;
+}
+
+// Of a job that no message holds, so that the broker could not say which it refuses: it would be
+// sent again and again.
+std::optional<Error> too_large_alone(const JobSpec& job, std::size_t index) {
+  if (bytes_at_most(job) <= kSubmitBytesMax) return std::nullopt;
+  const auto parts = parts_of(job);
+  const Part& largest =
+      *std::max_element(parts.begin(), parts.end(), [](const auto& a, const auto& b) {
+        return a.bytes < b.bytes;
+      });
+  return Error{ErrorCode::too_large,
+               "jobs[" + std::to_string(index) + "]." + std::string(largest.field),
+               "is too long for a message, which has at most 8 MiB"};
+}
+
+SubmitResult rejected(const JobSpec& job, Error error) {
+  return {job.id.str(), SubmitStatus::rejected, {}, std::move(error)};
 }
 
 }  // namespace
@@ -120,6 +174,9 @@ ClientError Client::no_answer() const {
 Answer<ReplyBody> Client::call_any(const RequestBody& body) {
   const std::int64_t deadline_ms = monotonic_ms() + options_.timeout_ms;
   std::uint64_t number = connection_->post(body);
+  if (number == 0)
+    return tl::unexpected(too_large(std::holds_alternative<Submit>(body) ? "jobs" : "",
+                                    "more than a message of 8 MiB holds; give fewer at once"));
   std::optional<ErrorReply> refused;
   for (;;) {
     auto answer = connection_->receive(deadline_ms, {options_.timeout_ms, options_.timeout_ms});
@@ -150,6 +207,8 @@ Answer<T> Client::call(const RequestBody& body) {
 }
 
 Answer<SubmitResult> Client::submit(JobSpec job) {
+  give_id(job);
+  if (auto error = too_large_alone(job, 0)) return rejected(job, std::move(*error));
   std::vector<JobSpec> jobs;
   jobs.push_back(std::move(job));
   auto answer = submit(std::move(jobs));
@@ -163,6 +222,8 @@ Answer<Submitted> Client::submit(std::vector<JobSpec> jobs) {
   submit.jobs.reserve(jobs.size());
   for (JobSpec& job : jobs) {
     give_id(job);
+    if (auto error = too_large_alone(job, submit.jobs.size()))
+      return tl::unexpected(too_large(std::move(error->where), std::move(error->detail)));
     submit.jobs.emplace_back(std::move(job));
   }
   return call<Submitted>(submit);
@@ -348,10 +409,14 @@ BulkSubmit::BulkSubmit(Client& client, OnResult on_result, OnWaiting on_waiting)
 
 Answer<void> BulkSubmit::add(JobSpec job) {
   give_id(job);
-  const std::size_t bytes = job.payload.size() + kReadOverhead + job.tags.size() * kTagBytesMax +
-                            job.headers.size() * (kHeaderNameBytesMax + kHeaderValueBytesMax);
+  if (auto error = too_large_alone(job, 0)) {
+    const std::uint64_t index = count_++;
+    if (on_result_) on_result_(index, rejected(job, std::move(*error)));
+    return {};
+  }
+  const std::size_t bytes = bytes_at_most(job);
   const bool is_full =
-      next_.jobs.size() == kJobsPerSubmitMax || next_.bytes + bytes > kMessageBytesMax - 65'536;
+      next_.jobs.size() == kJobsPerSubmitMax || next_.bytes + bytes > kSubmitBytesMax;
   if (is_full) {
     post(std::exchange(next_, {}));
     if (auto done = read_until_open_at_most(client_.options_.batches_in_flight - 1); !done)

@@ -46,7 +46,7 @@ inline constexpr std::string_view kDefaultBroker = "tcp://127.0.0.1:7711";
 enum class ClientFailure : std::uint8_t {
   unreachable,  // no broker there, or it went away, for the whole time-out
   silent,       // it is there, or something is, and did not answer within the time-out
-  refused,      // the broker answered with an error: error.code says which
+  refused,      // the broker answered with an error, or it is sure to: error.code says which
   unexpected,   // an answer of another kind: a broker of another version
 };
 
@@ -85,7 +85,9 @@ class Client {
   // One job; an id is made when the spec has none. Refusals of the job (conflict, queue_full, ...)
   // are in the result's `status` and `error`, not a ClientError.
   Answer<SubmitResult> submit(JobSpec job);
-  // 1 to kJobsPerSubmitMax jobs in one message, results in their order.
+  // 1 to kJobsPerSubmitMax jobs in one message, results in their order. Jobs that do not fit into a
+  // message (kMessageBytesMax) are refused here, all of them: too_large, `jobs`. BulkSubmit takes
+  // any number.
   Answer<Submitted> submit(std::vector<JobSpec> jobs);
 
   // In the order of `ids`, any number of them.

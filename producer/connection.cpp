@@ -255,7 +255,7 @@ Connection::Connection(const std::string& address) {
 Connection::~Connection() = default;
 
 std::uint64_t Connection::post(const RequestBody& body) {
-  const std::uint64_t number = ++impl_->last_number;
+  const std::uint64_t number = impl_->last_number + 1;
   Impl::Open request;
   request.may_take_long = may_take_long(body);
   if (const auto* wait = std::get_if<Wait>(&body)) {
@@ -263,7 +263,9 @@ std::uint64_t Connection::post(const RequestBody& body) {
     request.until_ms = after(monotonic_ms(), wait->timeout_ms);
   } else {
     request.frame = encode_request({make_req(number), body});
+    if (request.frame.size() > kMessageBytesMax) return 0;
   }
+  impl_->last_number = number;
   impl_->open.emplace(number, std::move(request));
   return number;
 }

@@ -21,7 +21,8 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // Takes a request; it is sent by the next receive(). Returns its number.
+  // Takes a request; it is sent by the next receive(). Returns its number; 0 when it is longer than
+  // a message may be, and is not taken: the answer to such a one does not say to what.
   std::uint64_t post(const RequestBody& body);
   // No longer waits for this answer; one that comes later is dropped.
   void forget(std::uint64_t number);

@@ -174,6 +174,42 @@ def test_batches_are_bounded_in_bytes_and_never_hold_an_id_twice():
     assert [len(m["jobs"]) for m in _submits(twice)] == [1, 1]
 
 
+def test_batches_fit_into_a_message_however_many_headers_their_jobs_have():
+    headers = {f"h{n}": "x" * 1024 for n in range(16)}
+    bodies = list(_submits(sluice.make_job("t", headers=headers) for _ in range(600)))
+    assert sum(len(body["jobs"]) for body in bodies) == 600
+    assert max(len(msgpack.packb(body)) for body in bodies) < 8 << 20
+
+
+@pytest.mark.parametrize("field, value", [
+    ("payload", b"x" * (1 << 20)),  # five bytes more as msgpack
+    ("payload", b"x" * (9 << 20)), ("tags", ["x" * (9 << 20)]), ("queue", "x" * (9 << 20)),
+])  # fmt: skip
+def test_a_job_that_is_too_large_is_refused_before_it_is_sent(client, field, value):
+    with pytest.raises(sluice.SubmitFailed, match="^too_large: ") as caught:
+        client.submit("echo", id="j1", **{field: value})
+    assert (caught.value.id, caught.value.code, caught.value.field) == ("j1", "too_large", field)
+
+
+def test_a_job_that_is_too_large_is_one_result_among_the_others(broker, client, in_background):
+    sizes = {"a": 1, "b": 9 << 20, "c": 1}
+    jobs = [sluice.make_job("echo", b"x" * size, id=id) for id, size in sizes.items()]
+    call = in_background(client.submit_many, jobs)
+    request = broker.take()
+    assert [job["id"] for job in request["jobs"]] == ["a", "c"]
+    broker.answer(request, "submitted", results=accept(request))
+    assert [(r.id, r.status, r.code, r.field) for r in call.result()] == [
+        ("a", "accepted", None, None), ("b", "rejected", "too_large", "payload"),
+        ("c", "accepted", None, None),
+    ]  # fmt: skip
+
+
+def test_a_request_that_no_message_holds_is_refused_before_it_is_sent(client):
+    with pytest.raises(sluice.RequestFailed, match="8 MiB") as caught:
+        client.cancel("j1", reason="x" * (9 << 20))
+    assert (caught.value.code, caught.value.field) == ("too_large", "reason")
+
+
 def test_results_come_with_the_wait_and_with_get_when_they_did_not_fit(
     broker, client, in_background
 ):

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <chrono>
 #include <future>
+#include <map>
 #include <mutex>
 #include <semaphore>
 #include <set>
@@ -269,6 +270,54 @@ TEST(Client, a_long_wait_is_many_short_ones) {
   EXPECT_EQ(count, 3);
 }
 
+JobSpec large(std::size_t payload_bytes) {
+  JobSpec job = echo();
+  job.payload.assign(payload_bytes, 'x');
+  return job;
+}
+
+// The broker cannot say to what it answers: it does not read so long a message.
+TEST(Client, jobs_that_do_not_fit_into_a_message_are_refused_at_once_and_not_sent) {
+  std::atomic<int> count = 0;
+  ScriptedBroker broker([&](const RequestBody& body) {
+    ++count;
+    return Bodies{accept_all(std::get<Submit>(body))};
+  });
+  Client client(patient(broker));
+  const auto nine = client.submit(std::vector<JobSpec>(9, large(kPayloadBytesMax)));
+  ASSERT_FALSE(nine);
+  EXPECT_EQ(nine.error().failure, ClientFailure::refused);
+  EXPECT_EQ(nine.error().error.code, ErrorCode::too_large);
+  EXPECT_EQ(nine.error().error.where, "jobs");
+  const auto with_a_large_one = client.submit({echo(), large(kMessageBytesMax)});
+  ASSERT_FALSE(with_a_large_one);
+  EXPECT_EQ(with_a_large_one.error().error.where, "jobs[1].payload");
+  EXPECT_EQ(count, 0);
+  EXPECT_TRUE(client.submit(std::vector<JobSpec>(7, large(kPayloadBytesMax))));
+  EXPECT_EQ(count, 1);
+}
+
+TEST(Client, a_job_that_no_message_holds_is_rejected_with_its_field) {
+  ScriptedBroker broker([](const RequestBody&) { return Bodies{}; });
+  Client client(patient(broker));
+  const auto payload = client.submit(large(kMessageBytesMax));
+  ASSERT_TRUE(payload);
+  EXPECT_EQ(payload->status, SubmitStatus::rejected);
+  EXPECT_EQ(payload->error->code, ErrorCode::too_large);
+  EXPECT_EQ(payload->error->where, "jobs[0].payload");
+  JobSpec job = echo();
+  job.tags.assign(9, std::string(1 << 20, 't'));
+  EXPECT_EQ(client.submit(job)->error->where, "jobs[0].tags");
+}
+
+TEST(Client, any_request_that_no_message_holds_is_refused_at_once) {
+  ScriptedBroker broker([](const RequestBody&) { return Bodies{}; });
+  Client client(patient(broker));
+  const auto done = client.cancel({{JobId("a")}, {}}, std::string(9 << 20, 'r'));
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().error.code, ErrorCode::too_large);
+}
+
 TEST(Client, queue_analysis_is_a_tagged_job_of_that_task) {
   JobSpec seen;
   ScriptedBroker broker([&](const RequestBody& body) {
@@ -323,6 +372,28 @@ TEST(BulkSubmit, brings_every_job_in_messages_of_a_thousand_and_repeats_what_mus
   EXPECT_EQ(largest, kJobsPerSubmitMax);
   EXPECT_EQ(accepted.size(), 2500U);
   EXPECT_EQ(std::set<std::uint64_t>(accepted.begin(), accepted.end()).size(), 2500U);
+}
+
+TEST(BulkSubmit, a_job_that_no_message_holds_is_that_jobs_result_and_the_rest_goes_on) {
+  ScriptedBroker broker(
+      [](const RequestBody& body) { return Bodies{accept_all(std::get<Submit>(body))}; });
+  Client client(patient(broker));
+  std::map<std::uint64_t, SubmitResult> results;
+  BulkSubmit bulk(client, [&](std::uint64_t index, const SubmitResult& result) {
+    results[index] = result;
+  });
+  ASSERT_TRUE(bulk.add(echo("a")));
+  JobSpec job = large(kMessageBytesMax);
+  job.id = JobId("b");
+  ASSERT_TRUE(bulk.add(std::move(job)));
+  ASSERT_TRUE(bulk.add(echo("c")));
+  ASSERT_TRUE(bulk.finish());
+  ASSERT_EQ(results.size(), 3U);
+  EXPECT_EQ(results[0].status, SubmitStatus::accepted);
+  EXPECT_EQ(results[1].id, "b");
+  EXPECT_EQ(results[1].status, SubmitStatus::rejected);
+  EXPECT_EQ(results[1].error->code, ErrorCode::too_large);
+  EXPECT_EQ(results[2].status, SubmitStatus::accepted);
 }
 
 TEST(BulkSubmit, gives_up_with_the_brokers_words_when_nothing_is_taken_for_too_long) {

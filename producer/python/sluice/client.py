@@ -15,7 +15,7 @@ import zmq
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
 from .errors import ClientClosed, RequestFailed, TimedOut
-from .jobs import STATES, JobView, SubmitResult, check_analysis, check_jobs, make_job
+from .jobs import STATES, JobView, SubmitResult, check_analysis, check_jobs, make_job, refuse_too_large
 from .settings import (
     TIMEOUT_MAX,
     Seconds,
@@ -137,7 +137,9 @@ class Client:
             todo: Iterable[Mapping[str, Any]] = check_jobs(jobs)
             while todo:
                 refused: dict[str, Mapping[str, Any]] = {}
-                for body, reply in connection.talk(_submits(todo), self.timeout):
+                too_large: deque[SubmitResult] = deque()
+                bodies = _submits(_fitting(todo, too_large))
+                for body, reply in connection.talk(bodies, self.timeout):
                     _raise_error(reply)
                     sent = {job["id"]: job for job in body["jobs"]}
                     for item in reply["results"]:
@@ -146,6 +148,9 @@ class Client:
                             continue
                         deadline = time.monotonic() + self.timeout
                         yield SubmitResult.from_wire(item)
+                    while too_large:
+                        yield too_large.popleft()
+                yield from too_large
                 todo = list(refused.values())
                 if todo:
                     connection.idle(0.5)
@@ -379,12 +384,24 @@ def _check_filter(filter: dict[str, Any]) -> dict[str, Any]:
     return filter
 
 
+def _fitting(
+    jobs: Iterable[Mapping[str, Any]], too_large: deque[SubmitResult]
+) -> Iterator[Mapping[str, Any]]:
+    """Without those of which a broker could not even say which it refuses."""
+    for job in jobs:
+        result = refuse_too_large(job)
+        if result is None:
+            yield job
+        else:
+            too_large.append(result)
+
+
 def _submits(jobs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Messages of at most 1000 jobs and about 1 MiB; the same id never twice in one of them."""
     batch: dict[str, Mapping[str, Any]] = {}
     size = 0
     for job in jobs:
-        job_size = len(job.get("payload", b"")) + 512
+        job_size = len(wire.pack(job))
         if batch and (len(batch) >= 1000 or size + job_size > _SUBMIT_BYTES or job["id"] in batch):
             yield {"op": "submit", "jobs": list(batch.values())}
             batch, size = {}, 0

@@ -39,6 +39,9 @@ class _Pending:
             if self.until is not None:
                 body["timeout_ms"] = max(0, round((self.until - now) * 1000))
             self.frame = wire.pack(body)
+            if len(self.frame) > wire.MESSAGE_BYTES_MAX:  # whose answer would not say to what it is
+                text = "the request has more than the 8 MiB of a message; it was not sent"
+                raise RequestFailed("too_large", text, wire.largest_field(body))
         return self.frame
 
 

@@ -143,6 +143,17 @@ class SubmitResult:
         return failed
 
 
+def refuse_too_large(job: Mapping[str, Any]) -> Optional[SubmitResult]:
+    """The result of one whose payload is over its bound, or that no message holds; else None."""
+    field, bytes_max = "payload", wire.PAYLOAD_BYTES_MAX
+    if len(job.get("payload", b"")) <= bytes_max:
+        if len(wire.pack(job)) <= wire.MESSAGE_BYTES_MAX - 65536:
+            return None
+        field, bytes_max = wire.largest_field(job), wire.MESSAGE_BYTES_MAX
+    text = f"{field} is too long: at most {bytes_max >> 20} MiB are taken"
+    return SubmitResult(job["id"], "rejected", None, "too_large", field, text)
+
+
 def check_analysis(ticker: str, trade_date: Union[str, date]) -> str:
     """As common/analysis.h, so that a wrong one is said here and not by a failed job. The date's
     text."""

@@ -19,6 +19,7 @@ MSGPACK = "application/msgpack"
 JSON = "application/json"
 PROTOCOL_VERSION = 1
 MESSAGE_BYTES_MAX = 8 << 20
+PAYLOAD_BYTES_MAX = 1 << 20
 RESULT_BYTES_MAX = 1 << 20
 CHECKPOINT_BYTES_MAX = 4096
 HELD_MAX = 16384
@@ -28,6 +29,10 @@ _monitors = itertools.count(1)
 
 def pack(message: Mapping[str, Any]) -> bytes:
     return bytes(msgpack.packb(message, use_bin_type=True))
+
+
+def largest_field(message: Mapping[str, Any]) -> str:
+    return max(message, key=lambda name: len(msgpack.packb(message[name], use_bin_type=True)))
 
 
 def unpack(frame: bytes) -> dict[str, Any]:
