@@ -205,9 +205,17 @@ Result<void> take_retry(const Json& value, RetryPolicy& retry) {
   return {};
 }
 
+Result<void> check_count(std::string_view key, const Json& value, std::size_t count_max) {
+  if (value.size() <= count_max) return {};
+  return fail(ErrorCode::too_large,
+              std::string(key),
+              fmt::format("has more than {} entries", count_max));
+}
+
 Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
   if (key == "tags") {
     if (!value.is_array()) return wrong(key, "must be an array of strings");
+    if (auto checked = check_count(key, value, kTagsMax); !checked) return checked;
     for (const Json& tag : value) {
       if (!tag.is_string()) return wrong(key, "must be an array of strings");
       job.tags.push_back(tag.get<std::string>());
@@ -215,6 +223,7 @@ Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
     return {};
   }
   if (!value.is_object()) return wrong(key, "must be an object of strings");
+  if (auto checked = check_count(key, value, kHeadersMax); !checked) return checked;
   for (const auto& [name, text] : value.items()) {
     if (!text.is_string()) return wrong(key, "must be an object of strings");
     job.headers.push_back({name, text.get<std::string>()});

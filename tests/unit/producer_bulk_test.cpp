@@ -96,6 +96,23 @@ TEST(CliBulk, a_bad_line_is_told_by_its_number_among_all_lines) {
             "1 accepted, 0 already known, 0 refused, 1 bad lines, 0 without an answer\n");
 }
 
+TEST(CliBulk, a_line_with_too_many_headers_or_tags_is_a_bad_one_even_as_the_first) {
+  const TakingBroker broker;
+  std::string headers;
+  for (int i = 0; i < 8'000; ++i)
+    headers += (i == 0 ? "\"h" : ",\"h") + std::to_string(i) + "\":\"\"";
+  std::string tags = "\"t\"";
+  for (int i = 0; i < 16; ++i)
+    tags += ",\"t\"";
+  const std::string lines = R"({"task":"t","headers":{)" + headers + "}}\n" +
+                            R"({"task":"t","tags":[)" + tags + "]}\n" + R"({"task":"t","id":"a"})";
+  const Ended ended = submit(lines, {"--broker", broker.address()});
+  EXPECT_EQ(ended.code, kExitFailed);
+  EXPECT_THAT(ended.err, HasSubstr("line 1: headers: has more than 16 entries\n"));
+  EXPECT_THAT(ended.err, HasSubstr("line 2: tags: has more than 16 entries\n"));
+  EXPECT_THAT(broker.ids(), ElementsAre("a"));
+}
+
 TEST(CliBulk, it_stops_at_the_first_bad_line_when_told_and_sends_those_before) {
   const TakingBroker broker;
   const Ended ended =

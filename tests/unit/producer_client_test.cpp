@@ -396,6 +396,33 @@ TEST(BulkSubmit, a_job_that_no_message_holds_is_that_jobs_result_and_the_rest_go
   EXPECT_EQ(results[2].status, SubmitStatus::accepted);
 }
 
+// As the broker refuses it, job for job.
+TEST(BulkSubmit, a_first_job_with_too_many_headers_does_not_end_the_rest) {
+  ScriptedBroker broker([](const RequestBody& body) {
+    Submitted submitted;
+    for (const auto& job : std::get<Submit>(body).jobs)
+      submitted.results.push_back(
+          {"",
+           std::holds_alternative<JobSpec>(job) ? SubmitStatus::accepted : SubmitStatus::rejected,
+           {},
+           {}});
+    return Bodies{std::move(submitted)};
+  });
+  Client client(patient(broker));
+  std::map<std::uint64_t, SubmitStatus> statuses;
+  BulkSubmit bulk(client, [&](std::uint64_t index, const SubmitResult& result) {
+    statuses[index] = result.status;
+  });
+  JobSpec job = echo();
+  job.headers.assign(8'000, {"name", "value"});
+  ASSERT_TRUE(bulk.add(std::move(job)));
+  ASSERT_TRUE(bulk.add(echo()));
+  const auto done = bulk.finish();
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_EQ(statuses.at(0), SubmitStatus::rejected);
+  EXPECT_EQ(statuses.at(1), SubmitStatus::accepted);
+}
+
 TEST(BulkSubmit, gives_up_with_the_brokers_words_when_nothing_is_taken_for_too_long) {
   ScriptedBroker broker([](const RequestBody&) {
     return Bodies{ErrorReply{{ErrorCode::retry_later, "", "no memory"}, true, 1}};
