@@ -56,7 +56,8 @@ ClientError unexpected(std::string_view wanted) {
            "",
            "the broker answered something else than " + std::string(wanted) +
                ": is it of another version?"},
-          false};
+          false,
+          true};
 }
 
 void give_id(JobSpec& job) {
@@ -181,10 +182,11 @@ Answer<ReplyBody> Client::call_any(const RequestBody& body) {
   for (;;) {
     auto answer = connection_->receive(deadline_ms, {options_.timeout_ms, options_.timeout_ms});
     if (!answer) {
-      connection_->forget(number);
+      const bool was_sent = connection_->forget(number);
       // Asked again too late to be answered: what it said before is the reason.
-      if (refused && connection_->is_up()) return tl::unexpected(refusal(*refused));
-      return tl::unexpected(no_answer());
+      ClientError error = refused && connection_->is_up() ? refusal(*refused) : no_answer();
+      error.may_be_done = was_sent;
+      return tl::unexpected(std::move(error));
     }
     if (answer->number != number || !answer->is_closing) continue;
     const auto* error = std::get_if<ErrorReply>(&answer->body);

@@ -54,6 +54,8 @@ struct ClientError {
   ClientFailure failure = ClientFailure::refused;
   Error error;  // `where`: the address when unreachable, else the field
   bool is_retryable = false;
+  // The request went out and got no answer: the broker may have done what it asks all the same.
+  bool may_be_done = false;
 
   // One sentence for people.
   [[nodiscard]] std::string message() const;

@@ -63,7 +63,8 @@ struct Connection::Impl {
     std::string frame;
     std::optional<Wait> wait;   // asks, whenever it is sent, for what is left of its time
     std::int64_t until_ms = 0;  // when that is over
-    bool is_sent = false;
+    bool is_sent = false;       // over the connection of now
+    bool was_sent = false;      // over any
     bool may_take_long = false;
     std::int64_t resend_ms = 0;
     std::int64_t patience_ms = kResendMs;
@@ -188,7 +189,7 @@ struct Connection::Impl {
         return;
       }
       if (request.is_sent) request.patience_ms *= 2;
-      request.is_sent = true;
+      request.is_sent = request.was_sent = true;
       request.resend_ms = now_ms + request.patience_ms;
     }
   }
@@ -270,8 +271,12 @@ std::uint64_t Connection::post(const RequestBody& body) {
   return number;
 }
 
-void Connection::forget(std::uint64_t number) {
-  impl_->open.erase(number);
+bool Connection::forget(std::uint64_t number) {
+  const auto found = impl_->open.find(number);
+  if (found == impl_->open.end()) return false;
+  const bool was_sent = found->second.was_sent;
+  impl_->open.erase(found);
+  return was_sent;
 }
 
 std::optional<Connection::Answer> Connection::receive(std::int64_t deadline_ms, Outage outage_max) {

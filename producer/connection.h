@@ -24,8 +24,9 @@ class Connection {
   // Takes a request; it is sent by the next receive(). Returns its number; 0 when it is longer than
   // a message may be, and is not taken: the answer to such a one does not say to what.
   std::uint64_t post(const RequestBody& body);
-  // No longer waits for this answer; one that comes later is dropped.
-  void forget(std::uint64_t number);
+  // No longer waits for this answer; one that comes later is dropped. True when the request was
+  // sent, over whichever connection: the broker may have got it.
+  bool forget(std::uint64_t number);
 
   struct Answer {
     std::uint64_t number = 0;

@@ -111,12 +111,13 @@ void Cli::warn(std::string_view message) const {
     print_error(fmt::format("sluice: {}\n", printable(message)));
 }
 
-int Cli::fail(const ClientError& error) const {
+int Cli::fail(const ClientError& error, std::string_view id) const {
   if (is_json) {
-    const Json body = {{"code", code_of(error)},
-                       {"field", error.error.where},
-                       {"message", error.error.detail},
-                       {"retryable", error.is_retryable}};
+    Json body = {{"code", code_of(error)},
+                 {"field", error.error.where},
+                 {"message", error.error.detail},
+                 {"retryable", error.is_retryable}};
+    if (!id.empty()) body["id"] = id;
     print_error(line_of({{"error", body}}));
   } else {
     print_error(fmt::format("sluice: {}\n", printable(error.message())));

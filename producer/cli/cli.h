@@ -34,7 +34,8 @@ struct Cli {
   Client& client();
   // `message` to stderr as `sluice: message` (with --json as {"error": ...}); ends with `code`.
   int fail(int code, std::string_view message) const;
-  int fail(const ClientError& error) const;
+  // `id`, if any: of the job that this is about; JSON alone has it.
+  int fail(const ClientError& error, std::string_view id = {}) const;
   // The same for what does not end the command.
   void warn(std::string_view message) const;
 

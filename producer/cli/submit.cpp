@@ -34,7 +34,8 @@ Examples:
 A TIME is written 300ms, 3s, 5m, 24h, 7d, at most ten years; a WHEN 2026-12-01T06:00:00Z (without the Z
 in local time) or in milliseconds since 1970. A payload has at most 1 MiB.
 Exit status: 0 accepted (with --wait: completed), 1 refused, failed or a bad line,
-124 not ended within --for.)";
+124 not ended within --for. When no answer came and the broker may have the job all the same, its id
+is told with the error (--json: "id").)";
 
 struct SubmitArguments {
   JobArguments job;
@@ -52,10 +53,10 @@ int submit_one(Cli& cli, const SubmitArguments& arguments, std::int64_t wait_ms)
   auto result = cli.client().submit(std::move(*job));
   if (!result) {
     ClientError error = result.error();
-    if (error.failure == ClientFailure::silent)
-      error.error.detail += "; it may have the job all the same: ask with `sluice get " + id +
-                            "`, or submit it again with --id " + id;
-    return cli.fail(error);
+    if (!error.may_be_done) return cli.fail(error);
+    error.error.detail += "; the broker may have the job all the same: ask with `sluice get " + id +
+                          "`, or submit it again with --id " + id;
+    return cli.fail(error, id);
   }
   if (result->status == SubmitStatus::rejected || result->status == SubmitStatus::conflict) {
     Error error = result->error.value_or(Error{ErrorCode::conflict, "id", "refused"});

@@ -342,6 +342,44 @@ def test_nobody_there_names_the_address_and_what_to_start():
             client.ping()
 
 
+def test_when_the_broker_dies_before_it_answers_the_error_has_the_id(broker, in_background):
+    with sluice.connect(broker.address, timeout=2) as client:
+        call = in_background(client.submit, "echo")
+        (job,) = broker.take()["jobs"]
+        broker.close()
+        with pytest.raises((sluice.NoBroker, sluice.TimedOut)) as caught:
+            call.result()
+        assert caught.value.ids == [job["id"]]
+
+
+def test_the_error_of_a_batch_has_the_ids_of_those_without_an_answer(broker, in_background):
+    with sluice.connect(broker.address, timeout=2) as client:
+        jobs = [sluice.make_job("echo", id=id) for id in ("a", "b", "b")]
+        call = in_background(client.submit_many, jobs)
+        first, second = broker.take(), broker.take()
+        broker.answer(first, "submitted", results=accept(first))
+        with pytest.raises(sluice.TimedOut) as caught:
+            call.result()
+        assert (len(first["jobs"]), caught.value.ids) == (2, ["b"])
+
+
+def test_what_was_never_sent_is_no_brokers(in_background):
+    with sluice.connect("tcp://127.0.0.1:1", timeout=0.2) as client:
+        with pytest.raises(sluice.NoBroker) as caught:
+            client.submit("echo")
+        assert not caught.value.ids
+
+
+def test_a_wait_for_a_submitted_job_that_fails_has_its_id(broker, client, in_background):
+    call = in_background(client.submit, "echo", id="j1", wait=0)
+    request = broker.take()
+    broker.answer(request, "submitted", results=accept(request))
+    broker.answer(broker.take("wait"), "waited", unfinished=["j1"])
+    with pytest.raises(sluice.TimedOut) as caught:
+        call.result()
+    assert caught.value.ids == ["j1"]
+
+
 def test_threads_do_not_hold_each_other_up(broker, client, in_background):
     wait = in_background(client.wait, "a", 60)
     waiting = broker.take("wait")

@@ -1,6 +1,9 @@
 // What producer_cli_test.cpp leaves open of `sluice submit` of one job.
+#include <future>
+#include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -90,6 +93,39 @@ TEST(CliSubmit, when_no_answer_came_the_id_to_ask_for_is_said) {
   const Ended ended = ask(broker, {"echo", "--id", "j", "--timeout", "1s"});
   EXPECT_EQ(ended.code, kExitTimeout);
   EXPECT_THAT(ended.err, HasSubstr("ask with `sluice get j`, or submit it again with --id j"));
+}
+
+TEST(CliSubmit, when_the_broker_dies_before_it_answers_the_id_that_it_may_have_is_said) {
+  std::promise<std::string> heard;
+  auto broker = std::make_unique<ScriptedBroker>([&](const RequestBody& body) {
+    heard.set_value(std::get<JobSpec>(std::get<Submit>(body).jobs.at(0)).id.str());
+    return Bodies{};
+  });
+  const std::vector<std::string> arguments =
+      {"submit", "echo", "--timeout", "2s", "--json", "--broker", broker->address()};
+  std::string id;
+  std::thread death([&] {
+    id = heard.get_future().get();
+    broker.reset();
+  });
+  const Ended ended = sluice(arguments);
+  death.join();
+  EXPECT_EQ(ended.code, kExitUnavailable) << ended.err;
+  const Json error = Json::parse(ended.err)["error"];
+  EXPECT_EQ(error["id"], id);
+  EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("submit it again with --id " + id));
+}
+
+TEST(CliSubmit, where_nothing_was_sent_no_broker_is_said_to_have_the_job) {
+  std::string address;
+  {
+    const ScriptedBroker gone([](const RequestBody&) { return Bodies{}; });
+    address = gone.address();
+  }
+  const Ended ended =
+      sluice({"submit", "echo", "--id", "j", "--timeout", "100ms", "--broker", address});
+  EXPECT_EQ(ended.code, kExitUnavailable);
+  EXPECT_THAT(ended.err, testing::Not(HasSubstr("--id j")));
 }
 
 TEST(CliSubmit, what_is_wrong_is_2_and_nothing_is_sent) {

@@ -14,7 +14,7 @@ import zmq
 
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
-from .errors import ClientClosed, RequestFailed, TimedOut
+from .errors import ClientClosed, Error, RequestFailed, TimedOut
 from .jobs import STATES, JobView, SubmitResult, check_analysis, check_jobs, make_job, refuse_too_large
 from .settings import (
     TIMEOUT_MAX,
@@ -107,14 +107,19 @@ class Client:
         self, task: str, payload: Any = None, *, wait: Union[bool, Seconds] = False, **options: Any
     ) -> Handle:
         """Hands over one job; `options` are those of `make_job`. When this returns, the job will be
-        done. Raises SubmitFailed when it is not taken. `wait` = True or seconds: until its end."""
+        done. Raises SubmitFailed when it is not taken; when no answer comes, `ids` of the error has
+        the id under which the broker may have it. `wait` = True or seconds: until its end."""
         timeout = None if isinstance(wait, bool) else check_seconds("wait", wait, TIMEOUT_MAX)
         (answer,) = self.submit_many([make_job(task, payload, **options)])
         if not answer.is_taken:
             raise answer.error()
         handle = Handle(answer.id, answer.status, self)
         if wait is not False:
-            handle.wait(timeout)
+            try:
+                handle.wait(timeout)
+            except Error as error:
+                error.ids = [handle.id]
+                raise
         return handle
 
     def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> list_type[SubmitResult]:

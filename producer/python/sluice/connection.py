@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Optional
 import zmq
 
 from . import wire
-from .errors import NoBroker, RequestFailed, TimedOut
+from .errors import Error, NoBroker, RequestFailed, TimedOut
 
 RESEND_MS = 5_000
 TRY_AGAIN = ("retry_later", "store_unavailable", "draining")
@@ -24,6 +24,7 @@ class _Pending:
     number: int
     frame: bytes = b""
     due: float = 0.0  # when to send (again)
+    is_sent: bool = False  # and not refused since: the broker may have it
     until: Optional[float] = None  # when the time of a wait is over
 
     @classmethod
@@ -43,6 +44,10 @@ class _Pending:
                 text = "the request has more than the 8 MiB of a message; it was not sent"
                 raise RequestFailed("too_large", text, wire.largest_field(body))
         return self.frame
+
+    def job_ids(self) -> list[str]:
+        """Of the jobs that the broker may have."""
+        return [job["id"] for job in self.body.get("jobs", ())] if self.is_sent else []
 
 
 class Connection:
@@ -87,7 +92,9 @@ class Connection:
                 return
             now = time.monotonic()
             if now >= deadline:
-                raise self._no_answer(timeout, refusal)
+                failure = self._no_answer(timeout, refusal)
+                failure.ids = [id for waiting in pending.values() for id in waiting.job_ids()]
+                raise failure
             is_blocked = self._send_due(pending, now, resend_ms)
             due = [] if is_blocked else [waiting.due for waiting in pending.values()]
             self._wait(min([deadline, *due]), is_blocked)
@@ -107,6 +114,7 @@ class Connection:
                     refusal = RequestFailed.from_reply(reply)
                     after = 0.5 if refusal.retry_after is None else refusal.retry_after
                     waiting_for.due = time.monotonic() + max(0.01, after)
+                    waiting_for.is_sent = False
                     continue
                 del pending[number]
                 yield waiting_for.body, reply
@@ -118,6 +126,7 @@ class Connection:
             if waiting.due <= now:
                 if not self._dealer.send(waiting.frame_at(now)):
                     return True
+                waiting.is_sent = True
                 waiting.due = now + resend_ms / 1000
         return False
 
@@ -145,7 +154,7 @@ class Connection:
             return True
         return is_new
 
-    def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Exception:
+    def _no_answer(self, timeout: float, refusal: Optional[RequestFailed]) -> Error:
         if refusal is not None:
             return refusal
         if self._dealer.is_silent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Mapping, Optional, Sequence, Union
 
 from . import wire
 
@@ -12,7 +12,10 @@ RETRY_AFTER_MAX = 24 * 3600.0  # seconds
 
 
 class Error(Exception):
-    """The base of everything that this package raises."""
+    """The base of everything that this package raises. `ids`: of the jobs that were sent and whose
+    answer did not come; the broker may have them. Under the same ids they are never taken twice."""
+
+    ids: Sequence[str] = ()
 
 
 class RequestFailed(Error):
