@@ -314,7 +314,7 @@ Answer<WaitResult> Client::wait(const std::vector<JobId>& ids,
       if (state.take(std::move(job)) && on_end) on_end(state.ended.back());
   };
   const std::int64_t deadline_ms =
-      monotonic_ms() + std::clamp<std::int64_t>(wait_ms, 0, kWaitMaxMs);
+      monotonic_ms() + std::clamp<std::int64_t>(wait_ms, 0, kTenYearsMs);
   while (!state.open.empty()) {
     Wait request;
     const std::size_t count = std::min(state.open.size(), kIdsPerRequestMax);

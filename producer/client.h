@@ -94,9 +94,9 @@ class Client {
 
   // In the order of `ids`, any number of them.
   Answer<std::vector<JobView>> get(const std::vector<JobId>& ids);
-  // Until all have ended or `wait_ms` is over (at most 24 h). `on_end` is called for each job as it
-  // ends, from inside this call. Ids that the broker does not know come back as `is_not_found`.
-  // Survives outages of the broker shorter than `outage_ms`.
+  // Until all have ended or `wait_ms` is over (at most ten years). `on_end` is called for each job
+  // as it ends, from inside this call. Ids that the broker does not know come back as
+  // `is_not_found`. Survives outages of the broker shorter than `outage_ms`.
   Answer<WaitResult> wait(const std::vector<JobId>& ids,
                           std::int64_t wait_ms,
                           const std::function<void(const JobView&)>& on_end = {});
