@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from datetime import date, datetime, timedelta, timezone
 
 import msgpack
@@ -390,6 +391,17 @@ def test_threads_do_not_hold_each_other_up(broker, client, in_background):
     broker.peer = waiter
     broker.answer(waiting, "waited", unfinished=[], jobs=[{"id": "a", "state": "completed"}])
     assert wait.result()["a"].state == "completed"
+
+
+def test_the_connections_of_threads_that_ended_are_closed(broker, client):
+    counts = []
+    for _ in range(200):
+        thread = threading.Thread(target=client.ping)
+        thread.start()
+        broker.answer(broker.take("ping"), "pong")
+        thread.join()
+        counts.append(len(client._connections))
+    assert max(counts) <= 3
 
 
 def test_ids_are_uuids_of_version_7_and_sort_by_time():

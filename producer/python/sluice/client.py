@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from datetime import date
@@ -64,13 +65,22 @@ class Handle:
         return self.client.cancel(self.id, reason=reason)[self.id]
 
 
+@dataclass
+class _Thread:
+    """What a thread has of a client. It goes with the thread, also with one that `threading` does
+    not know."""
+
+    connection: Connection
+
+
 class Client:
     """Talks to one broker.
 
     Thread-safe: every thread has a connection of its own, so a thread that waits does not hold up
-    another. `close()` (or the end of the `with` block) belongs after the last call of all threads.
-    After a fork make a new client. Every request is sent again after a reconnect and after
-    `retry_later`, `store_unavailable` or `draining`, until `timeout` seconds are over; this is safe.
+    another; it is closed when the thread has ended and another one calls. `close()` (or the end of
+    the `with` block) belongs after the last call of all threads. After a fork make a new client.
+    Every request is sent again after a reconnect and after `retry_later`, `store_unavailable` or
+    `draining`, until `timeout` seconds are over; this is safe.
     """
 
     def __init__(self, address: Optional[str] = None, *, timeout: Seconds = 10.0) -> None:
@@ -79,7 +89,7 @@ class Client:
         self._context: "zmq.Context[Any]" = zmq.Context()
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list_type[Connection] = []
+        self._connections: list_type[tuple[weakref.ref[_Thread], Connection]] = []
         self._is_closed = False
 
     def __enter__(self) -> "Client":
@@ -96,7 +106,7 @@ class Client:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            for connection in self._connections:
+            for _, connection in self._connections:
                 connection.close()
             self._connections.clear()
         self._context.term()
@@ -303,12 +313,21 @@ class Client:
 
     def _connection(self) -> "Connection":
         self._check_open()
-        connection: Optional[Connection] = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = Connection(self._context, self.address)
+        thread: Optional[_Thread] = getattr(self._local, "thread", None)
+        if thread is None:
+            self._close_left()
+            thread = self._local.thread = _Thread(Connection(self._context, self.address))
             with self._lock:
-                self._connections.append(connection)
-        return connection
+                self._connections.append((weakref.ref(thread), thread.connection))
+        return thread.connection
+
+    def _close_left(self) -> None:
+        """The connections of threads that have ended."""
+        with self._lock:
+            left = [each for each in self._connections if each[0]() is None]
+            self._connections = [each for each in self._connections if each not in left]
+            for _, connection in left:
+                connection.close()
 
     def _call(
         self,
