@@ -16,7 +16,15 @@ import zmq
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
 from .errors import ClientClosed, Error, RequestFailed, TimedOut
-from .jobs import STATES, JobView, SubmitResult, check_analysis, check_jobs, make_job, refuse_too_large
+from .jobs import (
+    STATES,
+    JobView,
+    SubmitResult,
+    check_analysis,
+    check_jobs,
+    make_job,
+    refuse_too_large,
+)
 from .settings import (
     TIMEOUT_MAX,
     Seconds,
