@@ -2,8 +2,10 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -66,7 +68,12 @@ class ThreadRuntimeTest : public testing::Test {
 
   std::string task_;
   Handlers handlers_ = builtin_handlers();
-  ThreadRuntimeBuilder builder_{handlers_};
+  int threads_left_ = 1'000;  // that the system gives
+  ThreadRuntimeBuilder builder_{handlers_, [this](std::function<void()> body) {
+                                  if (threads_left_-- <= 0)
+                                    throw std::system_error(EAGAIN, std::generic_category());
+                                  std::thread(std::move(body)).detach();
+                                }};
   std::unique_ptr<Runtime> runtime_;
   std::vector<RuntimeEvent> events_;
 };
@@ -161,6 +168,30 @@ TEST_F(ThreadRuntimeTest, a_handler_that_is_not_there_is_refused_by_name) {
   const auto added = builder_.add(settings);
   ASSERT_FALSE(added);
   EXPECT_EQ(added.error().where, "task.nothing.handler");
+}
+
+TEST_F(ThreadRuntimeTest, without_a_thread_an_attempt_is_handed_back_and_the_next_one_is_tried) {
+  threads_left_ = 0;
+  use([](Task&) { return std::string("done"); });
+  start("a");
+  const AttemptResult refused = result();
+  EXPECT_EQ(refused.outcome, Outcome::handed_back);
+  EXPECT_EQ(refused.error_code, "cannot_start");
+  threads_left_ = 1;
+  start("b");
+  EXPECT_EQ(result().result, "done");
+  EXPECT_TRUE(runtime_->shut_down());
+}
+
+TEST_F(ThreadRuntimeTest, an_attempt_for_which_there_is_no_new_thread_waits_for_one_that_is_there) {
+  std::promise<void> go;
+  threads_left_ = 1;
+  use([&, may_go = go.get_future().share()](Task&) { may_go.wait(); });
+  start("a");
+  start("b");
+  go.set_value();
+  const std::set<std::string> ids{result().id.str(), result().id.str()};
+  EXPECT_EQ(ids, (std::set<std::string>{"a", "b"}));
 }
 
 }  // namespace

@@ -3,10 +3,12 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
 #include <utility>
 
+#include "worker/runtime/process_result.h"
 #include "worker/runtime/wake.h"
 
 namespace sluice {
@@ -85,9 +87,14 @@ void serve(const std::shared_ptr<ThreadShared>& shared) {
   shared->changed.notify_all();
 }
 
+void start_detached(std::function<void()> body) {
+  std::thread(std::move(body)).detach();
+}
+
 class ThreadRuntime : public Runtime {
  public:
-  explicit ThreadRuntime(Handlers handlers) : shared_(std::make_shared<ThreadShared>()) {
+  ThreadRuntime(Handlers handlers, StartThread start_thread)
+      : shared_(std::make_shared<ThreadShared>()), start_thread_(std::move(start_thread)) {
     shared_->handlers = std::move(handlers);
   }
 
@@ -96,14 +103,18 @@ class ThreadRuntime : public Runtime {
   void start(Assignment assignment) override {
     auto attempt = std::make_shared<ThreadAttempt>(std::move(assignment), shared_);
     running_[{attempt->job.id, attempt->job.fence}] = attempt;
-    const std::lock_guard lock(shared_->mutex);
+    std::unique_lock lock(shared_->mutex);
     shared_->queue.push_back(std::move(attempt));
     if (shared_->idle_count >= shared_->queue.size()) {
       shared_->changed.notify_one();
-    } else {
-      ++shared_->thread_count;
-      std::thread(serve, shared_).detach();
+      return;
     }
+    const int error = add_thread();
+    if (error == 0 || shared_->thread_count > 0) return;  // one of those will be free
+    const auto unstarted = std::move(shared_->queue.back());
+    shared_->queue.pop_back();
+    lock.unlock();
+    shared_->tell(AttemptDone{cannot_start(unstarted->job, error)});
   }
 
   void stop(const JobId& id, Fence fence, StopReason reason) override {
@@ -146,13 +157,29 @@ class ThreadRuntime : public Runtime {
   }
 
  private:
+  // With the mutex held. 0, or the errno of a machine that has no thread to give.
+  int add_thread() {
+    ++shared_->thread_count;
+    try {
+      start_thread_([shared = shared_] { serve(shared); });
+      return 0;
+    } catch (const std::system_error& error) {
+      --shared_->thread_count;
+      return error.code().value();
+    }
+  }
+
   std::shared_ptr<ThreadShared> shared_;
+  StartThread start_thread_;
   std::unordered_map<AttemptKey, std::shared_ptr<ThreadAttempt>> running_;
 };
 
 }  // namespace
 
-ThreadRuntimeBuilder::ThreadRuntimeBuilder(const Handlers& handlers) : handlers_(handlers) {}
+ThreadRuntimeBuilder::ThreadRuntimeBuilder(const Handlers& handlers, StartThread start_thread)
+    : handlers_(handlers), start_thread_(std::move(start_thread)) {
+  if (!start_thread_) start_thread_ = start_detached;
+}
 
 Result<void> ThreadRuntimeBuilder::add(TaskSettings& settings) {
   auto handler = take_handler(settings, handlers_);
@@ -162,7 +189,7 @@ Result<void> ThreadRuntimeBuilder::add(TaskSettings& settings) {
 }
 
 std::unique_ptr<Runtime> ThreadRuntimeBuilder::build() {
-  return std::make_unique<ThreadRuntime>(std::move(by_task_));
+  return std::make_unique<ThreadRuntime>(std::move(by_task_), start_thread_);
 }
 
 }  // namespace sluice
