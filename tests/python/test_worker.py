@@ -79,6 +79,29 @@ def test_heartbeats_go_on_while_handlers_block_and_burn(broker, start):
     assert sorted(h["id"] for h in status["held"]) == ["a", "b"]
 
 
+def resident_bytes(process):
+    pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("task", ["chatter", "chatter-process"])
+def test_a_handler_that_reports_without_end_costs_neither_heartbeats_nor_memory(broker, start, task):
+    process = start()
+    broker.welcome(heartbeat_ms=20)
+    broker.order("run", jobs=[broker.job("a", task)])
+    report = broker.take("progress")
+    while "checkpoint" not in report:
+        report = broker.take("progress")
+    assert msgpack.unpackb(report["checkpoint"]) == "kept"
+    assert broker.take("progress")["message"] == "\N{SNOWMAN}" * 85
+    first, before = broker.take("status")["seq"], resident_bytes(process)
+    while broker.take("status")["seq"] < first + 100:
+        broker.order("welcome", heartbeat_ms=20)
+    assert resident_bytes(process) - before < 16 << 20
+    broker.order("cancel", attempts=[broker.ref("a")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+
+
 @pytest.mark.parametrize("task", ["percent", "percent-process"])
 def test_progress_means_the_same_on_a_thread_and_in_a_process(shared_broker, task):
     broker = shared_broker

@@ -72,6 +72,16 @@ def break_the_loop(task):
     threading.Event().wait()
 
 
+@worker.task("chatter")
+@worker.task("chatter-process", processes=True)
+def chatter(task):
+    """Reports as fast as it can, a checkpoint only once."""
+    text = "\N{SNOWMAN}" * 100_000
+    task.progress(0, "", checkpoint="kept")
+    while not task.stop_requested:
+        task.progress(1, text)
+
+
 @worker.task("later")
 def later(task):
     raise sluice.RetryAfter(1.5)

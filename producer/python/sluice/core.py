@@ -22,6 +22,7 @@ from . import wire
 REPEAT_FIRST_MS = 5_000
 REPEAT_MAX_MS = 60_000
 PROGRESS_INTERVAL_MS = 250
+MESSAGE_BYTES_MAX = 256  # of a progress
 LAST_GRACE_MS = 10_000
 SAY_AGAIN_MS = 60_000
 IN_FLIGHT_BYTES_MAX = 4 << 20
@@ -378,7 +379,7 @@ class WorkerCore:
             return
         held.has_report = True
         held.percent = max(0, min(100, percent))
-        held.message = wire.clean_text(message, 256)
+        held.message = wire.clean_text(message, MESSAGE_BYTES_MAX)
         if checkpoint is not None:
             self._checkpoint_n += 1
             held.checkpoint = checkpoint

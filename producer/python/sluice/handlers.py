@@ -72,7 +72,8 @@ class Task:
     def progress(self, percent: int, text: str = "", checkpoint: Any = None) -> None:
         """Tells who watches; a checkpoint (at most 4 KiB) comes with the next attempt. Below 0 is
         0 percent and above 100 is 100."""
-        report: dict[str, Any] = {"percent": _percent(percent), "text": wire.text_of(text)}
+        clean = wire.clean_text(wire.text_of(text), core.MESSAGE_BYTES_MAX)
+        report: dict[str, Any] = {"percent": _percent(percent), "text": clean}
         if checkpoint is not None:
             try:
                 data = wire.encode_value(checkpoint, wire.MSGPACK)
@@ -127,12 +128,28 @@ class Done:
     ended: Ended
 
 
-@dataclass(frozen=True)
 class Reported:
-    key: Key
-    percent: int
-    text: str
-    checkpoint: Optional[bytes]
+    """What an attempt has reported: the newest, with its newest checkpoint, until it is taken. So a
+    handler that reports without end fills no queue."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self._lock = threading.Lock()
+        self._newest: Optional[dict[str, Any]] = None
+
+    def put(self, report: dict[str, Any]) -> bool:
+        """True when the one before was taken, so that nobody knows yet that there is another."""
+        with self._lock:
+            before, self._newest = self._newest, report
+            if before and "checkpoint" in before:
+                report.setdefault("checkpoint", before["checkpoint"])
+        return before is None
+
+    def take(self) -> tuple[int, str, Optional[bytes]]:
+        with self._lock:
+            report, self._newest = self._newest, None
+        assert report is not None
+        return report["percent"], report["text"], report.get("checkpoint")
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,7 @@ class _Attempt:
         self.stop = threading.Event()
         self.reason = ""
         self.kill_at_ms = core.NEVER
+        self.reported = Reported(key)
         self._lock = threading.Lock()
         self._pid = 0
         self._was_signalled = 0
@@ -279,8 +297,8 @@ class Handlers:
         return ended
 
     def _report(self, attempt: _Attempt, report: dict[str, Any]) -> None:
-        checkpoint = report.get("checkpoint")
-        self._emit(Reported(attempt.key, report["percent"], report["text"], checkpoint))
+        if attempt.reported.put(report):
+            self._emit(attempt.reported)
 
     def _run_process(self, attempt: _Attempt) -> Ended:
         assert self._spawner is not None

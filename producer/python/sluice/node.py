@@ -219,7 +219,7 @@ class _Loop:
                 pass
         except BlockingIOError:
             pass
-        while not self._worker._events.empty():
+        for _ in range(self._worker._events.qsize()):  # what comes meanwhile has its own turn
             self._take(self._worker._events.get(), now)
         while self._stops_seen < self._worker._stops_asked:
             self._stops_seen += 1
@@ -257,7 +257,7 @@ class _Loop:
             self._handlers.ended(event.key)
             self._core.done(event.key, event.ended, now)
         elif isinstance(event, Reported):
-            self._core.progress(event.key, event.percent, event.text, event.checkpoint, now)
+            self._core.progress(event.key, *event.take(), now)
         elif isinstance(event, Broken):
             log.error('runtime_failed detail="%s"', event.detail)
             self._core.begin_drain(event.detail, now, grace_ms=0)

@@ -89,7 +89,8 @@ def text_of(value: Any) -> str:
 
 
 def clean_text(text: str, bytes_max: int) -> str:
-    text = "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text)
+    # No character has less than one byte: what is cut first would be cut anyway.
+    text = "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text[:bytes_max])
     return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
 
 
