@@ -328,6 +328,34 @@ TEST(HttpRuntime, a_status_that_the_task_or_the_job_expects_completes_it) {
   EXPECT_EQ(by_job.outcome, Outcome::completed);
 }
 
+TEST(HttpRuntime, the_body_of_an_expected_status_is_taken_whole) {
+  const std::string page(20'000, 'x');
+  HttpServer server([&](const std::string&) { return http_answer("404 No", "", page); });
+  const AttemptResult result = run(R"({"url":")" + server.url() + R"(","expect":["2xx",404]})");
+  EXPECT_EQ(result.outcome, Outcome::completed);
+  EXPECT_EQ(result.result, page);
+}
+
+TEST(HttpRuntime, a_redirect_with_a_large_body_is_followed) {
+  HttpServer server([](const std::string& request) {
+    return request.starts_with("GET /there ")
+               ? http_answer("200 OK", "", "there")
+               : http_answer("302 Found", "Location: /there\r\n", std::string(200'000, 'x'));
+  });
+  EXPECT_EQ(run(get(server)).result, "there");
+}
+
+TEST(HttpRuntime, a_redirect_whose_body_is_endless_ends) {
+  HttpServer server([](const std::string&) {
+    return HttpAnswer{"HTTP/1.1 302 Found\r\nLocation: /there\r\n\r\n",
+                      HttpAnswer::Then::repeat,
+                      std::string(0x1000, 'x')};
+  });
+  const AttemptResult result = run(get(server));
+  EXPECT_EQ(result.error_code, "response_too_large");
+  EXPECT_FALSE(result.retryable);
+}
+
 TEST(HttpRuntime, a_hundred_continue_in_front_is_no_answer) {
   HttpServer server([](const std::string&) {
     HttpAnswer answer = http_answer("200 OK", "X-Real: yes\r\n", "real");

@@ -31,7 +31,8 @@ namespace sluice {
 namespace {
 
 constexpr std::size_t kHeaderBytesMax = 64u << 10;
-constexpr std::size_t kErrorBodyBytesMax = 16u << 10;  // kept of an answer that is no success
+constexpr std::size_t kErrorBodyBytesMax = 16u << 10;    // kept of an answer that is no success
+constexpr std::size_t kRedirectBodyBytesMax = 1u << 20;  // may come, and is thrown away
 constexpr int kTooManyRequests = 429;
 
 using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
@@ -48,6 +49,7 @@ struct Call {
   // What the callbacks saw of the current request.
   HttpReply reply;
   std::size_t header_bytes = 0;
+  std::size_t body_bytes = 0;  // that came, kept or not
   bool is_too_large = false;
   bool is_refused = false;
 };
@@ -58,14 +60,26 @@ int status_of(CURL* easy) {
   return static_cast<int>(status);
 }
 
+struct BodyBounds {
+  std::size_t kept_bytes_max = 0;
+  std::size_t body_bytes_max = 0;  // beyond it the transfer is given up
+};
+
+BodyBounds bounds_of(const HttpRequest& request, int status) {
+  const std::size_t whole = request.response_bytes_max;
+  if (status < 300 || is_expected(status, request.expect)) return {whole, whole};
+  const std::size_t kept = std::min(whole, kErrorBodyBytesMax);
+  if (status >= 400) return {kept, kept};
+  return {kept, kRedirectBodyBytesMax};  // libcurl tells where to of a whole answer only
+}
+
 std::size_t on_body(char* bytes, std::size_t, std::size_t size, void* user) {
   Call& call = *static_cast<Call*>(user);
-  const bool is_error = status_of(call.easy.get()) >= 300;
-  const std::size_t limit = is_error ? std::min(call.request.response_bytes_max, kErrorBodyBytesMax)
-                                     : call.request.response_bytes_max;
-  const std::size_t room = limit - std::min(limit, call.reply.body.size());
+  const auto [kept_bytes_max, body_bytes_max] = bounds_of(call.request, status_of(call.easy.get()));
+  const std::size_t room = kept_bytes_max - std::min(kept_bytes_max, call.reply.body.size());
   call.reply.body.append(bytes, std::min(size, room));
-  if (size <= room) return size;
+  call.body_bytes += size;
+  if (call.body_bytes <= body_bytes_max) return size;
   call.is_too_large = true;
   return 0;
 }
@@ -227,8 +241,10 @@ void judge(Call& call, CURLcode code) {
                   " is not a public address; the task's setting `allow` opens others";
   } else if (call.is_too_large) {
     reply.error_code = "response_too_large";
-    reply.error =
-        "the answer is larger than " + std::to_string(call.request.response_bytes_max) + " bytes";
+    const std::size_t most = call.body_bytes > 0
+                                 ? bounds_of(call.request, reply.status).body_bytes_max
+                                 : kHeaderBytesMax;
+    reply.error = "the answer is larger than " + std::to_string(most) + " bytes";
   } else {
     const Failure failure = failure_of(code);
     reply.error_code = failure.code;
@@ -326,7 +342,7 @@ struct CurlLoop::State {
     call.easy.reset(curl_easy_init());
     if (!call.easy) throw std::bad_alloc();
     call.reply = {};
-    call.header_bytes = 0;
+    call.header_bytes = call.body_bytes = 0;
     call.is_too_large = call.is_refused = false;
     call.error_text[0] = '\0';
     set_bounds(call);
@@ -480,6 +496,13 @@ struct CurlLoop::State {
     }
   }
 };
+
+bool is_expected(int status, const std::vector<std::string>& expect) {
+  const std::string text = std::to_string(status);
+  return std::any_of(expect.begin(), expect.end(), [&](const std::string& entry) {
+    return entry == text || (entry.ends_with("xx") && entry.front() == text.front());
+  });
+}
 
 CurlLoop::CurlLoop() : state_(std::make_unique<State>()) {}
 

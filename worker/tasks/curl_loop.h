@@ -23,6 +23,8 @@ struct HttpRequest {
   std::vector<Header> headers;  // names and values without control characters
   std::optional<std::string> body;
   std::shared_ptr<const TargetRules> rules;
+  // Statuses ("404", "2xx") whose bodies are wanted whole; of others the beginning is kept.
+  std::vector<std::string> expect = {"2xx"};
   std::size_t response_bytes_max = 1 << 20;
   std::int64_t connect_timeout_ms = 5000;
   // Of the whole call from its beginning, redirects included; 0 = none.
@@ -49,6 +51,9 @@ struct HttpReply {
   // The last value of a header, compared without case; empty when there is none.
   [[nodiscard]] std::string header(std::string_view name) const;
 };
+
+// By an entry that names it, or its class.
+[[nodiscard]] bool is_expected(int status, const std::vector<std::string>& expect);
 
 using CallId = std::uint64_t;
 

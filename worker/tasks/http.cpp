@@ -17,13 +17,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-bool is_expected(int status, const std::vector<std::string>& expect) {
-  const std::string text = std::to_string(status);
-  return std::any_of(expect.begin(), expect.end(), [&](const std::string& entry) {
-    return entry == text || (entry.ends_with("xx") && entry.front() == text.front());
-  });
-}
-
 std::string response_json(const HttpReply& reply) {
   Json result = {{"status", reply.status}, {"content_type", reply.header("content-type")}};
   Json headers = Json::object();
@@ -51,6 +44,7 @@ class HttpRuntime : public Runtime {
       finish(failed_attempt(job, plan.error(), is_secret ? "secret_refused" : "bad_payload"));
       return;
     }
+    plan->request.expect = plan->expect;
     plan->request.deadline_mono_ms = assignment.deadline_mono_ms;
     const CallId call = loop_.start(std::move(plan->request));
     const AttemptKey key{job.id, job.fence};
