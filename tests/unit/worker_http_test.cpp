@@ -80,6 +80,17 @@ TEST(HttpRuntime, body_of_a_200_is_the_result_and_the_job_id_is_the_idempotency_
   EXPECT_THAT(server.seen(), HasSubstr("POST / HTTP/1.1"));
 }
 
+TEST(HttpRuntime, a_method_that_takes_a_body_says_that_there_is_none) {
+  for (const std::string method : {"POST", "PUT", "PATCH", "GET", "DELETE"}) {
+    HttpServer server([](const std::string&) { return http_answer("200 OK"); });
+    (void)run(R"({"url":")" + server.url() + R"(","method":")" + method + R"("})");
+    EXPECT_THAT(server.seen(), HasSubstr(method + " / HTTP/1.1"));
+    const bool is_said = method.starts_with('P');
+    EXPECT_EQ(server.seen().find("Content-Length: 0\r\n") != std::string::npos, is_said) << method;
+    EXPECT_THAT(server.seen(), Not(HasSubstr("Content-Type")));
+  }
+}
+
 TEST(HttpRuntime, a_503_is_tried_again_when_the_server_says) {
   HttpServer server(
       [](const std::string&) { return http_answer("503 No", "Retry-After: 7\r\n", "busy"); });

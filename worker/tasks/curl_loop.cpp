@@ -171,6 +171,11 @@ void add_header(HeaderList& list, const std::string& line) {
   list.reset(longer);
 }
 
+// Also without a body: a server may answer 411 to a request of these that names no length.
+bool has_length(std::string_view method) {
+  return method == "POST" || method == "PUT" || method == "PATCH";
+}
+
 void set_request(Call& call) {
   CURL* easy = call.easy.get();
   const HttpRequest& request = call.request;
@@ -178,6 +183,9 @@ void set_request(Call& call) {
   if (request.body) {
     set(easy, CURLOPT_POSTFIELDS, request.body->data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));
+  } else if (has_length(request.method)) {
+    set(easy, CURLOPT_POSTFIELDS, "");
+    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t{0});
   }
   if (request.method == "HEAD") set(easy, CURLOPT_NOBODY, 1L);
   set(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
