@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
 import signal
 import socket
@@ -11,6 +14,9 @@ from pathlib import Path
 import msgpack
 import pytest
 from conftest import line_with, run_one, wait_gone
+
+import sluice
+from sluice.life import Life
 
 
 def test_every_end_of_a_handler_is_an_outcome(shared_broker):
@@ -279,3 +285,31 @@ def test_a_broken_message_is_ignored(shared_broker):
     broker._socket.send_multipart([broker.peer, b"\xc1 not msgpack"])
     broker._socket.send_multipart([broker.peer, b"\x80", b"a second frame"])
     assert run_one(broker, "b", "shout", "hi")["outcome"] == "completed"
+
+
+def test_on_a_full_disk_no_life_begins_and_the_one_before_is_not_forgotten(tmp_path, monkeypatch):
+    Life("a-long-name@00000001", str(tmp_path)).__exit__(None, None, None)
+    with monkeypatch.context() as full:
+
+        def pwrite(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(os, "pwrite", pwrite)
+        with pytest.raises(sluice.CannotStart, match="No space"):
+            Life("n@00000002", str(tmp_path))
+    with Life("n@00000003", str(tmp_path)) as life:
+        assert life.replaces == "a-long-name@00000001"
+    assert (tmp_path / "life").read_text() == "n@00000003\n"
+
+
+def test_the_life_before_is_the_one_that_held_the_lock_last(tmp_path, monkeypatch):
+    (tmp_path / "life").write_text("n@00000001\n")
+    flock = fcntl.flock
+
+    def after_another_life(fd, how):
+        (tmp_path / "life").write_text("n@00000002\n")
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_another_life)
+    with Life("n@00000003", str(tmp_path)) as life:
+        assert life.replaces == "n@00000002"

@@ -95,9 +95,11 @@ Life begin_life(std::string_view name, const std::string& state_dir) {
   const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0)
     throw std::runtime_error("cannot open " + lock_path.string() + ": " + std::strerror(errno));
+  const bool is_ours = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+  // Only now: one that ends between a look and the lock may have followed the life that was seen.
   std::string before = read_file(lock_path);
   before = before.substr(0, before.find('\n'));
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  if (!is_ours) {
     ::close(fd);
     throw std::runtime_error("the state directory " + state_dir +
                              " belongs to a worker that is running: " + before);
@@ -114,12 +116,13 @@ Life begin_life(std::string_view name, const std::string& state_dir) {
                {{"node", before}, {"processes", std::to_string(killed)}});
   }
   const std::string line = node + "\n";
-  if (::ftruncate(fd, 0) != 0 ||
-      ::pwrite(fd, line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
+  // Over what is there: on a full disk the file still names the life before.
+  if (::pwrite(fd, line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
     const std::string why = std::strerror(errno);
     ::close(fd);
     throw std::runtime_error("cannot write " + lock_path.string() + ": " + why);
   }
+  (void)!::ftruncate(fd, static_cast<off_t>(line.size()));  // the first line is what counts
   return {std::move(node), std::move(before), fd};
 }
 

@@ -6,6 +6,8 @@ that lives it. sluice-worker writes the same file, so either may follow the othe
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -63,14 +65,16 @@ class Life:
         try:
             os.makedirs(state_dir, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            before = os.read(self._fd, 4096).decode("ascii", "replace").split("\n")[0]
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                before = self._first_line()
                 self.let_go()
                 raise CannotStart(
                     f"the state directory {state_dir} belongs to a worker that is running: {before}"
                 ) from None
+            # Only now: one that ends between a look and the lock may have followed the life seen.
+            before = self._first_line()
             if before and not settings.is_node_id(before):
                 self.let_go()
                 raise CannotStart(
@@ -79,11 +83,19 @@ class Life:
                 )
             if before:
                 sweep(before)
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{self.node}\n".encode(), 0)
+            line = f"{self.node}\n".encode()
+            # Over what is there: on a full disk the file still names the life before.
+            if os.pwrite(self._fd, line, 0) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with contextlib.suppress(OSError):  # the first line is what counts
+                os.ftruncate(self._fd, len(line))
         except OSError as error:
+            self.let_go()
             raise CannotStart(f"cannot use the state directory {state_dir}: {error}") from error
         self.replaces = before
+
+    def _first_line(self) -> str:
+        return os.pread(self._fd, 4096, 0).decode("ascii", "replace").split("\n")[0]
 
 
 def sweep(node: str) -> int:
