@@ -309,10 +309,22 @@ def test_leaving_at_once_says_what_is_unacknowledged_and_goodbye():
     world = World()
     world.run("a", "b")
     world.done("a")
-    world.core.leave_at_once()
+    world.core.leave_at_once(world.now)
     out = world.turn()
     assert {r["id"]: r["outcome"] for r in results(out)} == {"a": "completed", "b": "handed_back"}
     assert out.exit == "at_once" and ops(out)[-1] == "goodbye"
+
+
+def test_leaving_at_once_sends_the_newest_checkpoint_ahead_of_what_is_handed_back():
+    world = World()
+    world.run("a")
+    world.core.progress(world.key("a"), 1, "", b"old", world.now)
+    world.turn()
+    world.core.progress(world.key("a"), 2, "", b"new", world.now)  # too soon after the other
+    world.core.leave_at_once(world.now)
+    out = world.turn()
+    assert ops(out) == ["progress", "result", "goodbye"]
+    assert out.sends[0]["checkpoint"] == b"new"
 
 
 def test_a_refused_status_is_said_and_changes_nothing():
@@ -368,7 +380,7 @@ def test_leaving_is_a_warning_when_results_are_left_unacknowledged(is_finished, 
     if is_finished:
         world.run("a")
         world.done("a")
-    world.core.leave_at_once()
+    world.core.leave_at_once(world.now)
     assert [fact.level for fact in world.turn().facts] == [level]
 
 

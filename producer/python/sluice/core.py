@@ -507,9 +507,9 @@ class WorkerCore:
         self._fact("drain_begun", why=why, running=self._running)
         self._hand_back_waiting()
 
-    def leave_at_once(self) -> None:
+    def leave_at_once(self, now: float) -> None:
         if not self._has_left:
-            self._leave("at_once")
+            self._leave("at_once", now)
 
     def _hand_back_waiting(self) -> None:
         while self._waiting:
@@ -520,7 +520,7 @@ class WorkerCore:
 
     def _drain(self, now: float) -> None:
         if not self._held:
-            self._leave("drained")
+            self._leave("drained", now)
             return
         if now < self._drain_deadline_ms:
             return
@@ -531,12 +531,14 @@ class WorkerCore:
                     self._stop(key, held, HAND_BACK)
         # A handler that does not stop, or a broker that does not answer.
         if now >= self._drain_deadline_ms + LAST_GRACE_MS:
-            self._leave("at_once")
+            self._leave("at_once", now)
 
-    def _leave(self, how: str) -> None:
+    def _leave(self, how: str, now: float) -> None:
         """Says what there is to say for the last time; the shell ends the processes first."""
         for key, held in self._held.items():
             if held.phase != FINISHED and not held.is_dropped:
+                if held.has_report and self._is_connected:
+                    self._report(key, held, now)  # its newest checkpoint
                 self._finish(key, held, Ended("handed_back"))
         finished = [held.result for held in self._held.values() if held.phase == FINISHED]
         level = logging.WARNING if finished else logging.INFO

@@ -226,7 +226,7 @@ class _Loop:
             if self._stops_seen == 1:
                 self._core.begin_drain("signal", now)
             else:
-                self._core.leave_at_once()
+                self._core.leave_at_once(now)
 
     def _connection(self, now: float) -> None:
         for change in self._dealer.changes():
