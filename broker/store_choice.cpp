@@ -113,10 +113,16 @@ class PrivateChoice : public StoreChoice {
 };
 
 Result<std::unique_ptr<StoreChoice>> choose_private(const BrokerOptions& options, int signals) {
-  auto redis = PrivateRedis::start(options.data.empty() ? default_data_directory() : options.data,
-                                   [signals](std::chrono::milliseconds time) {
-                                     return is_signalled(signals, static_cast<int>(time.count()));
-                                   });
+  const std::string data = options.data.empty() ? default_data_directory() : options.data;
+  if (data.empty())
+    return fail(
+        ErrorCode::bad_field,
+        "--data",
+        "neither HOME nor XDG_STATE_HOME names an absolute directory: say where the state is "
+        "to stand");
+  auto redis = PrivateRedis::start(data, [signals](std::chrono::milliseconds time) {
+    return is_signalled(signals, static_cast<int>(time.count()));
+  });
   if (!redis) return tl::unexpected(redis.error());
   log::info((*redis)->is_adopted() ? "redis_adopted" : "redis_started",
             {{"pid", (*redis)->pid()}, {"socket", (*redis)->socket()}});

@@ -31,7 +31,12 @@ void BrokerCore::run_wall_timers(Now now, Output& out) {
     const std::int64_t expires_ms = live.job.spec.expires_at_ms;
     if (expires_ms > 0 && expires_ms <= now.wall_ms) {
       ++totals(live).expired;
-      fail_job(slot, "expired", "it was not started before its expires_at", now, out);
+      fail_job(slot,
+               "expired",
+               live.job.attempts.empty() ? "it was not started before its expires_at"
+                                         : "it was not started again before its expires_at",
+               now,
+               out);
     } else {
       make_ready(slot, out);
     }

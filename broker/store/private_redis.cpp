@@ -240,11 +240,16 @@ std::string last_line(const std::string& path) {
 
 }  // namespace
 
+// The XDG Base Directory Specification has relative paths ignored.
 std::string default_data_directory() {
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state != 0)
-    return std::string(state) + "/sluice";
-  const char* home = std::getenv("HOME");
-  return std::string(home != nullptr ? home : ".") + "/.local/state/sluice";
+  const auto absolute = [](const char* name) -> std::string {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value == '/' ? value : "";
+  };
+  if (const std::string state = absolute("XDG_STATE_HOME"); !state.empty())
+    return state + "/sluice";
+  const std::string home = absolute("HOME");
+  return home.empty() ? "" : home + "/.local/state/sluice";
 }
 
 PrivateRedis::PrivateRedis(std::string directory, std::string socket, int lock, Pause pause)

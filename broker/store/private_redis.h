@@ -96,7 +96,8 @@ class PrivateRedis {
   std::chrono::steady_clock::time_point ask_again_;  // for a stranger at the socket
 };
 
-// $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.
+// $XDG_STATE_HOME/sluice, else ~/.local/state/sluice; empty when the environment names no absolute
+// directory: state must not end up in whatever directory a program is started from.
 [[nodiscard]] std::string default_data_directory();
 
 }  // namespace sluice

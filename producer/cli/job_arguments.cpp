@@ -7,8 +7,10 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <set>
 
 #include "common/config_value.h"
+#include "common/utf8.h"
 
 #include <nlohmann/json.hpp>
 
@@ -296,19 +298,28 @@ Result<std::string> json_payload(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return std::string();
   const Json whole = Json::parse(arguments[0], nullptr, false);
   if (arguments.size() == 1 && !whole.is_discarded()) return arguments[0];
-  Json object = Json::object();
+  // Put together from the values as they were written: a number keeps its digits.
+  std::string object;
+  std::set<std::string> keys;
   for (const std::string& argument : arguments) {
+    if (!is_utf8(argument))
+      return wrong(
+          "payload",
+          fmt::format("'{}' is not UTF-8, and JSON can not hold it; give bytes by @FILE or "
+                      "stdin -",
+                      printable(argument)));
     const auto equals = argument.find('=');
     if (equals == std::string::npos || equals == 0)
       return wrong("payload",
                    fmt::format("'{}' is neither JSON nor key=value; a file is written "
                                "@FILE, stdin -",
                                argument));
-    const std::string value = argument.substr(equals + 1);
-    Json parsed = Json::parse(value, nullptr, false);
-    object[argument.substr(0, equals)] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+    const std::string key = argument.substr(0, equals), value = argument.substr(equals + 1);
+    if (!keys.insert(key).second) return wrong("payload", fmt::format("'{}' is given twice", key));
+    object += object.empty() ? '{' : ',';
+    object += Json(key).dump() + ':' + (Json::accept(value) ? value : Json(value).dump());
   }
-  return object.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return object + '}';
 }
 
 Result<std::int64_t> read_time(std::string_view where, const std::string& text) {

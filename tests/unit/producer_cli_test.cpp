@@ -417,6 +417,11 @@ TEST(JobArguments, a_payload_is_json_or_pairs) {
   EXPECT_EQ(json_payload({"a=1", "b=x", "c=\"1\"", "d={\"e\":null}"}).value(),
             R"({"a":1,"b":"x","c":"1","d":{"e":null}})");
   EXPECT_FALSE(json_payload({"a=1", "word"}));
+  EXPECT_EQ(json_payload({"b=123456789012345678901234567890", "a=1.10"}).value(),
+            R"({"b":123456789012345678901234567890,"a":1.10})")
+      << "as they are written";
+  EXPECT_EQ(json_payload({"a=1", "a=2"}).error().detail, "'a' is given twice");
+  EXPECT_THAT(json_payload({"path=\xff"}).error().detail, testing::HasSubstr("is not UTF-8"));
   EXPECT_EQ(json_payload({}).value(), "");
 }
 
