@@ -91,8 +91,7 @@ Engine::Engine(EngineConfig config, Opened opened, Now now)
       projector_(config_.view,
                  opened.snapshot.checkpoint,
                  opened.ended_chunk_first,
-                 opened.ended_chunk_next,
-                 opened.ended_chunk_records),
+                 opened.ended_chunk_next),
       core_(config_.core, std::move(opened.snapshot), now) {
   for (QueueIndex index = 0; index < core_.queues().queue_count(); ++index)
     projector_.know_queue(core_.queues().entry(index).record.name);

@@ -1,7 +1,5 @@
 #include "broker/options.h"
 
-#include <algorithm>
-
 #include "broker/store/redis_address.h"
 #include "common/address.h"
 
@@ -79,12 +77,10 @@ void describe_limits(ConfigTable& table, BrokerOptions& options) {
                     &options.queue_max,
                     {0, 1'000'000'000},
                     "waiting jobs in one queue; 0 = no bound of its own");
-  table.add_integer(
-      "ended_max",
-      &options.ended_max,
-      {1'000, 100'000'000},
-      "ids of ended jobs remembered against late duplicates, at most until 10 minutes after "
-      "they are kept");
+  table.add_integer("ended_max",
+                    &options.ended_max,
+                    {1'000, 100'000'000},
+                    "ids of ended jobs remembered against late duplicates, for 10 minutes at most");
   table.add_duration("keep_ms",
                      &options.keep_ms,
                      {0, 3650 * kDayMs},
@@ -168,21 +164,12 @@ Result<void> check(const BrokerOptions& options) {
   return {};
 }
 
-namespace {
-
-std::int64_t ended_keep_ms(const BrokerOptions& options) {
-  return after(std::max(options.keep_ms, options.keep_failed_ms), kEndedKeepMs);
-}
-
-}  // namespace
-
 CoreConfig core_config(const BrokerOptions& options) {
   CoreConfig config;
   config.heartbeat_ms = options.heartbeat_ms;
   config.dead_after_ms = options.dead_after_ms;
   config.grace_ms = options.grace_ms;
   config.ended_max = static_cast<std::size_t>(options.ended_max);
-  config.ended_keep_ms = ended_keep_ms(options);
   config.memory_max_bytes = static_cast<std::uint64_t>(options.memory_max);
   config.queue_max = static_cast<std::uint64_t>(options.queue_max);
   config.version = SLUICE_VERSION;
@@ -196,7 +183,6 @@ ProjectorConfig view_config(const BrokerOptions& options) {
   config.retention.failed_keep_ms = options.keep_failed_ms;
   config.retention.keep_count = static_cast<std::uint64_t>(options.keep_count);
   config.ended_max = static_cast<std::size_t>(options.ended_max);
-  config.ended_keep_ms = ended_keep_ms(options);
   return config;
 }
 

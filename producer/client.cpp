@@ -179,21 +179,26 @@ Answer<ReplyBody> Client::call_any(const RequestBody& body) {
     return tl::unexpected(too_large(std::holds_alternative<Submit>(body) ? "jobs" : "",
                                     "more than a message of 8 MiB holds; give fewer at once"));
   std::optional<ErrorReply> refused;
+  bool may_be_done = false;
   for (;;) {
     auto answer = connection_->receive(deadline_ms, {options_.timeout_ms, options_.timeout_ms});
     if (!answer) {
       const bool was_sent = connection_->forget(number);
       // Asked again too late to be answered: what it said before is the reason.
       ClientError error = refused && connection_->is_up() ? refusal(*refused) : no_answer();
-      error.may_be_done = was_sent;
+      error.may_be_done = was_sent || may_be_done;
       return tl::unexpected(std::move(error));
     }
     if (answer->number != number || !answer->is_closing) continue;
     const auto* error = std::get_if<ErrorReply>(&answer->body);
     if (error == nullptr) return std::move(answer->body);
+    may_be_done = may_be_done || answer->was_resent;
     const std::int64_t pause = pause_ms(*error);
-    if (!is_passing(error->error.code) || monotonic_ms() + pause >= deadline_ms)
-      return tl::unexpected(refusal(*error));
+    if (!is_passing(error->error.code) || monotonic_ms() + pause >= deadline_ms) {
+      ClientError refused_error = refusal(*error);
+      refused_error.may_be_done = may_be_done;
+      return tl::unexpected(std::move(refused_error));
+    }
     refused = *error;
     std::this_thread::sleep_for(std::chrono::milliseconds(pause));
     number = connection_->post(body);

@@ -64,7 +64,7 @@ struct Connection::Impl {
     std::optional<Wait> wait;   // asks, whenever it is sent, for what is left of its time
     std::int64_t until_ms = 0;  // when that is over
     bool is_sent = false;       // over the connection of now
-    bool was_sent = false;      // over any
+    int sends = 0;              // over any
     bool may_take_long = false;
     std::int64_t resend_ms = 0;
     std::int64_t patience_ms = kResendMs;
@@ -189,7 +189,8 @@ struct Connection::Impl {
         return;
       }
       if (request.is_sent) request.patience_ms *= 2;
-      request.is_sent = request.was_sent = true;
+      request.is_sent = true;
+      ++request.sends;
       request.resend_ms = now_ms + request.patience_ms;
     }
   }
@@ -209,7 +210,7 @@ struct Connection::Impl {
     const auto number = req_number(reply->req);
     const auto found = number ? open.find(*number) : open.end();
     if (found == open.end()) return std::nullopt;
-    Answer answer{*number, std::move(reply->body), true};
+    Answer answer{*number, std::move(reply->body), true, found->second.sends > 1};
     answer.is_closing = is_closing(answer.body);
     if (answer.is_closing) open.erase(found);
     return answer;
@@ -274,7 +275,7 @@ std::uint64_t Connection::post(const RequestBody& body) {
 bool Connection::forget(std::uint64_t number) {
   const auto found = impl_->open.find(number);
   if (found == impl_->open.end()) return false;
-  const bool was_sent = found->second.was_sent;
+  const bool was_sent = found->second.sends > 0;
   impl_->open.erase(found);
   return was_sent;
 }

@@ -32,6 +32,8 @@ class Connection {
     std::uint64_t number = 0;
     ReplyBody body;
     bool is_closing = true;  // the request is forgotten
+    bool was_resent =
+        false;  // another copy of the request was never answered: the broker may take it
   };
 
   // How long the connection may be down, of the time spent in receive().

@@ -22,7 +22,7 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
     : config_(std::move(config)),
       epoch_(snapshot.epoch),
       queues_(jobs_),
-      ended_(config_.ended_max, config_.ended_keep_ms),
+      ended_(config_.ended_max),
       next_sequence_(snapshot.next_sequence),
       has_cold_jobs_(snapshot.has_cold_jobs) {
   for (const QueueRecord& record : snapshot.queues)
@@ -93,7 +93,10 @@ void BrokerCore::settle(Now now, Output& out) {
     purge_some(now, out);
     if (!is_stopping_) dispatch(now, out);
   }
+  const std::size_t said = out.replies.size();
   waits_.settle(now.mono_ms, out);
+  for (std::size_t i = said; i < out.replies.size(); ++i)
+    tell_unfinished(out.replies[i]);
   for (const NodeIndex index : nodes_.touched()) {
     nodes_.at(index).is_touched = false;
     send_turn(index, out);

@@ -36,8 +36,6 @@ struct CoreConfig {
   std::int64_t dead_after_ms = kDeadAfterDefaultMs;
   std::int64_t grace_ms = kGraceDefaultMs;  // running jobs at a start wait so long for their node
   std::size_t ended_max = 1'000'000;
-  // Counted from the end of a job: for as long as the view may keep it, and kEndedKeepMs more.
-  std::int64_t ended_keep_ms = kEndedKeepMs;
   std::uint64_t memory_max_bytes = 512ULL << 20;
   std::uint64_t queue_max = 0;  // waiting jobs per queue; 0 = no bound of its own
   std::string version = "0";
@@ -154,6 +152,7 @@ class BrokerCore {
   [[nodiscard]] TargetResult apply(const Retry& retry, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Delete& operation, const JobId& id, Now now, Output& out);
   void on_list(RequestReceived& event, const List& list, Output& out);
+  void tell_unfinished(ReplySend& send) const;
   void add_waited(const JobId& id, Waits::Opening& opening);
   [[nodiscard]] JobView known_view(const JobId& id) const;
   [[nodiscard]] TargetResult gone(const JobId& id) const;

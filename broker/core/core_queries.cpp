@@ -66,6 +66,14 @@ std::uint64_t BrokerCore::batch_of(const JobId& id) const {
   return deleted == deleted_.end() ? 0 : deleted->second;
 }
 
+// An end of time that tells of no end says that these jobs are there.
+void BrokerCore::tell_unfinished(ReplySend& send) const {
+  const auto* waited = std::get_if<Waited>(&send.reply.body);
+  if (waited == nullptr || !send.tells_of_batch) return;
+  for (const JobId& id : waited->unfinished)
+    send.tells_of_batch = std::max(*send.tells_of_batch, batch_of(id));
+}
+
 // Adds an id to a wait: ended already, or to be waited for. Ids named twice count once.
 void BrokerCore::add_waited(const JobId& id, Waits::Opening& opening) {
   const auto is_it = [&](const JobId& other) {

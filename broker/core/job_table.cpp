@@ -110,7 +110,7 @@ bool EndedMemory::trim(std::int64_t wall_ms) {
   bool dropped = false;
   while (!order_.empty()) {
     const Queued& oldest = order_.front();
-    if (order_.size() <= count_max_ && oldest.finished_ms + keep_ms_ > wall_ms) break;
+    if (order_.size() <= count_max_ && oldest.finished_ms + kKeepMs > wall_ms) break;
     // A job that ended again (after an operator's retry) stands further back as well; then the map
     // has the newer end, and this entry is only its shadow.
     const auto found = map_.find(oldest.id);
@@ -122,7 +122,7 @@ bool EndedMemory::trim(std::int64_t wall_ms) {
 }
 
 std::int64_t EndedMemory::covers_ms(std::int64_t wall_ms) const {
-  return order_.empty() ? keep_ms_ : wall_ms - order_.front().finished_ms;
+  return order_.empty() ? kKeepMs : wall_ms - order_.front().finished_ms;
 }
 
 }  // namespace sluice

@@ -85,8 +85,7 @@ class JobTable {
 // Ended ids: for 10 minutes or the last `count_max`, whichever is less.
 class EndedMemory {
  public:
-  EndedMemory(std::size_t count_max, std::int64_t keep_ms)
-      : count_max_(count_max), keep_ms_(keep_ms) {}
+  explicit EndedMemory(std::size_t count_max) : count_max_(count_max) {}
 
   void remember(const EndedRecord& record);
   void forget(const JobId& id);
@@ -101,6 +100,8 @@ class EndedMemory {
   // How far back it reaches, in ms.
   [[nodiscard]] std::int64_t covers_ms(std::int64_t wall_ms) const;
 
+  static constexpr std::int64_t kKeepMs = 10LL * 60 * 1000;
+
  private:
   struct Queued {
     IdHash id;
@@ -108,7 +109,6 @@ class EndedMemory {
   };
 
   std::size_t count_max_;
-  std::int64_t keep_ms_;
   tsl::robin_map<IdHash, Ended> map_;
   std::deque<Queued> order_;
 };

@@ -89,9 +89,9 @@ class QueueTable {
   // Puts a queued job into its line (LiveJob::line) by its sequence.
   void enter(JobSlot slot);
   // The job that is next in the line, passing over those that have left; nothing when it is empty.
+  [[nodiscard]] const LineHead* head(LineIndex line);
   // Entries of a line, those of jobs that have left included. For audits.
   [[nodiscard]] std::size_t entries(LineIndex line) const;
-  [[nodiscard]] const LineHead* head(LineIndex line);
   // Takes the head out.
   void pop(LineIndex line);
 

@@ -14,9 +14,6 @@
 
 namespace sluice {
 
-// How long the id of an ended job is remembered after retention has removed it.
-inline constexpr std::int64_t kEndedKeepMs = 10LL * 60 * 1000;
-
 // Totals of a queue since its data began; they only grow.
 struct QueueTotals {
   std::uint64_t submitted = 0, completed = 0, failed = 0, cancelled = 0;

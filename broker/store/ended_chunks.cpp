@@ -1,6 +1,5 @@
 #include "broker/store/ended_chunks.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace sluice {
@@ -9,35 +8,26 @@ namespace {
 
 constexpr std::uint64_t kChunkRecordsMax = 65'536;
 constexpr std::int64_t kChunkMs = 60'000;
+constexpr std::int64_t kKeepMs = 10LL * 60 * 1000;
 constexpr std::size_t kRecordBytes = 32;
 
 }  // namespace
 
-EndedChunks::EndedChunks(std::size_t records_max,
-                         std::int64_t keep_ms,
-                         std::uint64_t first,
-                         std::uint64_t next,
-                         const std::vector<std::uint64_t>& records)
-    : records_max_(records_max), keep_ms_(keep_ms), next_(next) {
-  for (const std::uint64_t count : records) {
-    chunks_.push_back({first++, count, kNever, false});
-    records_ += count;
-  }
-}
-
-// Not more than some hundred of them: each is read at a start.
-std::int64_t EndedChunks::chunk_ms() const {
-  return std::max(kChunkMs, keep_ms_ / 256);
+EndedChunks::EndedChunks(std::size_t records_max, std::uint64_t first, std::uint64_t next)
+    : records_max_(records_max), next_(next) {
+  // How full they are is not known: they go when they are old.
+  for (std::uint64_t number = first; number < next; ++number)
+    chunks_.push_back({number, 0, kNever});
 }
 
 void EndedChunks::put(ProjectRequest& request, std::string blob, Now now) {
   for (Chunk& chunk : chunks_)
     if (chunk.opened_ms == kNever) chunk.opened_ms = now.mono_ms;
   if (!blob.empty()) {
-    const bool is_open = !chunks_.empty() && chunks_.back().is_ours &&
+    const bool is_open = !chunks_.empty() && chunks_.back().records > 0 &&
                          chunks_.back().records < kChunkRecordsMax &&
-                         now.mono_ms - chunks_.back().opened_ms < chunk_ms();
-    if (!is_open) chunks_.push_back({next_++, 0, now.mono_ms, true});
+                         now.mono_ms - chunks_.back().opened_ms < kChunkMs;
+    if (!is_open) chunks_.push_back({next_++, 0, now.mono_ms});
     chunks_.back().records += blob.size() / kRecordBytes;
     records_ += blob.size() / kRecordBytes;
     request.ended_chunk = chunks_.back().number;
@@ -47,7 +37,7 @@ void EndedChunks::put(ProjectRequest& request, std::string blob, Now now) {
 
 std::vector<std::uint64_t> EndedChunks::take_drop(Now now) {
   while (chunks_.size() > 1 && (records_ - chunks_.front().records >= records_max_ ||
-                                now.mono_ms - chunks_.front().opened_ms > keep_ms_ + chunk_ms())) {
+                                now.mono_ms - chunks_.front().opened_ms > kKeepMs + kChunkMs)) {
     drop_.push_back(chunks_.front().number);
     records_ -= chunks_.front().records;
     chunks_.pop_front();

@@ -15,14 +15,9 @@ namespace sluice {
 
 class EndedChunks {
  public:
-  // Chunks from `first` on, with so many records each, were made by brokers before us; the next one
-  // made is `next`. `records_max`: how many records are kept at least, while they are younger than
-  // `keep_ms`.
-  EndedChunks(std::size_t records_max,
-              std::int64_t keep_ms,
-              std::uint64_t first,
-              std::uint64_t next,
-              const std::vector<std::uint64_t>& records);
+  // Chunks from `first` up to before `next` exist, made by brokers before us. `records_max`: how
+  // many records are kept at least, while they are younger than ten minutes.
+  EndedChunks(std::size_t records_max, std::uint64_t first, std::uint64_t next);
 
   // Has the call append `blob`.
   void put(ProjectRequest& request, std::string blob, Now now);
@@ -36,14 +31,10 @@ class EndedChunks {
   struct Chunk {
     std::uint64_t number = 0;
     std::uint64_t records = 0;
-    std::int64_t opened_ms = 0;  // kNever: before our first call
-    bool is_ours = false;        // else closed: what the broker before us still sends may be in it
+    std::int64_t opened_ms = 0;
   };
 
-  [[nodiscard]] std::int64_t chunk_ms() const;
-
   std::size_t records_max_;
-  std::int64_t keep_ms_;
   std::deque<Chunk> chunks_;
   std::uint64_t next_;
   std::uint64_t records_ = 0;  // in all

@@ -36,12 +36,9 @@ Result<Opened> MemoryStore::open(std::string owner,
     return fail(ErrorCode::store_unavailable, "redis", "reading was given up");
   opened.ended_chunk_first = redis.ended_first;
   opened.ended_chunk_next = redis.ended_next;
-  for (std::uint64_t n = redis.ended_first; n < redis.ended_next; ++n) {
-    const std::size_t before = opened.snapshot.ended.size();
-    if (const auto chunk = redis.ended.find(n); chunk != redis.ended.end())
-      read_ended(chunk->second, opened.snapshot.ended);
-    opened.ended_chunk_records.push_back(opened.snapshot.ended.size() - before);
-  }
+  for (const auto& [chunk, blob] : redis.ended)
+    if (chunk >= redis.ended_first && chunk < redis.ended_next)
+      read_ended(blob, opened.snapshot.ended);
   const auto error = replay_log(opened, [&](const JobId& id) -> std::optional<std::string> {
     const auto found = redis.jobs.find(id.str());
     if (found == redis.jobs.end()) return std::nullopt;

@@ -89,12 +89,8 @@ struct Projector::State {
   std::string swept;
   std::int64_t sweep_due_ms = INT64_MIN / 2;
 
-  State(ProjectorConfig with,
-        std::uint64_t chunk_first,
-        std::uint64_t chunk_next,
-        const std::vector<std::uint64_t>& chunk_records)
-      : config(with),
-        chunks(with.ended_max, with.ended_keep_ms, chunk_first, chunk_next, chunk_records) {}
+  State(ProjectorConfig with, std::uint64_t chunk_first, std::uint64_t chunk_next)
+      : config(with), chunks(with.ended_max, chunk_first, chunk_next) {}
 
   [[nodiscard]] bool has_gathered() const {
     return added > checkpoint || !changes.empty() || !gathered.nodes.empty() ||
@@ -149,10 +145,8 @@ struct Projector::State {
 Projector::Projector(ProjectorConfig config,
                      std::uint64_t checkpoint,
                      std::uint64_t ended_chunk_first,
-                     std::uint64_t ended_chunk_next,
-                     const std::vector<std::uint64_t>& ended_chunk_records)
-    : state_(std::make_unique<State>(
-          config, ended_chunk_first, ended_chunk_next, ended_chunk_records)) {
+                     std::uint64_t ended_chunk_next)
+    : state_(std::make_unique<State>(config, ended_chunk_first, ended_chunk_next)) {
   state_->interval_ms = config.interval_ms;
   state_->checkpoint = state_->added = checkpoint;
 }

@@ -28,8 +28,7 @@ struct ProjectorConfig {
   std::size_t bytes_per_call = 1u << 20;  // of rows; a greater one goes alone
   std::int64_t interval_ms = 50;
   std::int64_t lag_max_ms = 800;      // up to which it stretches under load
-  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis
-  std::int64_t ended_keep_ms = kEndedKeepMs;
+  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes
 };
 
 class Projector {
@@ -38,8 +37,7 @@ class Projector {
   Projector(ProjectorConfig config,
             std::uint64_t checkpoint,
             std::uint64_t ended_chunk_first,
-            std::uint64_t ended_chunk_next,
-            const std::vector<std::uint64_t>& ended_chunk_records = {});
+            std::uint64_t ended_chunk_next);
   ~Projector();
   Projector(const Projector&) = delete;
   Projector& operator=(const Projector&) = delete;

@@ -372,9 +372,7 @@ void read_ended_chunks(Connection& connection, Opened& opened) {
   ask_one();
   for (std::uint64_t n = opened.ended_chunk_first; n < opened.ended_chunk_next; ++n) {
     ask_one();
-    const std::size_t before = opened.snapshot.ended.size();
     read_ended(text_of(connection.get().get()), opened.snapshot.ended);
-    opened.ended_chunk_records.push_back(opened.snapshot.ended.size() - before);
   }
 }
 

@@ -55,7 +55,6 @@ struct Opened {
       unprojected;  // the entries after the checkpoint, in order: for the projector
   std::uint64_t ended_chunk_first = 0;  // KEYS.md, `ended:<chunk>`
   std::uint64_t ended_chunk_next = 0;
-  std::vector<std::uint64_t> ended_chunk_records;  // of each of them
   std::vector<std::string>
       unreadable;  // ids of waiting and running jobs whose hash is not one of ours
 };

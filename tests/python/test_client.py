@@ -364,6 +364,20 @@ def test_the_error_of_a_batch_has_the_ids_of_those_without_an_answer(broker, in_
         assert (len(first["jobs"]), caught.value.ids) == (2, ["b"])
 
 
+def test_that_one_copy_of_a_request_was_refused_says_nothing_of_the_other(
+    broker, client, in_background
+):
+    body = {"op": "submit", "jobs": [sluice.make_job("echo", id="j1")]}
+    call = in_background(lambda: list(client._connection().talk(iter([body]), 1.0, resend_ms=100)))
+    broker.take()
+    again = broker.take()
+    refusal = {"code": "store_unavailable", "message": "", "retryable": True}
+    broker.answer(again, "error", retry_after_ms=9_000, **refusal)
+    with pytest.raises(sluice.Error) as caught:
+        call.result()
+    assert caught.value.ids == ["j1"]
+
+
 def test_what_was_never_sent_is_no_brokers(in_background):
     with sluice.connect("tcp://127.0.0.1:1", timeout=0.2) as client:
         with pytest.raises(sluice.NoBroker) as caught:

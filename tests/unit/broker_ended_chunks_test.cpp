@@ -10,7 +10,7 @@ std::string records(std::size_t count) {
 }
 
 TEST(EndedChunks, records_go_to_one_chunk_until_it_is_old_or_full) {
-  EndedChunks chunks(1'000'000, kEndedKeepMs, 7, 7, {});
+  EndedChunks chunks(1'000'000, 0, 7);
   const auto chunk_of = [&](std::size_t count, std::int64_t mono_ms) {
     ProjectRequest request;
     chunks.put(request, records(count), {mono_ms, 0});
@@ -25,7 +25,7 @@ TEST(EndedChunks, records_go_to_one_chunk_until_it_is_old_or_full) {
 }
 
 TEST(EndedChunks, nothing_ended_is_nothing_to_append) {
-  EndedChunks chunks(10, kEndedKeepMs, 0, 0, {});
+  EndedChunks chunks(10, 0, 0);
   ProjectRequest request;
   chunks.put(request, "", {1000, 0});
   EXPECT_TRUE(request.ended_blob.empty());
@@ -33,7 +33,7 @@ TEST(EndedChunks, nothing_ended_is_nothing_to_append) {
 }
 
 TEST(EndedChunks, whole_chunks_go_when_those_behind_them_are_enough) {
-  EndedChunks chunks(10, kEndedKeepMs, 0, 0, {});
+  EndedChunks chunks(10, 0, 0);
   ProjectRequest request;
   chunks.put(request, records(10), {0, 0});
   chunks.put(request, records(9), {60'000, 0});
@@ -42,32 +42,8 @@ TEST(EndedChunks, whole_chunks_go_when_those_behind_them_are_enough) {
   EXPECT_EQ(chunks.take_drop({60'000, 0}), (std::vector<std::uint64_t>{0}));
 }
 
-TEST(EndedChunks, those_of_brokers_before_us_count) {
-  EndedChunks chunks(10, 24 * 3'600'000, 3, 5, {4, 9});
-  ProjectRequest request;
-  chunks.put(request, records(1), {0, 0});
-  EXPECT_EQ(request.ended_chunk, 5U) << "they are closed";
-  EXPECT_EQ(chunks.take_drop({0, 0}), (std::vector<std::uint64_t>{3}));
-}
-
-// A start reads each of them.
-TEST(EndedChunks, of_a_long_time_there_are_some_hundred) {
-  constexpr std::int64_t kMinute = 60'000, kDay = 24 * 60 * kMinute;
-  EndedChunks chunks(1'000'000, kDay, 0, 0, {});
-  std::uint64_t newest = 0, dropped = 0;
-  for (std::int64_t now_ms = 0; now_ms < 3 * kDay; now_ms += kMinute) {
-    ProjectRequest request;
-    chunks.put(request, records(1), {now_ms, 0});
-    newest = request.ended_chunk;
-    dropped += chunks.take_drop({now_ms, 0}).size();
-    chunks.done();
-    EXPECT_LE(newest - dropped, 260U);
-  }
-  EXPECT_GE(newest - dropped, 200U);
-}
-
 TEST(EndedChunks, a_drop_is_told_again_until_it_is_through) {
-  EndedChunks chunks(1'000'000, kEndedKeepMs, 3, 5, {1, 1});
+  EndedChunks chunks(1'000'000, 3, 5);
   ProjectRequest request;
   const std::int64_t old_ms = 11 * 60'000 + 1;
   chunks.put(request, "", {0, 0});

@@ -41,16 +41,16 @@ EndedRecord ended(const std::string& id, std::int64_t finished_ms) {
 }
 
 TEST(EndedMemory, remembers_for_ten_minutes) {
-  EndedMemory memory(100, kEndedKeepMs);
+  EndedMemory memory(100);
   memory.remember(ended("a", 1'000));
-  EXPECT_FALSE(memory.trim(1'000 + kEndedKeepMs - 1));
+  EXPECT_FALSE(memory.trim(1'000 + EndedMemory::kKeepMs - 1));
   EXPECT_NE(memory.find(JobId("a")), nullptr);
-  EXPECT_TRUE(memory.trim(1'000 + kEndedKeepMs));
+  EXPECT_TRUE(memory.trim(1'000 + EndedMemory::kKeepMs));
   EXPECT_EQ(memory.find(JobId("a")), nullptr);
 }
 
 TEST(EndedMemory, keeps_no_more_than_its_count_and_drops_the_oldest) {
-  EndedMemory memory(2, kEndedKeepMs);
+  EndedMemory memory(2);
   memory.remember(ended("a", 1));
   memory.remember(ended("b", 2));
   memory.remember(ended("c", 3));
@@ -60,10 +60,10 @@ TEST(EndedMemory, keeps_no_more_than_its_count_and_drops_the_oldest) {
 }
 
 TEST(EndedMemory, a_job_that_ended_twice_is_remembered_by_its_last_end) {
-  EndedMemory memory(100, kEndedKeepMs);
+  EndedMemory memory(100);
   memory.remember(ended("a", 1'000));
   memory.remember(ended("a", 2'000));
-  memory.trim(1'000 + kEndedKeepMs);
+  memory.trim(1'000 + EndedMemory::kKeepMs);
   ASSERT_NE(memory.find(JobId("a")), nullptr);
   EXPECT_EQ(memory.find(JobId("a"))->finished_ms, 2'000);
 }

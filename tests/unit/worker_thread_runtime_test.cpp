@@ -1,5 +1,6 @@
 #include <poll.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <future>
@@ -192,6 +193,29 @@ TEST_F(ThreadRuntimeTest, an_attempt_for_which_there_is_no_new_thread_waits_for_
   go.set_value();
   const std::set<std::string> ids{result().id.str(), result().id.str()};
   EXPECT_EQ(ids, (std::set<std::string>{"a", "b"}));
+}
+
+// It may run elsewhere by then.
+TEST_F(ThreadRuntimeTest, an_attempt_that_is_stopped_while_it_waits_for_a_thread_never_runs) {
+  std::promise<void> go;
+  std::atomic<int> runs = 0;
+  threads_left_ = 1;
+  use([&, may_go = go.get_future().share()](Task&) {
+    ++runs;
+    may_go.wait();
+  });
+  start("a");
+  while (runs == 0)
+    std::this_thread::yield();
+  start("b");
+  runtime_->stop(JobId("b"), {7, 3}, StopReason::cancel);
+  const AttemptResult stopped = result();
+  EXPECT_EQ(stopped.id.str(), "b");
+  EXPECT_EQ(stopped.outcome, Outcome::cancelled);
+  go.set_value();
+  EXPECT_EQ(result().id.str(), "a");
+  EXPECT_TRUE(runtime_->shut_down());
+  EXPECT_EQ(runs, 1);
 }
 
 }  // namespace

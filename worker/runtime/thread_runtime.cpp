@@ -125,6 +125,9 @@ class ThreadRuntime : public Runtime {
       if (!it->second->reason || reason == StopReason::dropped) it->second->reason = reason;
     }
     it->second->stop.request_stop();
+    if (take_unstarted(it->second))
+      shared_->tell(
+          AttemptDone{stopped_attempt(it->second->job, reason, "it waited for a free thread")});
   }
 
   [[nodiscard]] int fd() const override { return shared_->wake.fd(); }
@@ -157,6 +160,12 @@ class ThreadRuntime : public Runtime {
   }
 
  private:
+  // Whether it was still waiting for a thread, and is not any more.
+  [[nodiscard]] bool take_unstarted(const std::shared_ptr<ThreadAttempt>& attempt) {
+    const std::lock_guard lock(shared_->mutex);
+    return std::erase(shared_->queue, attempt) > 0;
+  }
+
   // With the mutex held. 0, or the errno of a machine that has no thread to give.
   int add_thread() {
     ++shared_->thread_count;

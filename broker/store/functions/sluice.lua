@@ -120,7 +120,8 @@ local function commit(keys, args)
   local reply = redis.pcall('XADD', prefix .. 'log', id, 'b', args[4])
   if type(reply) == 'table' and reply.err then
     -- A foreign key, or a stream with numbers that we never gave. Anything else changes nothing.
-    if not reply.err:find('WRONGTYPE') and not reply.err:find('equal or smaller') then
+    if not reply.err:find('WRONGTYPE') and not reply.err:find('equal or smaller') and
+       not reply.err:find('exhausted') then
       error(reply.err)
     end
     set_aside(prefix, 'log', {count = 0})

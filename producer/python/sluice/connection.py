@@ -24,7 +24,7 @@ class _Pending:
     number: int
     frame: bytes = b""
     due: float = 0.0  # when to send (again)
-    is_sent: bool = False  # and not refused since: the broker may have it
+    unanswered: int = 0  # copies sent that were not refused: the broker may have one
     until: Optional[float] = None  # when the time of a wait is over
 
     @classmethod
@@ -47,7 +47,7 @@ class _Pending:
 
     def job_ids(self) -> list[str]:
         """Of the jobs that the broker may have."""
-        return [job["id"] for job in self.body.get("jobs", ())] if self.is_sent else []
+        return [job["id"] for job in self.body.get("jobs", ())] if self.unanswered else []
 
 
 class Connection:
@@ -114,7 +114,7 @@ class Connection:
                     refusal = RequestFailed.from_reply(reply)
                     after = 0.5 if refusal.retry_after is None else refusal.retry_after
                     waiting_for.due = time.monotonic() + max(0.01, after)
-                    waiting_for.is_sent = False
+                    waiting_for.unanswered = max(0, waiting_for.unanswered - 1)
                     continue
                 del pending[number]
                 yield waiting_for.body, reply
@@ -126,7 +126,7 @@ class Connection:
             if waiting.due <= now:
                 if not self._dealer.send(waiting.frame_at(now)):
                     return True
-                waiting.is_sent = True
+                waiting.unanswered += 1
                 waiting.due = now + resend_ms / 1000
         return False
 
