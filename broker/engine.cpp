@@ -17,8 +17,12 @@ constexpr const char* kNoAnswer = "no answer to a batch for a second";
 constexpr std::uint64_t kLook = UINT64_MAX;
 // What may wait for its batch before producers are left unread.
 constexpr std::size_t kHeldBytesMax = 64u << 20;
-// Behind by more than this, the view slows the producers down.
+// Behind by more than this, the view slows the producers down: their messages are read one by one,
+// half a megabyte a second, so that a `ping` behind others' bulk submits is answered meanwhile.
 constexpr std::int64_t kViewLagMaxMs = 1000;
+constexpr std::int64_t kSlowUsPerByte = 2;
+constexpr std::int64_t kSlowUsMin = 200;  // a message
+constexpr std::int64_t kSlowUsMax = 300'000;
 
 std::string_view word(JobFactKind kind) {
   switch (kind) {
@@ -104,6 +108,7 @@ Engine::~Engine() = default;
 // ---------------------------------------------------------------- in
 
 void Engine::receive_producer(Peer peer, std::string_view frame, Now now) {
+  if (projector_.lag_ms(now) >= kViewLagMaxMs) slow_down(frame.size(), now);
   auto request = decode_request(frame);
   if (request) return handle(RequestReceived{std::move(peer), std::move(*request)}, now);
   ++counters_.bad_messages;
@@ -423,12 +428,22 @@ void Engine::take_facts(std::vector<EngineFact>& facts) {
 bool Engine::wants_producers(Now now) const {
   if (is_core_down_) return true;  // everything is read, and answered with store_unavailable
   const bool is_full = !pipeline_.has_room() && core_.has_writes();
-  return !is_full && outbox_.held_bytes() < kHeldBytesMax && projector_.lag_ms(now) < kViewLagMaxMs;
+  return !is_full && outbox_.held_bytes() < kHeldBytesMax &&
+         (projector_.lag_ms(now) < kViewLagMaxMs || slow_until_us_ <= now.mono_ms * 1000);
+}
+
+// Taken from whatever comes, and kept to while the view lags.
+void Engine::slow_down(std::size_t bytes, Now now) {
+  const auto cost_us =
+      std::clamp(static_cast<std::int64_t>(bytes) * kSlowUsPerByte, kSlowUsMin, kSlowUsMax);
+  slow_until_us_ = std::max(slow_until_us_, now.mono_ms * 1000) + cost_us;
 }
 
 std::int64_t Engine::next_deadline_mono_ms(Now now) const {
   std::int64_t next = std::min(core_.next_deadline_mono_ms(now), pipeline_.next_deadline_mono_ms());
   next = std::min(next, take_over_again_ms_);
+  if (const std::int64_t slow_until_ms = (slow_until_us_ + 999) / 1000; slow_until_ms > now.mono_ms)
+    next = std::min(next, slow_until_ms);
   if (store_life_ == StoreLife::up && !is_round_failed_)
     next = std::min(next, std::max(projector_.next_deadline_mono_ms(now), project_rest_until_ms_));
   // The moment in which a busy store becomes one that is down.

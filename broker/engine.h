@@ -111,6 +111,7 @@ class Engine {
  private:
   void handle(Event&& event, Now now);
   void say(Now now);
+  void slow_down(std::size_t bytes, Now now);
   [[nodiscard]] bool is_spared(const WorkerSend& send);
   void say_reply(ReplySend& send, std::uint64_t after_batch);
   void say_facts(std::uint64_t after_batch, Now now);
@@ -172,6 +173,7 @@ class Engine {
   };
 
   std::deque<HeldFact> held_facts_;
+  std::int64_t slow_until_us_ = 0;  // monotonic: while the view lags, the next message is read then
   std::unordered_set<std::string>
       welcomed_;  // peers that have a welcome in the outbox, in an outage
 
