@@ -121,6 +121,34 @@ TEST_F(EngineTest, producers_are_left_unread_while_the_pipeline_is_full) {
   EXPECT_TRUE(engine_->wants_producers(now_));
 }
 
+// Whoever asks something behind another's bulk submit is answered while the view is brought up.
+TEST_F(EngineTest, while_the_view_lags_producers_are_read_slowly) {
+  store_.set_held(true);
+  submit("a");
+  carry();
+  execute(1);  // the commit; the call for the view stays out
+  pass(2'000);
+  carry();
+  ASSERT_TRUE(engine_->wants_producers(now_));
+  ask(Ping{});
+  EXPECT_FALSE(engine_->wants_producers(now_));
+  pass(1);
+  EXPECT_TRUE(engine_->wants_producers(now_)) << "a short message costs less than a millisecond";
+  JobSpec large;
+  large.id = JobId("b");
+  large.task = "t";
+  large.payload.assign(50'000, 'x');
+  Submit one;
+  one.jobs = {std::move(large)};
+  ask(std::move(one));
+  pass(99);
+  EXPECT_FALSE(engine_->wants_producers(now_));
+  EXPECT_LE(engine_->next_deadline_mono_ms(now_), now_.mono_ms + 2)
+      << "the loop wakes for the next";
+  pass(2);
+  EXPECT_TRUE(engine_->wants_producers(now_));
+}
+
 TEST_F(EngineTest, a_loop_that_sleeps_to_its_deadlines_finds_a_silent_store_down_in_time) {
   store_.set_held(true);
   submit("a");
