@@ -105,8 +105,8 @@ int run(const BrokerOptions& options, int signals) {
         "job_unreadable",
         {{"job", id},
          {"detail",
-          "it stands in an index of waiting or running jobs, and its hash is missing or not what "
-          "this broker wrote (look at HGETALL): it does not run"}});
+          "an index of waiting or running jobs names it, and its hash can not be read or is in "
+          "another state (look at HGETALL): it is not taken from there"}});
   Engine engine(std::move(config), *std::move(opened), now);
   log::info("ready",
             {{"producers", sockets->producers->endpoint()},

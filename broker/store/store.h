@@ -55,8 +55,8 @@ struct Opened {
       unprojected;  // the entries after the checkpoint, in order: for the projector
   std::uint64_t ended_chunk_first = 0;  // KEYS.md, `ended:<chunk>`
   std::uint64_t ended_chunk_next = 0;
-  std::vector<std::string>
-      unreadable;  // ids of waiting and running jobs whose hash is not one of ours
+  std::vector<std::string> unreadable;  // ids in an index of jobs to run whose hash can not be
+                                        // read, or does not belong there
 };
 
 // ------------------------------------------------------------------ requests and replies

@@ -419,6 +419,29 @@ TEST_P(Conformance, of_the_events_the_newest_ten_thousand_are_kept) {
   EXPECT_EQ(oldest_event(), R"({"n":1000})");
 }
 
+// What a person has done to Redis ends no start, and is named.
+TEST(RedisStoreOpen, a_job_in_two_indexes_is_read_once_and_one_without_its_hash_is_told) {
+  test::RedisServer server;
+  const auto open = [&] {
+    RedisStore store(
+        RedisConfig{.address = *parse_redis_address(server.address()), .password = {}});
+    return store.open("me", 1, read_on).value();
+  };
+  (void)open();
+  FieldPairs fields = to_fields(ViewRow{job("a", JobState::running, 1), true});
+  std::vector<std::string> hash{"HSET", keys::job("a")};
+  for (const auto& [name, text] : fields)
+    hash.insert(hash.end(), {name, text});
+  (void)server.ask(hash);
+  for (const JobState state : {JobState::running, JobState::pending})
+    (void)server.ask({"ZADD", keys::index(state, {}), "1", "a"});
+  (void)server.ask({"ZADD", keys::index(JobState::running, {}), "1", "gone"});
+  const Opened opened = open();
+  ASSERT_EQ(opened.snapshot.jobs.size(), 1U);
+  EXPECT_EQ(opened.snapshot.jobs[0].state, JobState::running);
+  EXPECT_THAT(opened.unreadable, testing::UnorderedElementsAre("a", "gone"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Store, Conformance, testing::Values(false, true), [](const auto& each) {
   return each.param ? "redis" : "memory";
 });

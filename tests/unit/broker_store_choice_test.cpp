@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include "broker/store/private_redis.h"
 #include "broker/store_choice.h"
 #include "common/exit_codes.h"
 #include "common/log.h"
@@ -188,6 +189,26 @@ TEST(StoreChoice, an_error_ends_the_broker_with_the_status_of_its_kind) {
   };
   for (const auto& [code, status] : cases)
     EXPECT_EQ(exit_code_of({code, {}, {}}), status) << to_string(code);
+}
+
+// Two starts from two directories would be two brokers.
+TEST(DefaultDataDirectory, is_nowhere_where_the_environment_names_no_absolute_one) {
+  const std::string home = std::getenv("HOME") != nullptr ? std::getenv("HOME") : "";
+  const std::string state =
+      std::getenv("XDG_STATE_HOME") != nullptr ? std::getenv("XDG_STATE_HOME") : "";
+  const auto directory = [](const char* home_is, const char* state_is) {
+    ::setenv("HOME", home_is, 1);
+    ::setenv("XDG_STATE_HOME", state_is, 1);
+    return default_data_directory();
+  };
+  EXPECT_EQ(directory("/h", "/s"), "/s/sluice");
+  EXPECT_EQ(directory("/h", "relative"), "/h/.local/state/sluice");
+  EXPECT_EQ(directory("relative", ""), "");
+  ::unsetenv("HOME");
+  ::unsetenv("XDG_STATE_HOME");
+  EXPECT_EQ(default_data_directory(), "");
+  if (!home.empty()) ::setenv("HOME", home.c_str(), 1);
+  if (!state.empty()) ::setenv("XDG_STATE_HOME", state.c_str(), 1);
 }
 
 }  // namespace

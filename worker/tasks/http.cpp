@@ -1,6 +1,5 @@
 #include "worker/tasks/http.h"
 
-#include <algorithm>
 #include <unordered_map>
 
 #include "common/base64.h"
