@@ -370,9 +370,19 @@ void Engine::project(Now now) {
     return;
   while (auto request = projector_.next(now)) {
     request->epoch = pipeline_.epoch();
+    tell_retired(request->retired, now);
     requests_.emplace_back(std::move(*request));
     ++projects_out_;
   }
+}
+
+// Before they are gone, so that there is no moment in which nobody knows of them.
+void Engine::tell_retired(const std::vector<RetiredJob>& jobs, Now now) {
+  if (jobs.empty()) return;
+  Retired retired;
+  for (const RetiredJob& job : jobs)
+    retired.ended.push_back(job.ended);
+  handle(std::move(retired), now);
 }
 
 // `list` and filters first bring the view up to the batch of their arrival, then read it. Other

@@ -126,6 +126,7 @@ class Engine {
   [[nodiscard]] std::string refusal(const Req& req) const;
   void fail_waiting(Now now);
   void project(Now now);
+  void tell_retired(const std::vector<RetiredJob>& jobs, Now now);
   void ask_waiting(Now now);
   template <typename Fetched>
   void on_fetched(Fetched&& fetched, Now now);

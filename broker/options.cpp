@@ -77,10 +77,11 @@ void describe_limits(ConfigTable& table, BrokerOptions& options) {
                     &options.queue_max,
                     {0, 1'000'000'000},
                     "waiting jobs in one queue; 0 = no bound of its own");
-  table.add_integer("ended_max",
-                    &options.ended_max,
-                    {1'000, 100'000'000},
-                    "ids of ended jobs remembered against late duplicates, for 10 minutes at most");
+  table.add_integer(
+      "ended_max",
+      &options.ended_max,
+      {1'000, 100'000'000},
+      "ids of ended jobs remembered against late duplicates, for 10 minutes after their removal");
   table.add_duration("keep_ms",
                      &options.keep_ms,
                      {0, 3650 * kDayMs},

@@ -57,7 +57,11 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                  [&](FetchedJobs& e) { on_fetched(e, now, out); },
                  [&](FetchedList& e) { on_fetched_list(e, now, out); },
                  [&](FetchFailed& e) { on_fetch_failed(e.token, out); },
-                 [&](Projected& e) { on_projected(e.checkpoint); },
+                 [&](Projected& e) { on_projected(e.checkpoint, now); },
+                 [&](Retired& e) {
+                   for (const EndedRecord& record : e.ended)
+                     ended_.remember(record);
+                 },
                  [&](StoreDown& e) {
                    store_down_reason_ = std::move(e.reason);
                    on_store_down(now);

@@ -172,7 +172,7 @@ class BrokerCore {
   void on_fetched_list(FetchedList& fetched, Now now, Output& out);
   void on_fetch_failed(std::uint64_t token, Output& out);
   void drop_cold_jobs();
-  void on_projected(std::uint64_t checkpoint);
+  void on_projected(std::uint64_t checkpoint, Now now);
 
   // core_workers.cpp: what nodes report
   void on_worker_message(WorkerMessageReceived& event, Now now, Output& out);

@@ -109,8 +109,9 @@ void BrokerCore::drop_cold_jobs() {
   cold_.clear();
 }
 
-// The view has these ended jobs now: memory keeps only that they have ended.
-void BrokerCore::on_projected(std::uint64_t checkpoint) {
+// The view has these ended jobs now, or retention was faster: memory keeps only that they have
+// ended.
+void BrokerCore::on_projected(std::uint64_t checkpoint, Now now) {
   std::erase_if(deleted_, [&](const auto& deleted) { return deleted.second <= checkpoint; });
   while (!awaiting_view_.empty() && awaiting_view_.front().first <= checkpoint) {
     const auto [batch, slot] = awaiting_view_.front();
@@ -119,10 +120,12 @@ void BrokerCore::on_projected(std::uint64_t checkpoint) {
     const bool is_it =
         live.is_used && !live.is_dirty && live.job.batch == batch && is_ended(live.job.state);
     if (!is_it) continue;
-    ended_.remember({hash_id(live.job.id().view()),
-                     live.job.spec.content_hash,
-                     live.job.state,
-                     live.job.finished_ms});
+    EndedRecord ended{hash_id(live.job.id().view()),
+                      live.job.spec.content_hash,
+                      live.job.state,
+                      live.job.finished_ms};
+    ended.remove_at(now.wall_ms);
+    ended_.remember(ended);
     jobs_.erase(slot);
   }
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "broker/core/records.h"
 #include "common/protocol/messages.h"
@@ -39,6 +40,12 @@ struct FetchFailed {
 // The view contains every batch up to `checkpoint`.
 struct Projected {
   std::uint64_t checkpoint = 0;
+};
+
+// The view is about to remove these ended jobs, long after their end: their ids are known for ten
+// minutes from now.
+struct Retired {
+  std::vector<EndedRecord> ended;
 };
 
 // The store does not take batches (or does again). While down, nothing is dispatched, no result is
@@ -81,6 +88,7 @@ using Event = std::variant<RequestReceived,
                            FetchedList,
                            FetchFailed,
                            Projected,
+                           Retired,
                            StoreDown,
                            StoreUp,
                            StoreFull,

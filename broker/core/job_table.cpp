@@ -1,5 +1,7 @@
 #include "broker/core/job_table.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 
 namespace sluice {
@@ -82,8 +84,15 @@ void JobTable::account(JobSlot slot) {
 }
 
 void EndedMemory::remember(const EndedRecord& record) {
-  map_.insert_or_assign(record.id, Ended{record.content_hash, record.state, record.finished_ms});
-  order_.push_back({record.id, record.finished_ms});
+  const auto known = map_.find(record.id);
+  const bool is_known_longer = known != map_.end() &&
+                               known->second.finished_ms == record.finished_ms &&
+                               known->second.since_ms >= record.since_ms();
+  if (is_known_longer) return;
+  map_.insert_or_assign(
+      record.id,
+      Ended{record.content_hash, record.state, record.finished_ms, record.since_ms()});
+  order_.push_back({record.id, record.since_ms()});
 }
 
 void EndedMemory::forget(const JobId& id) {
@@ -99,9 +108,10 @@ std::deque<EndedRecord> EndedMemory::records() const {
   std::deque<EndedRecord> records;
   for (const Queued& queued : order_) {
     const auto found = map_.find(queued.id);
-    if (found == map_.end() || found->second.finished_ms != queued.finished_ms) continue;
+    if (found == map_.end() || found->second.since_ms != queued.since_ms) continue;
     const Ended& ended = found->second;
-    records.push_back({queued.id, ended.content_hash, ended.state, ended.finished_ms});
+    const std::int64_t removed_ms = ended.since_ms == ended.finished_ms ? 0 : ended.since_ms;
+    records.push_back({queued.id, ended.content_hash, ended.state, ended.finished_ms, removed_ms});
   }
   return records;
 }
@@ -110,11 +120,12 @@ bool EndedMemory::trim(std::int64_t wall_ms) {
   bool dropped = false;
   while (!order_.empty()) {
     const Queued& oldest = order_.front();
-    if (order_.size() <= count_max_ && oldest.finished_ms + kKeepMs > wall_ms) break;
-    // A job that ended again (after an operator's retry) stands further back as well; then the map
-    // has the newer end, and this entry is only its shadow.
+    const bool is_within_count = map_.size() <= count_max_ && order_.size() <= 2 * count_max_;
+    if (is_within_count && oldest.since_ms + kEndedKeepMs > wall_ms) break;
+    // A job that was removed after its end, or ended again (after an operator's retry), stands
+    // further back as well; then the map has the newer record, and this entry is only its shadow.
     const auto found = map_.find(oldest.id);
-    if (found != map_.end() && found->second.finished_ms == oldest.finished_ms) map_.erase(found);
+    if (found != map_.end() && found->second.since_ms == oldest.since_ms) map_.erase(found);
     order_.pop_front();
     dropped = true;
   }
@@ -122,7 +133,8 @@ bool EndedMemory::trim(std::int64_t wall_ms) {
 }
 
 std::int64_t EndedMemory::covers_ms(std::int64_t wall_ms) const {
-  return order_.empty() ? kKeepMs : wall_ms - order_.front().finished_ms;
+  if (order_.empty()) return kEndedKeepMs;
+  return std::max<std::int64_t>(0, wall_ms - order_.front().since_ms);  // a start rounds up
 }
 
 }  // namespace sluice

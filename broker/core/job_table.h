@@ -45,6 +45,7 @@ struct Ended {
   std::uint64_t content_hash = 0;
   JobState state = JobState::completed;
   std::int64_t finished_ms = 0;
+  std::int64_t since_ms = 0;  // as in EndedRecord
 };
 
 class JobTable {
@@ -82,7 +83,7 @@ class JobTable {
   std::uint64_t memory_bytes_ = 0;
 };
 
-// Ended ids: for 10 minutes or the last `count_max`, whichever is less.
+// Ended ids: for kEndedKeepMs or the last `count_max`, whichever is less.
 class EndedMemory {
  public:
   explicit EndedMemory(std::size_t count_max) : count_max_(count_max) {}
@@ -100,12 +101,10 @@ class EndedMemory {
   // How far back it reaches, in ms.
   [[nodiscard]] std::int64_t covers_ms(std::int64_t wall_ms) const;
 
-  static constexpr std::int64_t kKeepMs = 10LL * 60 * 1000;
-
  private:
   struct Queued {
     IdHash id;
-    std::int64_t finished_ms;
+    std::int64_t since_ms;
   };
 
   std::size_t count_max_;

@@ -29,13 +29,37 @@ struct QueueRecord {
   friend bool operator==(const QueueRecord&, const QueueRecord&) = default;
 };
 
+// Ended ids are known for ten minutes after retention has removed the job. What is removed within a
+// minute of its end, as nearly everything is under load, is covered by the record of its end; a job
+// that is removed later gets a record then.
+inline constexpr std::int64_t kEndedFreshMs = 60'000;
+inline constexpr std::int64_t kEndedKeepMs = 10LL * 60 * 1000 + kEndedFreshMs;
+
 // The memory of a job that has ended: 32 bytes in Redis.
 struct EndedRecord {
   IdHash id;
   std::uint64_t content_hash = 0;
   JobState state = JobState::completed;
   std::int64_t finished_ms = 0;
+  // When retention removed it, if that was later than kEndedFreshMs after its end; else 0.
+  std::int64_t removed_ms = 0;
   friend bool operator==(const EndedRecord&, const EndedRecord&) = default;
+
+  // What its time in the memory counts from.
+  [[nodiscard]] std::int64_t since_ms() const { return removed_ms > 0 ? removed_ms : finished_ms; }
+
+  // The view loses it now, or may have lost it already.
+  void remove_at(std::int64_t wall_ms) {
+    if (finished_ms < wall_ms - kEndedFreshMs) removed_ms = wall_ms;
+  }
+};
+
+// An ended job that retention removes later than kEndedFreshMs after its end. It goes only together
+// with the record of it, and only if the view still has this very change of it.
+struct RetiredJob {
+  JobId id;
+  std::uint64_t batch = 0;
+  EndedRecord ended = {};
 };
 
 // A job that a batch changed. Borrowed: valid until the core is called again.

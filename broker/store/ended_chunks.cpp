@@ -8,7 +8,6 @@ namespace {
 
 constexpr std::uint64_t kChunkRecordsMax = 65'536;
 constexpr std::int64_t kChunkMs = 60'000;
-constexpr std::int64_t kKeepMs = 10LL * 60 * 1000;
 constexpr std::size_t kRecordBytes = 32;
 
 }  // namespace
@@ -36,8 +35,9 @@ void EndedChunks::put(ProjectRequest& request, std::string blob, Now now) {
 }
 
 std::vector<std::uint64_t> EndedChunks::take_drop(Now now) {
-  while (chunks_.size() > 1 && (records_ - chunks_.front().records >= records_max_ ||
-                                now.mono_ms - chunks_.front().opened_ms > kKeepMs + kChunkMs)) {
+  while (chunks_.size() > 1 &&
+         (records_ - chunks_.front().records >= records_max_ ||
+          now.mono_ms - chunks_.front().opened_ms > kEndedKeepMs + kChunkMs)) {
     drop_.push_back(chunks_.front().number);
     records_ -= chunks_.front().records;
     chunks_.pop_front();

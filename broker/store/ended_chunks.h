@@ -16,7 +16,7 @@ namespace sluice {
 class EndedChunks {
  public:
   // Chunks from `first` up to before `next` exist, made by brokers before us. `records_max`: how
-  // many records are kept at least, while they are younger than ten minutes.
+  // many records are kept at least, while they are younger than kEndedKeepMs.
   EndedChunks(std::size_t records_max, std::uint64_t first, std::uint64_t next);
 
   // Has the call append `blob`.

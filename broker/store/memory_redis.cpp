@@ -94,6 +94,13 @@ CommitReply MemoryRedis::commit(const CommitRequest& request, const std::string&
 ProjectReply MemoryRedis::project(const ProjectRequest& request, const std::string& owner) {
   if (!meta.exists || meta.epoch < request.epoch) return ProjectReply{.rolled_back = true};
   if (meta.epoch > request.epoch || meta.owner != owner) return ProjectReply{.fenced = true};
+  ProjectReply reply;
+  for (const RetiredJob& retired : request.retired) {
+    const auto found = jobs.find(retired.id.str());
+    if (found == jobs.end() || found->second.batch != retired.batch) continue;
+    remove_job(retired.id.str());
+    ++reply.removed;
+  }
   for (const ViewRow& row : request.rows)
     write_row(row);
   for (const JobId& id : request.removed)
@@ -109,9 +116,8 @@ ProjectReply MemoryRedis::project(const ProjectRequest& request, const std::stri
   while (events.size() > kEventsMax)
     events.pop_front();
   put_ended(request);
-  ProjectReply reply;
   for (const std::string& queue : request.trim_queues)
-    reply.removed += trim_queue(queue, request);
+    trim_queue(queue, request, reply);
   if (request.checkpoint) write_last(request);
   reply.checkpoint = meta.checkpoint;
   return reply;
@@ -169,24 +175,26 @@ void MemoryRedis::remove_job(const std::string& id) {
   jobs.erase(place);
 }
 
-std::uint64_t MemoryRedis::trim_queue(const std::string& queue, const ProjectRequest& request) {
-  std::uint64_t removed = 0;
+void MemoryRedis::trim_queue(const std::string& queue,
+                             const ProjectRequest& request,
+                             ProjectReply& reply) {
   for (const JobState state : {JobState::completed, JobState::failed, JobState::cancelled}) {
     const auto found = indexes.find(keys::index_name(state, queue));
     if (found == indexes.end()) continue;
     const Retention& retention = request.retention;
-    removed += trim_index(found->second,
-                          state == JobState::failed ? retention.failed_keep_ms : retention.keep_ms,
-                          request);
+    trim_index(found->second,
+               state == JobState::failed ? retention.failed_keep_ms : retention.keep_ms,
+               request,
+               reply);
   }
-  return removed;
 }
 
 // Looks at the kTrimMax oldest: too old, or more than keep_count that may be counted (a score in
-// the future is a job whose result was asked to be kept).
-std::uint64_t MemoryRedis::trim_index(MemoryIndex& index,
-                                      std::int64_t keep_ms,
-                                      const ProjectRequest& request) {
+// the future is a job whose result was asked to be kept). What ended long ago is told, not removed.
+void MemoryRedis::trim_index(MemoryIndex& index,
+                             std::int64_t keep_ms,
+                             const ProjectRequest& request,
+                             ProjectReply& reply) {
   const auto now = static_cast<double>(request.wall_ms);
   const auto cutoff = static_cast<double>(request.wall_ms - keep_ms);
   const std::size_t future = static_cast<std::size_t>(
@@ -200,13 +208,22 @@ std::uint64_t MemoryRedis::trim_index(MemoryIndex& index,
   for (const auto& [score, id] : index.entries()) {
     if (rank >= kTrimMax || (rank >= excess && score > cutoff)) break;
     ++rank;
-    if (jobs.at(id).batch <= request.trim_before_batch) doomed.push_back(id);
+    const Hash& hash = jobs.at(id);
+    if (hash.batch > request.trim_before_batch) continue;
+    const auto job = from_fields(id, hash.fields);
+    const bool is_old =
+        job && job->finished_ms > 0 && job->finished_ms < request.wall_ms - kEndedFreshMs;
+    if (is_old && reply.to_retire.size() >= kRetireMax) break;
+    if (is_old)
+      reply.to_retire.push_back({job->id(), hash.batch, ended_record(*job)});
+    else
+      doomed.push_back(id);
   }
   for (const std::string& id : doomed) {
     jobs.erase(id);
     index.remove(id);
   }
-  return doomed.size();
+  reply.removed += doomed.size();
 }
 
 // ---------------------------------------------------------------- reads

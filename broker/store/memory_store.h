@@ -93,8 +93,11 @@ struct MemoryRedis {
   void write_last(const ProjectRequest& request);
   void write_row(const ViewRow& row);
   void remove_job(const std::string& id);
-  [[nodiscard]] std::uint64_t trim_queue(const std::string& queue, const ProjectRequest& request);
-  std::uint64_t trim_index(MemoryIndex& index, std::int64_t keep_ms, const ProjectRequest& request);
+  void trim_queue(const std::string& queue, const ProjectRequest& request, ProjectReply& reply);
+  void trim_index(MemoryIndex& index,
+                  std::int64_t keep_ms,
+                  const ProjectRequest& request,
+                  ProjectReply& reply);
 };
 
 class MemoryStore : public Store {

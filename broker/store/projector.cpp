@@ -42,6 +42,8 @@ ViewRow row_of(const Change& change) {
 struct Call {
   bool is_last = false;   // of its round
   bool is_sweep = false;  // looks through queues in which nothing need have ended
+  bool is_stale = false;  // what it finds too old may have been found by a call before it
+  bool retires = false;   // removes what one found before it
 };
 
 // What is gathered for the next round, or was for the one under way.
@@ -78,7 +80,8 @@ struct Projector::State {
   std::deque<Call> calls_out;  // in the order sent
   std::uint64_t round_target = 0;
   std::uint64_t round_not_kept = 0;
-  std::string round_not_kept_ended;  // their records for the ended memory
+  std::vector<EndedRecord> round_not_kept_ended;  // their records for the ended memory
+  std::vector<RetiredJob> to_retire;              // go with the next call
   std::int64_t round_started_ms = INT64_MIN / 2;
   std::int64_t interval_ms = 0;  // between the starts of two rounds
 
@@ -253,7 +256,7 @@ void Projector::State::leave_out_surplus() {
     if (left == 0) return false;
     --left;
     ++round_not_kept;
-    append_ended(round_not_kept_ended, ended_record(change.record));
+    round_not_kept_ended.push_back(ended_record(change.record));
     change.is_removed = true;
     return change.is_born;
   });
@@ -262,6 +265,7 @@ void Projector::State::leave_out_surplus() {
 // The round did not come through: what it had becomes part of the next one. (What it left out stays
 // left out and counted.)
 void Projector::State::give_back() {
+  to_retire.clear();  // found again if they are still there
   if (!is_open) return;
   is_open = false;
   calls_out.clear();
@@ -293,7 +297,11 @@ ProjectRequest Projector::State::next_call(Now now) {
     for (auto& [node, json] : round_gathered.nodes)
       request.nodes.push_back({node, json});
     request.events = round_gathered.events;
-    ended = round_not_kept_ended + round_gathered.ended;
+    for (EndedRecord record : round_not_kept_ended) {
+      record.remove_at(now.wall_ms);
+      append_ended(ended, record);
+    }
+    ended += round_gathered.ended;
   }
   const std::size_t end = call_end();
   for (; asked < end; ++asked) {
@@ -308,8 +316,14 @@ ProjectRequest Projector::State::next_call(Now now) {
     }
     request.rows.push_back(row_of(change));
   }
+  request.retired = std::exchange(to_retire, {});
+  for (RetiredJob& job : request.retired) {
+    job.ended.remove_at(now.wall_ms);
+    append_ended(ended, job.ended);
+  }
   chunks.put(request, std::move(ended), now);
   Call& call = calls_out.emplace_back();
+  call.retires = !request.retired.empty();
   if (asked == round.size()) {
     call.is_last = true;
     add_last(request, now);
@@ -367,7 +381,14 @@ void Projector::done(const ProjectReply& reply, Now now) {
   const Call call = state.calls_out.front();
   state.calls_out.pop_front();
   // A sweep that found something goes on at once.
-  if (call.is_sweep && reply.removed > 0) state.sweep_due_ms = now.mono_ms;
+  const bool is_stuck = call.retires && reply.removed == 0;  // at what people have spoiled
+  const bool finds = !reply.to_retire.empty() && !call.is_stale && !is_stuck;
+  if (call.is_sweep && (reply.removed > 0 || finds)) state.sweep_due_ms = now.mono_ms;
+  if (finds) {
+    state.to_retire = reply.to_retire;
+    for (Call& later : state.calls_out)
+      later.is_stale = true;  // sent before these are gone
+  }
   if (!call.is_last) return;
   state.is_open = false;
   state.chunks.done();
@@ -405,7 +426,7 @@ std::int64_t Projector::next_deadline_mono_ms(Now now) const {
     return is_whole || is_full || is_early ? kNever : now.mono_ms;
   }
   const std::int64_t sweep_ms = state.known_queues.empty() ? kNever : state.sweep_due_ms;
-  if (!state.has_gathered()) return std::max(now.mono_ms, sweep_ms);
+  if (!state.has_gathered() && state.to_retire.empty()) return std::max(now.mono_ms, sweep_ms);
   if (state.hurry > state.checkpoint) return now.mono_ms;
   return std::max(now.mono_ms, state.round_started_ms + state.interval_ms);
 }

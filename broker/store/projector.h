@@ -28,7 +28,7 @@ struct ProjectorConfig {
   std::size_t bytes_per_call = 1u << 20;  // of rows; a greater one goes alone
   std::int64_t interval_ms = 50;
   std::int64_t lag_max_ms = 800;      // up to which it stretches under load
-  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, and at most 10 minutes
+  std::size_t ended_max = 1'000'000;  // ended ids kept in Redis, for kEndedKeepMs at most
 };
 
 class Projector {

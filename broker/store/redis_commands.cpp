@@ -70,13 +70,18 @@ std::string project_call(const ProjectRequest& request) {
   std::string blob;
   blob.reserve(512 + request.rows.size() * 768);
   msgpack::Writer out(blob);
-  out.array(14);
+  out.array(15);
   out.array(request.rows.size());
   for (const ViewRow& row : request.rows)
     write_row(out, row);
   out.array(request.removed.size());
   for (const JobId& id : request.removed)
     out.str(id.view());
+  out.array(request.retired.size() * 2);
+  for (const RetiredJob& job : request.retired) {
+    out.str(job.id.view());
+    out.str(std::to_string(job.batch));
+  }
   out.array(request.nodes.size() * 2);
   for (const NodeText& node : request.nodes) {
     out.str(node.node);

@@ -58,4 +58,21 @@ FieldPairs pairs_of(const redisReply* reply) {
   return pairs;
 }
 
+std::vector<RetiredJob> retired_at(const redisReply* reply, std::size_t place) {
+  std::vector<RetiredJob> jobs;
+  for (; place + 4 < reply->elements; place += 5) {
+    const std::string text = text_at(reply, place);
+    const auto state = parse_job_state(text_at(reply, place + 2));
+    if (text.size() > kIdBytesMax || !state) continue;
+    const JobId id(text);
+    jobs.push_back({id,
+                    number_at(reply, place + 1),
+                    {.id = hash_id(id.view()),
+                     .content_hash = number_at(reply, place + 3),
+                     .state = *state,
+                     .finished_ms = static_cast<std::int64_t>(number_at(reply, place + 4))}});
+  }
+  return jobs;
+}
+
 }  // namespace sluice

@@ -21,6 +21,10 @@ std::uint64_t number_at(const redisReply* reply, std::size_t place);
 // layout, epoch, owner, last, checkpoint, from `place` on.
 StoreMeta meta_at(const redisReply* reply, std::size_t place);
 
+// Ended jobs as (id, batch, state, content_hash, finished_ms), from `place` on. What can not be
+// read is left out.
+std::vector<RetiredJob> retired_at(const redisReply* reply, std::size_t place);
+
 // Of XRANGE: `<n>-0` and one field each.
 std::vector<LogEntryPtr> entries_of(const redisReply* reply);
 

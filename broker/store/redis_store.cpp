@@ -381,8 +381,9 @@ void RedisStore::on_project(const Waiting& waiting, redisReply* reply) {
   if (!said.fenced && !said.rolled_back) {
     said.checkpoint = number_at(reply, 1);
     said.removed = number_at(reply, 2);
+    said.to_retire = retired_at(reply, 4);
   }
-  replies_.emplace_back(said);
+  replies_.emplace_back(std::move(said));
 }
 
 void RedisStore::on_take_over(const Waiting& waiting, redisReply* reply) {

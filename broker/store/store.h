@@ -103,13 +103,17 @@ struct ProjectRequest {
   std::uint64_t epoch = 0;
   std::vector<ViewRow> rows;
   std::vector<JobId> removed;  // deleted by an operator
+  // Found by an earlier call's `to_retire`; their records stand in ended_blob. One that has changed
+  // since stays.
+  std::vector<RetiredJob> retired;
   std::vector<NodeText> nodes;
   std::vector<std::string> events;  // JSON texts for the capped stream `events`
   std::string ended_blob;           // 32-byte records to append to chunk `ended_chunk`
   std::uint64_t ended_chunk = 0;
   std::vector<std::uint64_t> ended_drop;  // chunks to forget
   // Retention, of the queues whose jobs ended in this call: at most kTrimMax of each state, none
-  // that changed after `trim_before_batch`.
+  // that changed after `trim_before_batch`. What ended more than kEndedFreshMs before `wall_ms` is
+  // not removed but told, for it must not go without a record of it.
   std::vector<std::string> trim_queues;
   Retention retention;
   std::uint64_t trim_before_batch = 0;  // the checkpoint that stands while the round is written
@@ -122,14 +126,16 @@ struct ProjectRequest {
   std::int64_t view_lag_ms = 0;
 };
 
-// Removals by retention per queue, state and call.
-inline constexpr std::size_t kTrimMax = 128;
+// Jobs that retention looks at per queue, state and call, and that it tells of per call.
+inline constexpr std::size_t kTrimMax = 256;
+inline constexpr std::size_t kRetireMax = 1024;
 
 struct ProjectReply {
   bool fenced = false;
   bool rolled_back = false;      // nothing written: no meta, or a lower epoch
   std::uint64_t checkpoint = 0;  // as it now stands
   std::uint64_t removed = 0;     // by retention
+  std::vector<RetiredJob> to_retire = {};
 };
 
 // After StoreConnected, when the state is older than ours or another Redis process's: own it again.

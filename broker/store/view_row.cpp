@@ -250,6 +250,25 @@ bool loses_payload(const Job& job) {
 }
 
 constexpr std::size_t kEndedBytes = 32;
+// Of the last eight: the state in 3 bits, finished_ms in 42 (till 2109), and in 19 the minutes from
+// there until retention removed it, rounded up; 0 = with its end. What was kept for longer than
+// these minutes can tell has a later finished_ms instead.
+constexpr unsigned kFinishedAt = 3;
+constexpr unsigned kMinutesAt = 45;
+constexpr std::uint64_t kFinishedMask = (std::uint64_t{1} << 42) - 1;
+constexpr std::int64_t kMinutesMax = (1 << 19) - 1;
+constexpr std::int64_t kMinuteMs = 60'000;
+
+std::uint64_t packed_end(const EndedRecord& record) {
+  std::int64_t minutes = 0, finished_ms = record.finished_ms;
+  if (record.removed_ms > finished_ms) {
+    minutes = std::min((record.removed_ms - finished_ms + kMinuteMs - 1) / kMinuteMs, kMinutesMax);
+    finished_ms = std::max(finished_ms, record.removed_ms - minutes * kMinuteMs);
+  }
+  return static_cast<std::uint64_t>(minutes) << kMinutesAt |
+         (static_cast<std::uint64_t>(finished_ms) & kFinishedMask) << kFinishedAt |
+         static_cast<std::uint64_t>(record.state);
+}
 
 }  // namespace
 
@@ -311,9 +330,7 @@ void append_ended(std::string& blob, const EndedRecord& record) {
   put_u64(blob, record.id.high);
   put_u64(blob, record.id.low);
   put_u64(blob, record.content_hash);
-  put_u64(blob,
-          static_cast<std::uint64_t>(record.finished_ms) << 3 |
-              static_cast<std::uint64_t>(record.state));
+  put_u64(blob, packed_end(record));
 }
 
 EndedRecord ended_record(const Job& job) {
@@ -325,10 +342,13 @@ void read_ended(std::string_view blob, std::vector<EndedRecord>& records) {
     const std::uint64_t end = get_u64(blob, at + 24);
     const auto state = static_cast<JobState>(end & 7);
     if (state < JobState::completed || state > JobState::cancelled) continue;
+    const auto finished_ms = static_cast<std::int64_t>(end >> kFinishedAt & kFinishedMask);
+    const auto minutes = static_cast<std::int64_t>(end >> kMinutesAt);
     records.push_back({{get_u64(blob, at), get_u64(blob, at + 8)},
                        get_u64(blob, at + 16),
                        state,
-                       static_cast<std::int64_t>(end >> 3)});
+                       finished_ms,
+                       minutes > 0 ? finished_ms + minutes * kMinuteMs : 0});
   }
 }
 

@@ -7,7 +7,8 @@ namespace sluice::sim {
 
 namespace {
 
-// The memory of ended ids holds for ten minutes; a little less is asked for.
+// The memory of ended ids holds for ten minutes from the removal, or the end; a little less is
+// asked for.
 constexpr std::int64_t kEndedHoldsMs = 9LL * 60 * 1000;
 constexpr std::int64_t kEarlyMs = 50;
 

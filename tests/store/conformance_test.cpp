@@ -376,6 +376,42 @@ TEST_P(Conformance, retention_by_count_spares_what_is_new_and_what_is_kept) {
   EXPECT_EQ(left.jobs[1].id().view(), "j1");
 }
 
+TEST_P(Conformance, what_ended_long_ago_goes_only_together_with_a_record_of_it) {
+  constexpr std::int64_t kWallMs = 500'000;
+  open();
+  Job old = job("old", JobState::completed, 1);
+  Job recent = job("recent", JobState::failed, 1);
+  Job retried = job("retried", JobState::cancelled, 1);
+  old.spec.content_hash = 18'446'744'073'709'551'615U;
+  old.finished_ms = retried.finished_ms = kWallMs - kEndedFreshMs - 1;
+  recent.finished_ms = kWallMs - kEndedFreshMs;
+  const auto trim = [](ProjectRequest& request) {
+    request.trim_queues = {"default"};
+    request.trim_before_batch = 1;
+    request.retention = {1, 1, 0};
+    request.wall_ms = kWallMs;
+  };
+  const ProjectReply found = project({old, recent, retried}, 1, trim);
+  EXPECT_EQ(found.removed, 1U);
+  ASSERT_EQ(found.to_retire.size(), 2U);
+  EXPECT_EQ(found.to_retire[0].id, JobId("old"));
+  EXPECT_EQ(found.to_retire[0].batch, 1U);
+  EXPECT_EQ(found.to_retire[0].ended,
+            (EndedRecord{hash_id("old"), old.spec.content_hash, JobState::completed, 439'999}));
+  EXPECT_EQ(found.to_retire[1].id, JobId("retried"));
+  EXPECT_EQ(ask<FetchedJobs>(FetchJobs{1, {JobId("old"), JobId("recent")}}).jobs.size(), 1U);
+  (void)project({job("retried", JobState::queued, 2)}, 2);
+  const ProjectReply gone = project({}, 2, [&](ProjectRequest& request) {
+    request.retired = found.to_retire;
+    trim(request);
+  });
+  EXPECT_EQ(gone.removed, 1U);
+  EXPECT_TRUE(gone.to_retire.empty());
+  EXPECT_TRUE(ask<FetchedList>(FetchList{2, page_of(JobState::completed)}).jobs.empty());
+  EXPECT_EQ(ask<FetchedList>(FetchList{3, page_of(JobState::queued)}).jobs.size(), 1U)
+      << "it has changed since";
+}
+
 TEST_P(Conformance, list_goes_on_behind_its_cursor) {
   open();
   (void)project(

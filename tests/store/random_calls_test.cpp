@@ -79,7 +79,7 @@ Job job_of(const RowDraw& draw) {
   job.sequence = static_cast<std::uint64_t>(draw.place);
   job.created_ms = 1000;
   job.due_ms = job.started_ms = 2000 + draw.place;
-  if (is_ended(job.state)) job.finished_ms = kWallMs - 1000 * draw.place;
+  if (is_ended(job.state)) job.finished_ms = kWallMs - 25'000 * draw.place;
   if (job.state == JobState::completed) job.result = "result";
   if (draw.has_payload) job.spec.payload = name_of("payload", draw.batch);
   return job;
@@ -177,6 +177,8 @@ ProjectRequest project_of(const Call& call, std::uint64_t epoch, std::uint64_t n
     else
       request.rows.push_back({job_of(row), row.has_payload});
   }
+  if (call.c % 3 == 0)
+    request.retired = {{JobId(name_of("j", call.a)), static_cast<std::uint64_t>(call.b), {}}};
   if (call.a < 3) request.nodes = {{name_of("n@", call.a), call.b < 4 ? "{}" : ""}};
   if (call.b < 2) request.events = {name_of("event ", call.c), "other"};
   if (call.c < 3) {
@@ -185,8 +187,8 @@ ProjectRequest project_of(const Call& call, std::uint64_t epoch, std::uint64_t n
   }
   if (call.c > 5) request.ended_drop = {static_cast<std::uint64_t>(call.a % 3)};
   if (call.a % 2 == 0) request.trim_queues = {"q0", "q1"};
-  request.retention.keep_ms = 1500 * call.b;
-  request.retention.failed_keep_ms = 3000;
+  request.retention.keep_ms = 12'000 * call.b;
+  request.retention.failed_keep_ms = 60'000;
   request.retention.keep_count = static_cast<std::uint64_t>(call.c % 4);
   request.trim_before_batch = static_cast<std::uint64_t>(call.a);
   request.wall_ms = kWallMs;
@@ -282,6 +284,16 @@ std::string text_of(const Result<Opened>& opened) {
   return text.str() + text_of_all(snapshot.jobs, true);
 }
 
+// Queues and states are looked through in the same order by both.
+std::string text_of_retired(const std::vector<RetiredJob>& jobs) {
+  std::ostringstream text;
+  for (const RetiredJob& job : jobs)
+    text << " to retire " << job.id.view() << " batch " << job.batch << " "
+         << to_string(job.ended.state) << " hash " << job.ended.content_hash << " finished "
+         << job.ended.finished_ms;
+  return text.str();
+}
+
 std::string text_of(const StoreReply& reply) {
   std::ostringstream text;
   if (const auto* commit = std::get_if<CommitReply>(&reply))
@@ -289,7 +301,8 @@ std::string text_of(const StoreReply& reply) {
          << commit->value;
   else if (const auto* project = std::get_if<ProjectReply>(&reply))
     text << "project fenced " << project->fenced << " rolled back " << project->rolled_back
-         << " checkpoint " << project->checkpoint << " removed " << project->removed;
+         << " checkpoint " << project->checkpoint << " removed " << project->removed
+         << text_of_retired(project->to_retire);
   else if (const auto* jobs = std::get_if<FetchedJobs>(&reply))
     text << "fetched at batch " << jobs->batch << " epoch " << jobs->epoch
          << text_of_all(jobs->jobs);

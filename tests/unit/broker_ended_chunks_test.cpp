@@ -45,7 +45,7 @@ TEST(EndedChunks, whole_chunks_go_when_those_behind_them_are_enough) {
 TEST(EndedChunks, a_drop_is_told_again_until_it_is_through) {
   EndedChunks chunks(1'000'000, 3, 5);
   ProjectRequest request;
-  const std::int64_t old_ms = 11 * 60'000 + 1;
+  const std::int64_t old_ms = kEndedKeepMs + 60'000 + 1;
   chunks.put(request, "", {0, 0});
   chunks.put(request, records(1), {old_ms, 0});
   const std::vector<std::uint64_t> expected{3, 4};

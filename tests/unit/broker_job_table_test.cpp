@@ -40,12 +40,28 @@ EndedRecord ended(const std::string& id, std::int64_t finished_ms) {
   return {hash_id(id), 1, JobState::completed, finished_ms};
 }
 
-TEST(EndedMemory, remembers_for_ten_minutes) {
+TEST(EndedMemory, remembers_for_eleven_minutes_from_the_end) {
   EndedMemory memory(100);
   memory.remember(ended("a", 1'000));
-  EXPECT_FALSE(memory.trim(1'000 + EndedMemory::kKeepMs - 1));
+  EXPECT_FALSE(memory.trim(1'000 + kEndedKeepMs - 1));
   EXPECT_NE(memory.find(JobId("a")), nullptr);
-  EXPECT_TRUE(memory.trim(1'000 + EndedMemory::kKeepMs));
+  EXPECT_TRUE(memory.trim(1'000 + kEndedKeepMs));
+  EXPECT_EQ(memory.find(JobId("a")), nullptr);
+}
+
+TEST(EndedMemory, remembers_from_the_removal_on_what_is_removed_late) {
+  constexpr std::int64_t kRemovedMs = 1'000 + kEndedKeepMs - 1;
+  EndedMemory memory(100);
+  memory.remember(ended("a", 1'000));
+  EndedRecord removed = ended("a", 1'000);
+  removed.removed_ms = kRemovedMs;
+  memory.remember(removed);
+  memory.remember(ended("a", 1'000));  // told again, by who did not know
+  EXPECT_EQ(memory.records(), std::deque<EndedRecord>{removed}) << "once, as it is known now";
+  memory.trim(kRemovedMs + kEndedKeepMs - 1);
+  ASSERT_NE(memory.find(JobId("a")), nullptr);
+  EXPECT_EQ(memory.find(JobId("a"))->finished_ms, 1'000);
+  memory.trim(kRemovedMs + kEndedKeepMs);
   EXPECT_EQ(memory.find(JobId("a")), nullptr);
 }
 
@@ -63,7 +79,7 @@ TEST(EndedMemory, a_job_that_ended_twice_is_remembered_by_its_last_end) {
   EndedMemory memory(100);
   memory.remember(ended("a", 1'000));
   memory.remember(ended("a", 2'000));
-  memory.trim(1'000 + EndedMemory::kKeepMs);
+  memory.trim(1'000 + kEndedKeepMs);
   ASSERT_NE(memory.find(JobId("a")), nullptr);
   EXPECT_EQ(memory.find(JobId("a"))->finished_ms, 2'000);
 }

@@ -2,6 +2,7 @@
 
 #include "broker/store/log_entry.h"
 #include "broker/store/projector.h"
+#include "broker/store/view_row.h"
 
 namespace sluice::broker_projector_test {
 namespace {
@@ -145,6 +146,84 @@ TEST_F(ProjectorTest, a_queue_in_which_nothing_ends_is_swept_for_old_jobs) {
   projector_.done({}, now_);
   EXPECT_GT(projector_.next_deadline_mono_ms(now_), now_.mono_ms);
   EXPECT_FALSE(projector_.has_work()) << "a sweep is nothing to wait for";
+}
+
+TEST_F(ProjectorTest, what_ended_long_ago_is_removed_with_its_record_by_the_next_call) {
+  projector_.know_queue("quiet");
+  ASSERT_TRUE(projector_.next(now_));
+  const RetiredJob old{JobId("old"),
+                       7,
+                       {hash_id("old"), 77, JobState::failed, now_.wall_ms - 120'000}};
+  projector_.done({.to_retire = {old}}, now_);
+  EXPECT_FALSE(projector_.has_work()) << "the next broker finds it again";
+  pass(1000);
+  auto call = projector_.next(now_);
+  ASSERT_TRUE(call);
+  ASSERT_EQ(call->retired.size(), 1U);
+  EXPECT_EQ(call->retired[0].id, old.id);
+  EXPECT_EQ(call->retired[0].batch, 7U);
+  EXPECT_EQ(call->retired[0].ended.removed_ms, now_.wall_ms);
+  std::vector<EndedRecord> records;
+  read_ended(call->ended_blob, records);
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].id, hash_id("old"));
+  EXPECT_GE(records[0].removed_ms, now_.wall_ms);
+  projector_.failed();
+  pass(1000);
+  EXPECT_FALSE(projector_.next(now_)) << "it may be gone: if not, it is found again";
+}
+
+TEST_F(ProjectorTest, what_cannot_be_removed_is_let_be_until_the_next_sweep) {
+  projector_.know_queue("quiet");
+  ASSERT_TRUE(projector_.next(now_));
+  const ProjectReply found{
+      .to_retire = {{JobId("old"), 7, {hash_id("old"), 77, JobState::failed, 1000}}}};
+  projector_.done(found, now_);
+  pass(1000);
+  ASSERT_TRUE(projector_.next(now_));
+  projector_.done(found, now_);
+  EXPECT_GT(projector_.next_deadline_mono_ms(now_), now_.mono_ms);
+}
+
+TEST_F(ProjectorTest, what_a_round_leaves_out_long_after_its_end_counts_from_now) {
+  ProjectorConfig config;
+  config.retention.keep_count = 0;
+  Projector projector(config, 0, 0, 0);
+  Job job;
+  job.spec.id = JobId("late");
+  job.state = JobState::completed;
+  job.batch = 1;
+  job.finished_ms = now_.wall_ms - 12 * 60'000;
+  BatchWrites writes;
+  writes.jobs.push_back({&job, true});
+  projector.add(std::make_shared<const LogEntry>(LogEntry{1, encode_entry(1, 1, writes)}), now_);
+  const auto call = projector.next(now_);
+  ASSERT_TRUE(call);
+  EXPECT_TRUE(call->rows.empty());
+  std::vector<EndedRecord> records;
+  read_ended(call->ended_blob, records);
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_GE(records[0].since_ms(), now_.wall_ms);
+}
+
+TEST_F(ProjectorTest, what_a_call_finds_that_was_sent_before_the_removal_is_not_removed_twice) {
+  add(1, 0, 40, JobState::queued);
+  (void)run();
+  pass(1000);
+  add(2, 0, 100, JobState::completed, false);
+  for (int calls = 0; calls < 3; ++calls)
+    ASSERT_TRUE(projector_.next(now_)) << calls;
+  const RetiredJob old{JobId("old"),
+                       7,
+                       {hash_id("old"), 77, JobState::failed, now_.wall_ms - 120'000}};
+  projector_.done({.to_retire = {old}}, now_);
+  projector_.done({.to_retire = {old}}, now_);
+  projector_.done({.to_retire = {old}}, now_);
+  auto last = projector_.next(now_);
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->retired.size(), 1U);
+  projector_.done({}, now_);
+  EXPECT_FALSE(projector_.has_work());
 }
 
 TEST_F(ProjectorTest, rounds_that_take_long_come_less_often) {

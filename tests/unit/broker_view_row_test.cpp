@@ -264,6 +264,20 @@ TEST(ViewRow, an_ended_record_is_32_bytes_little_endian) {
   EXPECT_EQ(ended_record(job), (EndedRecord{hash_id("a"), 7, JobState::cancelled, 9}));
 }
 
+TEST(ViewRow, an_ended_record_has_the_minutes_until_its_removal_rounded_up) {
+  const auto removed_ms_after = [](std::int64_t ms) {
+    std::string blob;
+    append_ended(blob, {{1, 2}, 3, JobState::completed, 1000, 1000 + ms});
+    std::vector<EndedRecord> read;
+    read_ended(blob, read);
+    return read.at(0).removed_ms - 1000;
+  };
+  EXPECT_EQ(removed_ms_after(60'000), 60'000);
+  EXPECT_EQ(removed_ms_after(60'001), 120'000);
+  EXPECT_EQ(removed_ms_after(-5), -1000) << "0: with its end";
+  EXPECT_EQ(removed_ms_after(1LL << 40), 1LL << 40) << "34 years: only the removal is told";
+}
+
 TEST(ViewRow, a_record_of_no_end_is_passed_over) {
   std::string blob;
   for (const unsigned state : {2U, 3U, 6U, 7U, 5U})
@@ -285,7 +299,9 @@ TEST(ViewRow, ended_records_come_back_in_order_and_a_cut_one_is_left_out) {
            *rc::gen::arbitrary<std::uint64_t>(),
            *rc::gen::elementOf(
                std::vector<JobState>{JobState::completed, JobState::failed, JobState::cancelled}),
-           *rc::gen::inRange<std::int64_t>(0, 1LL << 60)});
+           *rc::gen::inRange<std::int64_t>(0, 1LL << 42)});
+      if (const int minutes = *rc::gen::inRange(0, 1 << 19); minutes > 0)
+        records.back().removed_ms = records.back().finished_ms + minutes * 60'000LL;
       append_ended(blob, records.back());
     }
     const std::vector<EndedRecord> before = {{{1, 2}, 3, JobState::failed, 4}};

@@ -10,7 +10,8 @@
 --   commit     ARGV: epoch, owner, n, blob
 --              -> {"ok"} | {"already"} | {"gap", last} | {"fenced", epoch} | {"rolled_back"}
 --   project    ARGV: epoch, owner, one msgpack document (read_project below)
---              -> {"ok", checkpoint, removed, renamed foreign keys} | {"fenced", epoch}
+--              -> {"ok", checkpoint, removed, renamed foreign keys, and of each job to retire
+--                  id, batch, state, content hash, finished_ms} | {"fenced", epoch}
 --                 | {"rolled_back"}
 --   list       ARGV: state, queue, cursor queue, score, id, limit (reads only)
 --              -> {checkpoint, next queue, next score, next id, id...}; no next id = no more
@@ -18,7 +19,10 @@
 local LAYOUT = '1'
 local LOG_STEP = 256
 local EVENTS_MAX = 10000
-local TRIM_MAX = 128
+local TRIM_MAX = 256
+local FRESH_MS = 60000
+local RETIRE_MAX = 1024
+local ID_BYTES_MAX = 64
 local TOTALS = {'submitted', 'completed', 'failed', 'cancelled', 'retried', 'lost', 'handed_back',
                 'timed_out', 'expired'}
 local STATES = {pending = true, queued = true, running = true,
@@ -206,6 +210,8 @@ local function read_project(args)
   call.rows = reader.all('table', 'rows')
   for _, row in ipairs(call.rows) do check_row(row) end
   call.removed = reader.all('string', 'removed')
+  call.retired = reader.all('string', 'retired')
+  if #call.retired % 2 ~= 0 then error('project: retired jobs come in pairs') end
   call.nodes = reader.all('string', 'nodes')
   if #call.nodes % 2 ~= 0 then error('project: nodes come in pairs') end
   call.events = reader.all('string', 'events')
@@ -308,9 +314,33 @@ local function remove_jobs(prefix, ids, moves, foreign)
   end
 end
 
+-- Ended jobs whose records came with this call; one that has changed since stays.
+local function retire_jobs(prefix, retired, moves, foreign)
+  local removed = 0
+  for i = 1, #retired, 2 do
+    local id = retired[i]
+    local old = read_old(prefix, id, foreign)
+    if old and old.batch == tonumber(retired[i + 1]) then
+      redis.call('DEL', prefix .. 'job:' .. id)
+      put(moves.out, index_of(old.state, old.queue), id)
+      removed = removed + 1
+    end
+  end
+  return removed
+end
+
+-- Whether a job ended so long ago that a record of it has to be written before it goes. Its hash is
+-- read as people may have left it.
+local function is_to_retire(id, batch, state, finished, wall_ms)
+  local n, finished_ms = tonumber(batch), tonumber(finished)
+  return n and n >= 0 and whole(n) == batch and finished_ms and whole(finished_ms) == finished and
+         finished_ms > 0 and finished_ms < wall_ms - FRESH_MS and #id <= ID_BYTES_MAX and
+         (state == 'completed' or state == 'failed' or state == 'cancelled')
+end
+
 -- The oldest of an index: too old, or more than keep_count that may be counted (a score in the
--- future is a job whose result was asked to be kept).
-local function trim_index(prefix, index, keep_ms, trim, foreign)
+-- future is a job whose result was asked to be kept). What ended long ago is told, not removed.
+local function trim_index(prefix, index, keep_ms, trim, foreign, reply)
   local counted = write(prefix, foreign, 'ZCOUNT', index, '-inf', whole(trim.wall_ms))
   if counted == 0 then return 0 end
   local aged = redis.call('ZCOUNT', prefix .. index, '-inf', whole(trim.wall_ms - keep_ms))
@@ -319,13 +349,20 @@ local function trim_index(prefix, index, keep_ms, trim, foreign)
   local ids, keys = {}, {}
   for _, id in ipairs(redis.call('ZRANGE', prefix .. index, 0, doomed - 1)) do
     local key = prefix .. 'job:' .. id
-    local batch = redis.pcall('HGET', key, 'batch')
-    if type(batch) == 'table' then
+    local job = redis.pcall('HMGET', key, 'batch', 'state', 'finished_ms', 'content_hash')
+    if job.err then
       set_aside(prefix, 'job:' .. id, foreign)
-      batch = nil
+      job = {}
     end
-    if (tonumber(batch) or 0) <= trim.before then
-      ids[#ids + 1], keys[#keys + 1] = id, key
+    if (tonumber(job[1]) or 0) <= trim.before then
+      if is_to_retire(id, job[1], job[2], job[3], trim.wall_ms) then
+        if #reply >= 4 + 5 * RETIRE_MAX then break end
+        for _, text in ipairs({id, job[1], job[2], job[4] or '0', job[3]}) do
+          reply[#reply + 1] = text
+        end
+      else
+        ids[#ids + 1], keys[#keys + 1] = id, key
+      end
     end
   end
   if #ids == 0 then return 0 end
@@ -333,12 +370,15 @@ local function trim_index(prefix, index, keep_ms, trim, foreign)
   return redis.call('ZREM', prefix .. index, unpack(ids))
 end
 
-local function trim_queues(prefix, trim, foreign)
+local function trim_queues(prefix, trim, foreign, reply)
   local removed = 0
+  local function trim_state(index, keep_ms)
+    removed = removed + trim_index(prefix, index, keep_ms, trim, foreign, reply)
+  end
   for _, queue in ipairs(trim.queues) do
-    removed = removed + trim_index(prefix, 'completed:' .. queue, trim.keep_ms, trim, foreign)
-    removed = removed + trim_index(prefix, 'failed:' .. queue, trim.failed_keep_ms, trim, foreign)
-    removed = removed + trim_index(prefix, 'cancelled:' .. queue, trim.keep_ms, trim, foreign)
+    trim_state('completed:' .. queue, trim.keep_ms)
+    trim_state('failed:' .. queue, trim.failed_keep_ms)
+    trim_state('cancelled:' .. queue, trim.keep_ms)
   end
   return removed
 end
@@ -381,6 +421,7 @@ local function project(keys, args)
   if refused then return refused end
   local foreign = {count = 0}
   local moves = new_moves()
+  local removed = retire_jobs(prefix, call.retired, moves, foreign)
   write_rows(prefix, meta, call.rows, moves, foreign)
   remove_jobs(prefix, call.removed, moves, foreign)
   write_moves(prefix, moves, foreign)
@@ -405,9 +446,11 @@ local function project(keys, args)
     redis.call('DEL', prefix .. 'ended:' .. whole(chunk))
     redis.call('HSET', prefix .. 'meta', 'ended_first', whole(chunk + 1))
   end
-  local removed = trim_queues(prefix, call.trim, foreign)
+  local reply = {'ok', '', '', ''}
+  removed = removed + trim_queues(prefix, call.trim, foreign, reply)
   if call.last then write_last(prefix, meta, call.last, foreign) end
-  return {'ok', whole(meta.checkpoint), whole(removed), whole(foreign.count)}
+  reply[2], reply[3], reply[4] = whole(meta.checkpoint), whole(removed), whole(foreign.count)
+  return reply
 end
 
 -------------------------------------------------------------------------------- list
