@@ -226,20 +226,31 @@ class Architecture(unittest.TestCase):
 
 
 class PlantedViolations(unittest.TestCase):
-    """Each is planted in a fresh copy and must be the one new finding."""
+    """Each is planted in a copy, must be the one new finding, and is taken back."""
 
-    def setUp(self):
+    @classmethod
+    def setUpClass(cls):
         scratch = tempfile.TemporaryDirectory(prefix="sluice-architecture-")
-        self.addCleanup(scratch.cleanup)
-        self.root = Path(scratch.name)
+        cls.addClassCleanup(scratch.cleanup)
+        cls.root = Path(scratch.name)
         for component in COMPONENTS:
             for file in (ROOT / component).rglob("*"):
                 if file.suffix in (".h", ".cpp") or file.name == "CMakeLists.txt":
-                    copy = self.root / file.relative_to(ROOT)
+                    copy = cls.root / file.relative_to(ROOT)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, copy)
-        shutil.copytree(ROOT / "tests", self.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-        self.before = violations(self.root)
+        shutil.copytree(ROOT / "tests", cls.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        cls.before = violations(cls.root)
+
+    def setUp(self):
+        self.addCleanup(lambda: self.assertEqual(violations(self.root), self.before, "something was left behind"))
+
+    def spoil(self, path: str) -> Path:
+        """A file of the copy that the test may change: it is as it was afterwards."""
+        file = self.root / path
+        kept = file.read_bytes() if file.exists() else None
+        self.addCleanup(lambda: file.unlink() if kept is None else file.write_bytes(kept))
+        return file
 
     def expect_found(self, part: str):
         new = [line for line in violations(self.root) if line not in self.before]
@@ -248,7 +259,7 @@ class PlantedViolations(unittest.TestCase):
 
     def plant(self, path: str, line: str):
         self.assertTrue((self.root / path).parent.is_dir(), path)
-        with open(self.root / path, "a") as file:
+        with open(self.spoil(path), "a") as file:
             file.write(f"\n{line}\n")
 
     def test_of_includes_and_words_are_found(self):
@@ -274,13 +285,9 @@ class PlantedViolations(unittest.TestCase):
             ("producer/client.cpp", '#include "worker/sdk/task.h"', "producer may include only"),
         ):
             with self.subTest(path=path, line=line):
-                file = self.root / path
-                kept = file.read_text() if file.exists() else ""
-                try:
-                    self.plant(path, line)
-                    self.expect_found(why)
-                finally:
-                    file.write_text(kept)
+                self.plant(path, line)
+                self.expect_found(why)
+            self.doCleanups()
 
     def test_of_links_are_found(self):
         self.plant("common/CMakeLists.txt", "target_link_libraries(sluice_common PUBLIC spdlog::spdlog)")
@@ -295,23 +302,24 @@ class PlantedViolations(unittest.TestCase):
         self.expect_found("has a text_of() of its own")
 
     def test_of_untested_sources_are_found(self):
-        (self.root / "broker/core/planted.cpp").touch()
+        self.spoil("broker/core/planted.cpp").touch()
         self.expect_found("broker/core/planted.cpp has no tests/unit/broker_planted_test.cpp")
 
     def test_of_lines_in_elsewhere_are_found(self):
-        with open(self.root / "tests/unit/elsewhere.txt", "a") as file:
+        with open(self.spoil("tests/unit/elsewhere.txt"), "a") as file:
             file.write("broker/core/waits.cpp: tests/scenarios\n")
         self.expect_found("elsewhere.txt need not name it")
-        (self.root / "tests/unit/broker_waits_test.cpp").unlink()
+        self.spoil("tests/unit/broker_waits_test.cpp").unlink()
         self.assertEqual(violations(self.root), self.before)
 
     def test_of_tests_that_are_gone_are_found(self):
-        (self.root / "tests/e2e/nodes_test.py").unlink()
+        self.spoil("tests/e2e/nodes_test.py").unlink()
         new = [line for line in violations(self.root) if line not in self.before]
         self.assertEqual(set(new), {"elsewhere.txt: there is no tests/e2e/nodes_test.py"})
 
     def test_at_the_top_level_are_found(self):
         (self.root / "scripts").mkdir()
+        self.addCleanup((self.root / "scripts").rmdir)
         self.expect_found("scripts")
 
     def test_in_comments_and_strings_are_none(self):
