@@ -44,6 +44,7 @@ struct EngineFact {
     store_rolled_back,  // `count` batches could not be put back
     store_fenced,       // another broker owns the state
     store_unsafe,       // a setting of Redis became unsafe; text
+    store_foreign,      // `count` keys of somebody else stood at names of ours, and were renamed
     bad_message,        // text
     memory_full,        // submits are told to come back
     store_rewritten,    // after store_rolled_back: the `count` jobs that memory has are in Redis

@@ -68,6 +68,7 @@ void Engine::on_fetched(Fetched&& fetched, Now now) {
 
 void Engine::on_project_reply(const ProjectReply& reply, Now now) {
   if (projects_out_ > 0) --projects_out_;
+  if (reply.set_aside > 0) fact(EngineFact::Kind::store_foreign, "", reply.set_aside);
   if (reply.fenced) return fenced();
   if (reply.rolled_back) {
     fail_round();

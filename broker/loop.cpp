@@ -220,6 +220,13 @@ void Loop::log_facts() {
       case EngineFact::Kind::store_unsafe:
         log::error("store_unsafe", {{"reason", fact.text}});
         break;
+      case EngineFact::Kind::store_foreign:
+        log::warn("store_foreign_keys",
+                  {{"count", fact.count},
+                   {"detail",
+                    "keys of somebody else stood at names of ours; they are called "
+                    "sluice:{p0}:foreign:<name> now"}});
+        break;
       case EngineFact::Kind::memory_full:
         log::warn("memory_full",
                   {{"reason",

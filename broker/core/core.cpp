@@ -27,6 +27,8 @@ BrokerCore::BrokerCore(CoreConfig config, Snapshot snapshot, Now now)
       has_cold_jobs_(snapshot.has_cold_jobs) {
   for (const QueueRecord& record : snapshot.queues)
     queues_.entry(queues_.queue(record.name)).record = record;
+  // In the order in which they were written, not by their times: a clock may have been set back,
+  // and then a job's newer end has the older time.
   for (const EndedRecord& record : snapshot.ended)
     ended_.remember(record);
   for (const DeletedJob& deleted : snapshot.deleted)

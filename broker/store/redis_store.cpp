@@ -381,6 +381,7 @@ void RedisStore::on_project(const Waiting& waiting, redisReply* reply) {
   if (!said.fenced && !said.rolled_back) {
     said.checkpoint = number_at(reply, 1);
     said.removed = number_at(reply, 2);
+    said.set_aside = number_at(reply, 3);
     said.to_retire = retired_at(reply, 4);
   }
   replies_.emplace_back(std::move(said));

@@ -136,6 +136,7 @@ struct ProjectReply {
   std::uint64_t checkpoint = 0;  // as it now stands
   std::uint64_t removed = 0;     // by retention
   std::vector<RetiredJob> to_retire = {};
+  std::uint64_t set_aside = 0;  // foreign keys at names of ours: renamed, KEYS.md
 };
 
 // After StoreConnected, when the state is older than ours or another Redis process's: own it again.

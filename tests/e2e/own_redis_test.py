@@ -9,7 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cluster import Redis, Story, is_running, job, until
+from cluster import PREFIX, Redis, Story, fields, is_running, job, until
 
 
 class OwnRedis(Story):
@@ -114,6 +114,26 @@ class OwnRedis(Story):
         stranger.close()
         cluster.start_broker()
         self.check_all_there(ids)
+
+    def test_keys_of_somebody_else_at_our_names_are_set_aside_and_said(self):
+        broker = self.cluster.start_broker()
+        keys = self.cluster.redis()
+        mine = job("echo", b"x")
+        names = [f"job:{mine['id']}", "completed:default", "queued:default", "queues"]
+        for name in names:
+            keys.ask("SET", PREFIX + name, "theirs")
+        client = self.cluster.client()
+        client.submit(mine)
+        self.check_all_there([mine["id"]])
+        keys.until_view_is_complete()
+        for name in names:
+            self.assertEqual(keys.ask("GET", f"{PREFIX}foreign:{name}"), "theirs", name)
+        self.assertEqual(keys.hash(names[0])["state"], "completed")
+        self.assertEqual(keys.count("completed:default"), 1)
+        self.assertEqual(keys.hash("queues"), {"default": "active"})
+        broker.line("store_foreign_keys")
+        said = [int(fields(line)["count"]) for line in broker.lines if " store_foreign_keys " in line]
+        self.assertEqual(sum(said), len(names))
 
     def test_a_stop_takes_no_snapshot_however_large_the_data(self):
         cluster = self.cluster

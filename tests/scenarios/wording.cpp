@@ -382,6 +382,8 @@ std::string describe(const EngineFact& fact) {
       return with_text("store_fenced");
     case Kind::store_unsafe:
       return with_text("store_unsafe");
+    case Kind::store_foreign:
+      return "store_foreign count=" + std::to_string(fact.count);
     case Kind::bad_message:
       return with_text("bad_message");
   }
