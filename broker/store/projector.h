@@ -8,6 +8,9 @@
 // Idle: a round begins at once; under load every `interval_ms`, stretched while rounds take more
 // than half of it, as far as `lag_max_ms` allows; what is then still behind slows the producers
 // down (Engine::wants_producers). Any call may be repeated: a failed round is begun again.
+//
+// Retention removes what ended long ago in two steps: a call names it, and the next one brings the
+// record by which its id stays known, and removes it (`retired`).
 #pragma once
 
 #include <cstddef>

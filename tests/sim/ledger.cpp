@@ -7,8 +7,8 @@ namespace sluice::sim {
 
 namespace {
 
-// The memory of ended ids holds for ten minutes from the removal, or the end; a little less is
-// asked for.
+// Ended ids are known for ten minutes from the removal; a little less is asked for here, from the
+// end. (A run is too short for more: story retention.txt has it.)
 constexpr std::int64_t kEndedHoldsMs = 9LL * 60 * 1000;
 constexpr std::int64_t kEarlyMs = 50;
 
