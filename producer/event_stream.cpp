@@ -34,10 +34,17 @@ struct EventStream::Impl {
       if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_CLOSED)
         is_accepted = event == ZMQ_EVENT_CONNECTED;
       else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
-        is_up = true;
+        come_up();
       else if (std::exchange(is_up, false))
         ++lost_count;
     }
+  }
+
+  // What is subscribed to goes over a new connection only once this thread has entered the socket:
+  // the monitor alone may have been asked so far.
+  void come_up() {
+    is_up = true;
+    (void)socket.get(zmq::sockopt::events);
   }
 
   ~Impl() {
