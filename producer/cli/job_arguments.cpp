@@ -11,6 +11,7 @@
 
 #include "common/config_value.h"
 #include "common/utf8.h"
+#include "producer/cli/json_line.h"
 
 #include <nlohmann/json.hpp>
 
@@ -207,17 +208,9 @@ Result<void> take_retry(const Json& value, RetryPolicy& retry) {
   return {};
 }
 
-Result<void> check_count(std::string_view key, const Json& value, std::size_t count_max) {
-  if (value.size() <= count_max) return {};
-  return fail(ErrorCode::too_large,
-              std::string(key),
-              fmt::format("has more than {} entries", count_max));
-}
-
 Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
   if (key == "tags") {
     if (!value.is_array()) return wrong(key, "must be an array of strings");
-    if (auto checked = check_count(key, value, kTagsMax); !checked) return checked;
     for (const Json& tag : value) {
       if (!tag.is_string()) return wrong(key, "must be an array of strings");
       job.tags.push_back(tag.get<std::string>());
@@ -225,7 +218,6 @@ Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
     return {};
   }
   if (!value.is_object()) return wrong(key, "must be an object of strings");
-  if (auto checked = check_count(key, value, kHeadersMax); !checked) return checked;
   for (const auto& [name, text] : value.items()) {
     if (!text.is_string()) return wrong(key, "must be an object of strings");
     job.headers.push_back({name, text.get<std::string>()});
@@ -233,9 +225,18 @@ Result<void> take_list(std::string_view key, const Json& value, JobSpec& job) {
   return {};
 }
 
-Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
+// What has more is not built: none of the keys with entries may have so many.
+constexpr std::size_t kEntriesMax = std::max(kTagsMax, kHeadersMax);
+static_assert(kTagsMax == kHeadersMax);
+
+Result<void> take_member(const JsonMember& member, JobSpec& job) {
+  const std::string& key = member.key;
+  if (key == "payload") return {};  // taken when the content type is known
+  const bool is_large = member.values > kEntriesMax;
+  if (is_large && (key == "tags" || key == "headers" || key == "retry"))
+    return fail(ErrorCode::too_large, key, fmt::format("has more than {} entries", kEntriesMax));
+  const Json value = is_large ? Json() : Json::parse(member.text);
   std::string text;
-  if (key == "payload") return {};      // taken when the content type is known
   if (key == "max_retries") return {};  // taken last, because it overrides the preset's
   if (key == "task") return take_text(key, value, job.task);
   if (key == "queue") return take_text(key, value, job.queue);
@@ -257,6 +258,11 @@ Result<void> take_key(std::string_view key, const Json& value, JobSpec& job) {
     return key == "id" ? set_id(job, key, text) : set_priority(job, key, text);
   }
   return wrong(key, "is no key of a job");
+}
+
+JsonMember* find(std::vector<JsonMember>& members, std::string_view key) {
+  const auto found = std::ranges::find(members, key, &JsonMember::key);
+  return found == members.end() ? nullptr : &*found;
 }
 
 // With or without parameters, such as a charset.
@@ -296,8 +302,7 @@ std::string field_of_job(const Error& error) {
 
 Result<std::string> json_payload(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return std::string();
-  const Json whole = Json::parse(arguments[0], nullptr, false);
-  if (arguments.size() == 1 && !whole.is_discarded()) return arguments[0];
+  if (arguments.size() == 1 && Json::accept(arguments[0])) return arguments[0];
   // Put together from the values as they were written: a number keeps its digits.
   std::string object;
   std::set<std::string> keys;
@@ -362,22 +367,23 @@ Result<JobSpec> job_from_arguments(const JobArguments& arguments, std::int64_t n
 }
 
 Result<JobSpec> job_from_json_line(std::string_view line) {
-  const Json object = Json::parse(line, nullptr, false);
-  if (!object.is_object()) return fail(ErrorCode::malformed, "", "is not one JSON object");
+  auto members = members_of(line);
+  if (!members) return tl::unexpected(members.error());
   JobSpec job;
   job.content_type.clear();
-  for (const auto& [key, value] : object.items())
-    if (auto taken = take_key(key, value, job); !taken) return tl::unexpected(taken.error());
+  for (const JsonMember& member : *members)
+    if (auto taken = take_member(member, job); !taken) return tl::unexpected(taken.error());
   if (job.task.empty()) return wrong("task", "is missing");
-  if (const auto max_retries = object.find("max_retries"); max_retries != object.end())
-    if (auto set = set_max_retries(job.retry, "max_retries", max_retries->dump()); !set)
+  if (const JsonMember* max_retries = find(*members, "max_retries"))
+    if (auto set = set_max_retries(job.retry, "max_retries", max_retries->text); !set)
       return tl::unexpected(set.error());
-  const auto payload = object.find("payload");
-  const bool is_bytes = !job.content_type.empty() && !is_json_type(job.content_type) &&
-                        payload != object.end() && payload->is_string();
+  const bool may_be_bytes = !job.content_type.empty() && !is_json_type(job.content_type);
   if (job.content_type.empty()) job.content_type = "application/json";
-  if (payload != object.end())
-    job.payload = is_bytes ? payload->get<std::string>() : payload->dump();
+  if (JsonMember* payload = find(*members, "payload")) {
+    const bool is_bytes = may_be_bytes && payload->text.front() == '"';
+    job.payload =
+        is_bytes ? Json::parse(payload->text).get<std::string>() : std::move(payload->text);
+  }
   return job;
 }
 

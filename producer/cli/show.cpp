@@ -74,6 +74,10 @@ class Lines {
   std::string out_;
 };
 
+// Up to here a document is shown with its keys in their order: an ordered_json looks for each among
+// those before it. A greater one is shown with its keys sorted.
+constexpr std::size_t kOrderedBytesMax = std::size_t{32} << 10;
+
 std::string attempts_table(const Job& job, bool with_colour) {
   Table table({">attempt", "outcome", "node", "started", ">took", "error"});
   for (const AttemptRecord& attempt : job.attempts)
@@ -91,12 +95,16 @@ std::string attempts_table(const Job& job, bool with_colour) {
 
 Json bytes_to_json(std::string_view bytes, std::string_view content_type) {
   if (content_type.find("msgpack") == std::string_view::npos) {
-    Json parsed = Json::parse(bytes, nullptr, false);
+    Json parsed = bytes.size() > kOrderedBytesMax
+                      ? Json(nlohmann::json::parse(bytes, nullptr, false))
+                      : Json::parse(bytes, nullptr, false);
     if (!parsed.is_discarded()) return parsed;
   }
   const bool is_text = content_type.starts_with("text/");
   if (!is_text) {
-    Json parsed = Json::from_msgpack(bytes, true, false);
+    Json parsed = bytes.size() > kOrderedBytesMax
+                      ? Json(nlohmann::json::from_msgpack(bytes, true, false))
+                      : Json::from_msgpack(bytes, true, false);
     // One byte below 0x80 is a number in msgpack; a single character is more likely text.
     const bool is_one_character = bytes.size() == 1 && content_type.empty();
     if (!parsed.is_discarded() && !is_one_character) return parsed;

@@ -249,6 +249,7 @@ TEST(JobFromLine, what_is_wrong_is_named_by_its_key) {
       {R"({"task":"t","headers":["x"]})", "headers: must be an object of strings"},
       {R"({"task":"t","headers":{"k":1}})", "headers: must be an object of strings"},
       {R"({"task":"t","unique":1})", "unique: is no key of a job"},
+      {R"({"task":"t","delay_ms":1,"delay_ms":2})", "delay_ms: is given twice"},
       {R"({"task":"t"} {"task":"t"})", ": is not one JSON object"}};
   for (const auto& [line, words] : all)
     EXPECT_THAT(refusal(job_from_json_line(line)), testing::StartsWith(words)) << line;
@@ -270,6 +271,30 @@ TEST(JobFromLine, a_cap_that_was_not_said_follows_the_base) {
   EXPECT_EQ(cap_ms(R"({"base_ms":7200000})"), 7'200'000);
   EXPECT_EQ(cap_ms(R"({"base_ms":1})"), kBackoffCapDefaultMs);
   EXPECT_EQ(cap_ms(R"({"cap_ms":5,"base_ms":7200000})"), 5);
+}
+
+TEST(JobFromLine, a_payload_travels_as_it_was_written_however_many_keys_it_has) {
+  std::string payload = R"({"b":1.10,"a":[1e2,123456789012345678901234567890])";
+  for (int i = 0; i < 5'000; ++i)
+    payload += ",\"k" + std::to_string(i) + "\":0";
+  payload += '}';
+  const auto job = job_from_json_line(R"({"task":"t","payload": )" + payload + "}");
+  ASSERT_TRUE(job) << refusal(job);
+  EXPECT_EQ(job->payload, payload);
+}
+
+TEST(JobFromLine, what_has_too_many_entries_is_not_looked_into) {
+  std::string many = "{";
+  for (int i = 0; i < 5'000; ++i)
+    many += (i == 0 ? "\"k" : ",\"k") + std::to_string(i) + "\":\"\"";
+  many += '}';
+  const auto of = [&](const std::string& key) {
+    return refusal(job_from_json_line("{\"task\":\"t\",\"" + key + "\":" + many + "}"));
+  };
+  EXPECT_EQ(of("headers"), "headers: has more than 16 entries");
+  EXPECT_EQ(of("retry"), "retry: has more than 16 entries");
+  EXPECT_EQ(of("queue"), "queue: must be a string");
+  EXPECT_EQ(of("unique"), "unique: is no key of a job");
 }
 
 // As what it says it is.

@@ -41,10 +41,22 @@ TEST(CliShow, bytes_that_are_nothing_else_are_base64_with_its_padding) {
   EXPECT_EQ(base64(std::string("\xfb\0\0\x01", 4)), "+wAAAQ==");
 }
 
+TEST(CliShow, a_great_document_is_shown_with_its_keys_sorted) {
+  std::string text = R"({"b":1)";
+  for (int i = 0; i < 5'000; ++i)
+    text += ",\"c" + std::to_string(i) + "\":0";
+  text += R"(,"a":2})";
+  const Json shown = bytes_to_json(text, "application/json");
+  ASSERT_EQ(shown.size(), 5'002U);
+  EXPECT_EQ(shown.begin().key(), "a");
+  EXPECT_EQ(bytes_to_json("{broken" + std::string(40'000, ' '), "").type(), Json::value_t::string);
+}
+
 TEST(CliShow, bytes_are_read_as_what_they_are_whatever_their_type_promises) {
   EXPECT_EQ(bytes_to_json("{broken", "application/json"), "{broken");
   EXPECT_EQ(bytes_to_json("\x81\xa1", "application/msgpack")["base64"], "gaE=") << "cut off";
   EXPECT_EQ(bytes_to_json("[1]", ""), Json::array({1})) << "a result has no type";
+  EXPECT_EQ(bytes_to_json(R"({"b":1,"a":2})", "").dump(), R"({"b":1,"a":2})");
   EXPECT_EQ(bytes_to_json("a", ""), "a") << "one character, no number";
   EXPECT_EQ(bytes_to_json("", "text/plain"), "");
 }
