@@ -24,13 +24,8 @@ set(text "")
 foreach(entry IN LISTS entries)
   string(REPLACE ";" ":" filter "${filter_${entry}}")
   set(name "[==[${PREFIX}.${entry}]==]")
-  # They start many programs (tests/CMakeLists.txt): not of the quick round.
-  set(labels "")
-  if(entry MATCHES "^worker_(analysis|descendants|exec|isolate_(process|runtime)|kept_runtime|program_limits)$")
-    set(labels "LABELS programs")
-  endif()
   string(APPEND text
     "add_test(${name} [==[${PROGRAM}]==] [==[--gtest_filter=${filter}]==] --gtest_brief=1)\n"
-    "set_tests_properties(${name} PROPERTIES WORKING_DIRECTORY [==[${DIRECTORY}]==] ${properties} ${labels})\n")
+    "set_tests_properties(${name} PROPERTIES WORKING_DIRECTORY [==[${DIRECTORY}]==] ${properties})\n")
 endforeach()
 file(WRITE ${LIST} "${text}")

@@ -45,6 +45,7 @@ struct MemoryRedis {
     std::string queue;
     std::uint64_t batch = 0;
     FieldPairs fields;
+    mutable std::optional<double> audited_score;  // what `fields` give, once audit() has read them
   };
 
   StoreMeta meta;

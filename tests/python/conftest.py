@@ -105,8 +105,17 @@ def broker() -> Iterator[ScriptedBroker]:
     context.destroy(0)
 
 
+@pytest.fixture
+def client(broker):
+    import sluice  # found by now
+
+    with sluice.connect(broker.address, timeout=60) as made:
+        yield made
+
+
 def start_worker(broker, *arguments, state_dir="", **options):
-    command = [sys.executable, "-B", str(TASKS), broker.address, *arguments]
+    flags = [] if sys.pycache_prefix else ["-B"]  # nothing is left beside the sources
+    command = [sys.executable, *flags, str(TASKS), broker.address, *arguments]
     environment = {**os.environ, "SLUICE_STATE_DIR": str(state_dir)}
     return subprocess.Popen(command, env=environment, **options)
 

@@ -93,7 +93,7 @@ def resident_bytes(process):
 @pytest.mark.parametrize("task", ["chatter", "chatter-process"])
 def test_a_handler_that_reports_without_end_costs_neither_heartbeats_nor_memory(broker, start, task):
     process = start()
-    broker.welcome(heartbeat_ms=20)
+    broker.welcome(heartbeat_ms=10)
     broker.order("run", jobs=[broker.job("a", task)])
     report = broker.take("progress")
     while "checkpoint" not in report:
@@ -101,9 +101,9 @@ def test_a_handler_that_reports_without_end_costs_neither_heartbeats_nor_memory(
     assert msgpack.unpackb(report["checkpoint"]) == "kept"
     assert broker.take("progress")["message"] == "\N{SNOWMAN}" * 85
     first, before = broker.take("status")["seq"], resident_bytes(process)
-    while broker.take("status")["seq"] < first + 100:
-        broker.order("welcome", heartbeat_ms=20)
-    assert resident_bytes(process) - before < 16 << 20
+    while broker.take("status")["seq"] < first + 40:
+        broker.order("welcome", heartbeat_ms=10)
+    assert resident_bytes(process) - before < 6 << 20
     broker.order("cancel", attempts=[broker.ref("a")])
     assert broker.take("result")["results"][0]["outcome"] == "cancelled"
 
