@@ -26,8 +26,9 @@ struct JobArguments {
                                                  std::int64_t now_ms);
 
 // One object: the keys are those of a job in PROTOCOL.md; `payload` is any JSON and travels as
-// application/json, its numbers with their digits, unless `content_type` says otherwise and it is a
-// string. Unknown keys and keys given twice are refused.
+// application/json, its keys in their order and its numbers with their digits, unless
+// `content_type` says otherwise and it is a string. Unknown keys are refused, and keys of the job
+// given twice.
 [[nodiscard]] Result<JobSpec> job_from_json_line(std::string_view line);
 
 // `payload` arguments that are not @file or -: one JSON document, or key=value pairs, whose values

@@ -19,7 +19,10 @@ class MemberReader : public nlohmann::json_sax<Json> {
 
   bool boolean(bool value) override { return scalar(value ? "true" : "false"); }
 
-  bool number_integer(number_integer_t value) override { return scalar(std::to_string(value)); }
+  // Comes with a minus only: 0 was -0.
+  bool number_integer(number_integer_t value) override {
+    return scalar(value == 0 ? "-0" : std::to_string(value));
+  }
 
   bool number_unsigned(number_unsigned_t value) override { return scalar(std::to_string(value)); }
 

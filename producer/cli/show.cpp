@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "common/base64.h"
+#include "common/nesting.h"
 #include "common/utf8.h"
 #include "producer/cli/text.h"
 
@@ -77,6 +78,8 @@ class Lines {
 // Up to here a document is shown with its keys in their order: an ordered_json looks for each among
 // those before it. A greater one is shown with its keys sorted.
 constexpr std::size_t kOrderedBytesMax = std::size_t{32} << 10;
+// What is nested deeper is shown as text, or as base64.
+constexpr std::size_t kDepthMax = 128;
 
 std::string attempts_table(const Job& job, bool with_colour) {
   Table table({">attempt", "outcome", "node", "started", ">took", "error"});
@@ -94,14 +97,14 @@ std::string attempts_table(const Job& job, bool with_colour) {
 }  // namespace
 
 Json bytes_to_json(std::string_view bytes, std::string_view content_type) {
-  if (content_type.find("msgpack") == std::string_view::npos) {
+  if (content_type.find("msgpack") == std::string_view::npos && is_json_within(bytes, kDepthMax)) {
     Json parsed = bytes.size() > kOrderedBytesMax
                       ? Json(nlohmann::json::parse(bytes, nullptr, false))
                       : Json::parse(bytes, nullptr, false);
     if (!parsed.is_discarded()) return parsed;
   }
   const bool is_text = content_type.starts_with("text/");
-  if (!is_text) {
+  if (!is_text && is_msgpack_within(bytes, kDepthMax)) {
     Json parsed = bytes.size() > kOrderedBytesMax
                       ? Json(nlohmann::json::from_msgpack(bytes, true, false))
                       : Json::from_msgpack(bytes, true, false);

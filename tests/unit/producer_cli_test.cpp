@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/refusal.h"
+#include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/job_arguments.h"
 #include "producer/cli/show.h"

@@ -26,6 +26,10 @@ TEST(JsonLine, members_come_in_their_order_with_their_values_as_text) {
 TEST(JsonLine, numbers_keep_their_digits) {
   for (const std::string text : {"1.10",
                                  "1e2",
+                                 "1E5",
+                                 "0",
+                                 "-0",
+                                 "-0.0",
                                  "0.1000000000000000055",
                                  "18446744073709551615",
                                  "-9223372036854775808",

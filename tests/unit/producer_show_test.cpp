@@ -52,6 +52,13 @@ TEST(CliShow, a_great_document_is_shown_with_its_keys_sorted) {
   EXPECT_EQ(bytes_to_json("{broken" + std::string(40'000, ' '), "").type(), Json::value_t::string);
 }
 
+TEST(CliShow, what_is_nested_without_end_is_no_document) {
+  const std::string deep_json = std::string(500'000, '[') + std::string(500'000, ']');
+  EXPECT_EQ(bytes_to_json(deep_json, "application/json"), deep_json);
+  const std::string deep_msgpack = std::string(1 << 20, '\x91') + '\x01';
+  EXPECT_TRUE(bytes_to_json(deep_msgpack, "application/msgpack").contains("base64"));
+}
+
 TEST(CliShow, bytes_are_read_as_what_they_are_whatever_their_type_promises) {
   EXPECT_EQ(bytes_to_json("{broken", "application/json"), "{broken");
   EXPECT_EQ(bytes_to_json("\x81\xa1", "application/msgpack")["base64"], "gaE=") << "cut off";

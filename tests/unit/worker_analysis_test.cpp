@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 
 #include "common/clock.h"
+#include "tests/support/http_server.h"
 #include "worker/tasks/analysis.h"
 
 #include <nlohmann/json.hpp>
@@ -59,10 +60,10 @@ class StandIn {
   int port_ = 0;
 };
 
-std::unique_ptr<Runtime> runtime_for(const StandIn& server,
+std::unique_ptr<Runtime> runtime_for(const std::string& base_url,
                                      const std::string& assistant = "trading") {
   TaskSettings settings("analysis",
-                        {{"base_url", server.url()},
+                        {{"base_url", base_url},
                          {"assistant_id", assistant},
                          {"allow", TaskSettings::Texts{"127.0.0.0/8"}}});
   AnalysisRuntimeBuilder builder;
@@ -94,7 +95,7 @@ AttemptResult wait_for(Runtime& runtime) {
 
 TEST(AnalysisRuntime, gives_the_report_and_a_second_attempt_takes_the_same_run) {
   StandIn server;
-  const auto runtime = runtime_for(server);
+  const auto runtime = runtime_for(server.url());
   runtime->start(analysis_of("AAPL"));
   const AttemptResult first = wait_for(*runtime);
   ASSERT_EQ(first.outcome, Outcome::completed) << first.error_code << " " << first.error;
@@ -107,7 +108,7 @@ TEST(AnalysisRuntime, gives_the_report_and_a_second_attempt_takes_the_same_run) 
 
 TEST(AnalysisRuntime, a_graph_that_raises_is_a_failure_with_its_message) {
   StandIn server;
-  const auto runtime = runtime_for(server);
+  const auto runtime = runtime_for(server.url());
   runtime->start(analysis_of("BAD"));
   const AttemptResult result = wait_for(*runtime);
   EXPECT_EQ(result.error_code, "graph_error");
@@ -116,7 +117,7 @@ TEST(AnalysisRuntime, a_graph_that_raises_is_a_failure_with_its_message) {
 
 TEST(AnalysisRuntime, an_assistant_that_does_not_exist_is_never_tried_again) {
   StandIn server;
-  const auto runtime = runtime_for(server, "nobody");
+  const auto runtime = runtime_for(server.url(), "nobody");
   runtime->start(analysis_of("AAPL"));
   const AttemptResult result = wait_for(*runtime);
   EXPECT_EQ(result.error_code, "assistant_not_found");
@@ -125,11 +126,23 @@ TEST(AnalysisRuntime, an_assistant_that_does_not_exist_is_never_tried_again) {
 
 TEST(AnalysisRuntime, a_429_is_tried_again_when_the_server_says) {
   StandIn server({"--faults", "1", "--fault-kinds", "429"});
-  const auto runtime = runtime_for(server);
+  const auto runtime = runtime_for(server.url());
   runtime->start(analysis_of("AAPL"));
   const AttemptResult result = wait_for(*runtime);
   EXPECT_EQ(result.error_code, "http_429");
   EXPECT_EQ(result.retry_after_ms, 1000);
+}
+
+TEST(AnalysisRuntime, an_answer_that_is_nested_without_end_costs_that_attempt_alone) {
+  HttpServer server([](const std::string&) {
+    return http_answer(
+        "200 OK",
+        "Content-Type: application/json\r\n",
+        "{\"__error__\":" + std::string(1 << 20, '[') + std::string(1 << 20, ']') + "}");
+  });
+  const auto runtime = runtime_for(server.url(""));
+  runtime->start(analysis_of("AAPL"));
+  EXPECT_EQ(wait_for(*runtime).error_code, "bad_response");
 }
 
 TEST(AnalysisRuntime, a_wrong_ticker_or_date_is_refused_before_anything_is_sent) {

@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "common/clock.h"
+#include "common/nesting.h"
 #include "worker/runtime/payload.h"
 #include "worker/tasks/attempt_result.h"
 
@@ -77,6 +78,13 @@ std::string run_with_status(const Json& runs, std::initializer_list<std::string_
       return id;
   }
   return {};
+}
+
+// Discarded when it is none, or nested deeper than any state is.
+Json json_of(const std::string& body) {
+  constexpr std::size_t kDepthMax = 128;
+  return is_json_within(body, kDepthMax) ? Json::parse(body, nullptr, false)
+                                         : Json(Json::value_t::discarded);
 }
 
 // The message of an `__error__` body; nothing when there is none.
@@ -280,7 +288,7 @@ class AnalysisRuntime : public Runtime {
       call_failed(attempt, reply, now);
       return;
     }
-    const Json body = Json::parse(reply.body, nullptr, false);
+    const Json body = json_of(reply.body);
     const auto graph_error = graph_error_of(body);
     if (attempt.step == Step::join) {
       attempt.graph_error = graph_error.value_or("");
@@ -386,7 +394,7 @@ class AnalysisRuntime : public Runtime {
   // Best effort: whatever came back, the attempt is over, unless there is a run still to cancel.
   void cancel_answered(Attempt& attempt, const HttpReply& reply) {
     if (attempt.step == Step::cancel_list && reply.status == 200 && reply.error_code.empty()) {
-      const Json runs = Json::parse(reply.body, nullptr, false);
+      const Json runs = json_of(reply.body);
       attempt.run_id = run_with_status(runs, {"running", "pending"});
       if (!attempt.run_id.empty()) {
         call(attempt, Step::cancel, "POST", run_path(attempt) + "/cancel", Json::object());
