@@ -24,7 +24,7 @@ std::uint64_t big_endian(std::string_view text, std::size_t at, std::size_t size
 Head read_head(std::string_view text, std::size_t at) {
   const auto byte = static_cast<unsigned char>(text[at]);
   if (byte < 0x80 || byte >= 0xe0) return {1, 0};
-  if (byte < 0x90) return {1, 2U * (byte & 0x0fU), true};
+  if (byte < 0x90) return {1, std::uint64_t{2} * (byte & 0x0fU), true};
   if (byte < 0xa0) return {1, byte & 0x0fU, true};
   if (byte < 0xc0) return {1 + (byte & 0x1fU), 0};
   const auto sized = [&](std::size_t width, std::size_t extra) {
