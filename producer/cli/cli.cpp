@@ -160,6 +160,33 @@ void set_footer(CLI::App& command, std::string_view text) {
   command.footer("\n" + std::string(text) + kEverywhere);
 }
 
+namespace {
+
+// Whether what stands behind `name` is its value.
+bool takes_value(const CLI::App& app, const std::string& name) {
+  const auto has = [&name](const CLI::App* command) {
+    const CLI::Option* option = command->get_option_no_throw(name);
+    return option != nullptr && option->get_items_expected_max() > 0;
+  };
+  if (!name.starts_with('-')) return false;
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  return has(&app) || std::ranges::any_of(commands, has);
+}
+
+// As CLI11 wants them, the last first. It takes `[...]` apart as a list of its own where several
+// arguments may stand; ours is a JSON array, for which a blank behind it is nothing.
+std::vector<std::string> arguments_of(const CLI::App& app, int argc, const char* const* argv) {
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const bool is_array = arguments[i].starts_with('[') && arguments[i].ends_with(']');
+    if (is_array && (i == 0 || !takes_value(app, arguments[i - 1]))) arguments[i] += ' ';
+  }
+  std::ranges::reverse(arguments);
+  return arguments;
+}
+
+}  // namespace
+
 int run(int argc, const char* const* argv) {
   CLI::App app{"Hand jobs to a Sluice broker and see what becomes of them.", "sluice"};
   Cli cli;
@@ -174,7 +201,7 @@ int run(int argc, const char* const* argv) {
   add_stats(app, cli);
   add_events(app, cli);
   try {
-    app.parse(argc, argv);
+    app.parse(arguments_of(app, argc, argv));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     // A line that could not be read to its end has set nothing yet.
