@@ -46,29 +46,6 @@ class TakingBroker {
   }};
 };
 
-TEST(CliSubmit, a_json_array_is_the_payload_as_it_stands_and_nothing_but_that) {
-  std::vector<JobSpec> jobs;
-  const ScriptedBroker broker([&](const RequestBody& body) {
-    const auto& submit = std::get<Submit>(body);
-    jobs.push_back(std::get<JobSpec>(submit.jobs.front()));
-    return Bodies{accept_all(submit)};
-  });
-  const auto submitted = [&](std::vector<std::string> words) {
-    words.insert(words.begin(), {"submit", "--broker", broker.address(), "echo"});
-    EXPECT_EQ(sluice(words).code, kExitOk) << words.back();
-    return jobs.back();
-  };
-  for (const std::string text : {"[]", "[5]", R"(["a"])", "[1,2]", "[[1],[]]", R"([{"a":[1]}])"})
-    for (const std::vector<std::string>& words :
-         {std::vector{text}, {"--", text}, {text, "--tag", "x"}, {"--tag", "x", text}})
-      EXPECT_EQ(submitted(words).payload, text);
-  EXPECT_EQ(submitted({"--keep-payload", "[7]"}).payload, "[7]");
-  EXPECT_EQ(submitted({"a=[1]", "b=2"}).payload, R"({"a":[1],"b":2})");
-  EXPECT_EQ(submitted({"--tag", "[x]", "[1]"}).tags, std::vector<std::string>{"[x]"});
-  const std::string deep = std::string(20'000, '[') + std::string(20'000, ']');
-  EXPECT_EQ(submitted({deep}).payload, deep);
-}
-
 // `text` as a file, submitted.
 Ended submit(const std::string& text, std::vector<std::string> arguments) {
   std::string path = testing::TempDir() + "producer-bulk-XXXXXX";
