@@ -1,4 +1,4 @@
-// Pauses that a target asks for; worker_http_test.cpp has the rest.
+// Pauses that a target asks for, and calls that wait for room; worker_http_test.cpp has the rest.
 #include <poll.h>
 
 #include <atomic>
@@ -151,6 +151,110 @@ TEST(CurlLoop, a_429_pauses_its_origin_also_when_its_body_is_larger_than_what_is
   EXPECT_EQ(next_of(loop).reply.error_code, "response_too_large");
   (void)loop.start(request_to(busy.server, monotonic_ms() + 5'000));
   EXPECT_EQ(next_of(loop).reply.error_code, "target_paused");
+}
+
+// Answers /quick, and nothing else ever.
+struct Holding {
+  HttpServer server{[](const std::string& request) {
+    return request.starts_with("GET /quick ") ? http_answer("200 OK")
+                                              : HttpAnswer{{}, HttpAnswer::Then::hold, {}};
+  }};
+
+  [[nodiscard]] HttpRequest request(const std::string& path,
+                                    std::size_t calls_per_host,
+                                    std::int64_t deadline_mono_ms = kNever) const {
+    HttpRequest request = request_to(server, deadline_mono_ms);
+    request.target = *parse_target(server.url(path));
+    request.group = "t";
+    request.calls_per_host = calls_per_host;
+    return request;
+  }
+
+  [[nodiscard]] bool has_seen(const std::string& path) {
+    return server.seen().find("GET " + path + " ") != std::string::npos;
+  }
+};
+
+void expect_next(CurlLoop& loop, CallId id) { EXPECT_EQ(next_of(loop).id, id); }
+
+TEST(CurlLoop, no_more_calls_of_a_group_than_its_bound_are_under_way_to_one_host) {
+  Holding holding;
+  CurlLoop loop;
+  const CallId first = loop.start(holding.request("/1", 2));
+  (void)loop.start(holding.request("/2", 2));
+  (void)loop.start(holding.request("/3", 2));
+  const CallId last = loop.start(holding.request("/4", 2));
+  EXPECT_EQ(loop.call_count(), 4U);
+  // Of no group, and begun after them: what was sent at all was sent before its answer.
+  expect_next(loop, loop.start(holding.request("/quick", 0)));
+  EXPECT_TRUE(holding.has_seen("/1") && holding.has_seen("/2"));
+  EXPECT_FALSE(holding.has_seen("/3") || holding.has_seen("/4"));
+  loop.cancel(first);
+  expect_next(loop, loop.start(holding.request("/quick", 0)));
+  EXPECT_TRUE(holding.has_seen("/3")) << "first come, first served";
+  EXPECT_FALSE(holding.has_seen("/4"));
+  loop.cancel(last);
+  EXPECT_EQ(loop.call_count(), 2U);
+}
+
+TEST(CurlLoop, a_call_whose_time_is_over_while_it_waits_for_room_is_not_made) {
+  Holding holding;
+  CurlLoop loop;
+  (void)loop.start(holding.request("/1", 1));
+  (void)loop.start(holding.request("/2", 1, monotonic_ms() + 20));
+  const HttpReply reply = next_of(loop).reply;
+  EXPECT_EQ(reply.error_code, "no_room");
+  EXPECT_TRUE(reply.retryable);
+  EXPECT_FALSE(holding.has_seen("/2"));
+  EXPECT_EQ(loop.call_count(), 1U);
+}
+
+TEST(CurlLoop, an_urgent_call_waits_for_no_room) {
+  Holding holding;
+  CurlLoop loop;
+  (void)loop.start(holding.request("/1", 1));
+  HttpRequest urgent = holding.request("/quick", 1);
+  urgent.is_urgent = true;
+  expect_next(loop, loop.start(std::move(urgent)));
+}
+
+TEST(CurlLoop, a_call_that_is_redirected_to_another_host_leaves_its_room) {
+  Holding holding;
+  std::atomic<int> calls = 0;
+  HttpServer mover([&](const std::string&) {
+    return ++calls == 1 ? http_answer("302 Found", "Location: " + holding.server.url("/1") + "\r\n")
+                        : http_answer("200 OK");
+  });
+  CurlLoop loop;
+  HttpRequest request = holding.request("/", 1);
+  request.target = *parse_target(mover.url());
+  (void)loop.start(request);
+  expect_next(loop, loop.start(request));
+  EXPECT_EQ(loop.call_count(), 1U);
+}
+
+TEST(CurlLoop, thousands_that_wait_for_room_and_fail_at_once_do_so_one_after_the_other) {
+  std::string url;
+  {
+    HttpServer gone([](const std::string&) { return http_answer("200 OK"); });
+    url = gone.url();
+  }
+  Holding holding;
+  HttpRequest request = holding.request("/", 1);
+  request.target = *parse_target(url);
+  CurlLoop loop;
+  std::size_t ended = 0;
+  for (int i = 0; i < 2'000; ++i)
+    (void)loop.start(request);
+  while (ended < 2'000) {
+    pollfd ready{loop.fd(), POLLIN, 0};
+    ASSERT_GT(::poll(&ready, 1, 60'000), 0);
+    for (const FinishedCall& call : loop.poll()) {
+      EXPECT_EQ(call.reply.error_code, "connect_failed");
+      ++ended;
+    }
+  }
+  EXPECT_EQ(loop.call_count(), 0U);
 }
 
 }  // namespace

@@ -223,6 +223,8 @@ class AnalysisRuntime : public Runtime {
     request.response_bytes_max = task.http.response_bytes_max;
     request.connect_timeout_ms = task.http.connect_timeout_ms;
     request.ca_file = task.http.ca_file;
+    request.group = attempt.job.task;
+    request.calls_per_host = task.http.calls_per_host;
     request.redirects_max = 0;  // an API does not move
     request.timeout_ms = step == Step::join ? 0 : task.call_timeout_ms;
     request.deadline_mono_ms = attempt.deadline_mono_ms;

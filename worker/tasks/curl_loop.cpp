@@ -1,7 +1,8 @@
 // How a call goes: an easy handle per request, set up by configure(); libcurl tells which sockets
 // to watch (watch()) and when to be called (set_timer()); poll() hands readiness to libcurl and
 // reaps what finished. A redirect is a new request of the same call. A request to an origin that
-// asked for a pause (429 with Retry-After) waits until that is over.
+// asked for a pause (429 with Retry-After) waits until that is over, one that finds as many of its
+// group under way as there may be until one of them has ended.
 //
 // libcurl calls back from inside its own functions, where no handle may be added or removed; so
 // callbacks only note what they saw, and poll() acts.
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
@@ -25,6 +27,7 @@
 #include "worker/runtime/wake.h"
 #include "worker/tasks/retry_after.h"
 #include "worker/tasks/target_pauses.h"
+#include "worker/tasks/target_room.h"
 
 namespace sluice {
 
@@ -43,6 +46,7 @@ struct Call {
   HttpRequest request;
   std::int64_t deadline_mono_ms = kNever;
   bool was_redirected = false;
+  std::string room;  // its place there while it is under way or in line; empty without one
   Easy easy{nullptr, curl_easy_cleanup};
   HeaderList headers{nullptr, curl_slist_free_all};
   std::array<char, CURL_ERROR_SIZE> error_text{};
@@ -266,7 +270,7 @@ void judge(Call& call, CURLcode code) {
 struct CurlLoop::State {
   int epoll_fd = -1;
   int timer_fd = -1;  // libcurl's
-  int pause_fd = -1;  // when the next pause is over
+  int pause_fd = -1;  // when the next pause is over, or the time of one in line
   WakeFd wake;
   CURLM* multi = nullptr;
   CallId last_id = 0;
@@ -275,6 +279,10 @@ struct CurlLoop::State {
   TargetPauses pauses;
   bool has_grown = false;  // one of them: the time of a call that waits may be over before it ends
   std::map<CallId, std::unique_ptr<Call>> waiting;  // for the end of one, in their order
+  TargetRoom room;
+  std::unordered_map<CallId, std::unique_ptr<Call>> in_line;  // for room
+  std::set<std::pair<std::int64_t, CallId>> line_ends;        // their deadlines
+  std::vector<std::string> freed;                             // places that somebody left
 
   State() {
     static const CURLcode is_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -383,7 +391,8 @@ struct CurlLoop::State {
   }
 
   void arm_pause(std::int64_t now_ms) const {
-    const std::int64_t next_ms = pauses.next_end_ms();
+    const std::int64_t line_end_ms = line_ends.empty() ? kNever : line_ends.begin()->first;
+    const std::int64_t next_ms = std::min(pauses.next_end_ms(), line_end_ms);
     arm(pause_fd, next_ms == kNever ? -1 : std::max<std::int64_t>(next_ms - now_ms, 0));
   }
 
@@ -411,8 +420,65 @@ struct CurlLoop::State {
   void end_pauses() {
     const std::int64_t now_ms = clock_now().mono_ms;
     pauses.end(now_ms);
+    fail_late_in_line(now_ms);
     arm_pause(now_ms);
     begin_waiting();
+  }
+
+  // Lets a call wait for room among those of its group. False when it may begin, and is counted.
+  bool stand_in_line(std::unique_ptr<Call>& call) {
+    const HttpRequest& request = call->request;
+    if (request.calls_per_host == 0 || request.is_urgent) return false;
+    call->room = request.group + ' ' + request.target.origin;
+    if (room.enter(call->room, request.calls_per_host)) return false;
+    const CallId id = call->id;
+    room.wait(call->room, id);
+    if (line_end_of(*call) != kNever) {
+      line_ends.insert({line_end_of(*call), id});
+      arm_pause(clock_now().mono_ms);
+    }
+    in_line[id] = std::move(call);
+    return true;
+  }
+
+  // A redirected one has its own deadline already.
+  static std::int64_t line_end_of(const Call& call) {
+    return std::min(call.request.deadline_mono_ms, call.deadline_mono_ms);
+  }
+
+  // Null when it is in no line.
+  std::unique_ptr<Call> out_of_line(CallId id) {
+    auto node = in_line.extract(id);
+    if (node.empty()) return nullptr;
+    line_ends.erase({line_end_of(*node.mapped()), id});
+    return std::move(node.mapped());
+  }
+
+  void fail_late_in_line(std::int64_t now_ms) {
+    while (!line_ends.empty() && line_ends.begin()->first <= now_ms) {
+      const std::unique_ptr<Call> call = out_of_line(line_ends.begin()->second);
+      room.forget(call->room, call->id);
+      fail_call(*call,
+                "no_room",
+                "not called: as many calls to its host as there may be at once (" +
+                    std::to_string(call->request.calls_per_host) + ") were under way all the time");
+    }
+  }
+
+  void leave_room(Call& call) {
+    if (call.room.empty()) return;
+    room.leave(call.room);
+    freed.push_back(std::exchange(call.room, {}));
+  }
+
+  // Not at once where one ends: whoever begins may end there and then, and so on.
+  void fill_room() {
+    while (!freed.empty()) {
+      const std::string place = std::move(freed.back());
+      freed.pop_back();
+      while (const auto id = room.next(place))
+        begin(out_of_line(*id));
+    }
   }
 
   // Those whose pause goes on wait again.
@@ -422,7 +488,7 @@ struct CurlLoop::State {
   }
 
   void begin(std::unique_ptr<Call> call) {
-    if (hold_back(call)) return;
+    if (hold_back(call) || stand_in_line(call)) return;
     if (call->deadline_mono_ms == kNever) {
       const std::int64_t timeout_ms = call->request.timeout_ms;
       call->deadline_mono_ms =
@@ -433,6 +499,7 @@ struct CurlLoop::State {
       configure_and_add(*call);
     } catch (const std::exception& exception) {
       fail_call(*call, "http_setup_failed", exception.what());
+      leave_room(*call);
       return;
     }
     const CallId id = call->id;
@@ -472,6 +539,7 @@ struct CurlLoop::State {
       note_pause(*call);
       auto target = next_target(*call);
       curl_multi_remove_handle(multi, call->easy.get());
+      leave_room(*call);
       if (target) {
         call->was_redirected = true;
         call->request =
@@ -482,6 +550,7 @@ struct CurlLoop::State {
       }
     }
     if (std::exchange(has_grown, false)) begin_waiting();
+    fill_room();
   }
 
   void step(int fd, std::uint32_t events) {
@@ -521,6 +590,7 @@ CallId CurlLoop::start(HttpRequest request) {
   const CallId id = call->id = ++state_->last_id;
   call->request = std::move(request);
   state_->begin(std::move(call));
+  state_->fill_room();
   return id;
 }
 
@@ -528,8 +598,12 @@ void CurlLoop::cancel(CallId id) {
   const auto it = state_->calls.find(id);
   if (it != state_->calls.end()) {
     curl_multi_remove_handle(state_->multi, it->second->easy.get());
+    state_->leave_room(*it->second);
     state_->calls.erase(it);
+  } else if (const auto call = state_->out_of_line(id)) {
+    state_->room.forget(call->room, id);
   }
+  state_->fill_room();
   state_->waiting.erase(id);
   std::erase_if(state_->finished, [id](const FinishedCall& call) { return call.id == id; });
 }
@@ -554,7 +628,7 @@ std::vector<FinishedCall> CurlLoop::poll() {
 }
 
 std::size_t CurlLoop::call_count() const {
-  return state_->calls.size() + state_->waiting.size();
+  return state_->calls.size() + state_->waiting.size() + state_->in_line.size();
 }
 
 }  // namespace sluice

@@ -34,7 +34,11 @@ struct HttpRequest {
   // so much; 0 = never.
   std::int64_t stall_ms = 0;
   unsigned redirects_max = 3;
-  bool is_urgent = false;  // a pause of its target does not hold it back
+  bool is_urgent = false;  // neither a pause of its target nor want of room holds it back
+  // At most so many calls of `group` to one origin are under way at once, the others wait; 0 = any
+  // number. A group has one such bound.
+  std::string group;
+  std::size_t calls_per_host = 0;
   std::string ca_file;     // empty = the system's
 };
 
@@ -71,7 +75,8 @@ class CurlLoop {
 
   // Never fails; what is wrong comes as a reply. Ids are not reused. While the origin of the target
   // is paused, for as long as its last 429 named, the call waits; it is `target_paused` when its
-  // own time would be over before.
+  // own time would be over before. While there is no room for it (`calls_per_host`) it waits for its
+  // turn; it is `no_room` when the deadline of whoever asks comes first.
   [[nodiscard]] CallId start(HttpRequest request);
   // Ends a call at once, its connection with it; no reply comes. Unknown ids are ignored.
   void cancel(CallId id);
@@ -81,7 +86,7 @@ class CurlLoop {
   // Makes fd() readable until the next poll().
   void wake();
   [[nodiscard]] std::vector<FinishedCall> poll();
-  // Under way, and waiting for the end of a pause.
+  // Under way, and waiting for the end of a pause or for room.
   [[nodiscard]] std::size_t call_count() const;
 
  private:

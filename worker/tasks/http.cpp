@@ -155,6 +155,7 @@ Result<void> take_common_settings(TaskSettings& settings, HttpTask& task) {
       keep(settings.take_text("secrets_dir"), secrets_directory),
       keep(settings.take_integer("response_bytes_max", 1, 64 << 20), task.response_bytes_max),
       keep(settings.take_duration_ms("connect_timeout"), task.connect_timeout_ms),
+      keep(settings.take_integer("calls_per_host", 0, 100'000), task.calls_per_host),
       keep(settings.take_text("ca_file"), task.ca_file),
   });
   if (!taken) return taken;

@@ -29,6 +29,7 @@ struct HttpTask {
   std::int64_t timeout_ms = 0;  // of one call; 0 = only the attempt's
   std::int64_t stall_ms = 120'000;
   unsigned redirects_max = 3;
+  std::size_t calls_per_host = 0;  // of this task at once; 0 = any number
   std::string ca_file;
 };
 
@@ -48,8 +49,8 @@ struct HttpPlan {
                                               const RunJob& job,
                                               const nlohmann::json& payload);
 
-// The settings that every task over HTTP has: allow, secrets_dir, response_bytes_max,
-// connect_timeout, ca_file.
+// The settings that every task over HTTP has: base_url, allow, secrets_dir, response_bytes_max,
+// connect_timeout, calls_per_host, ca_file.
 [[nodiscard]] Result<void> take_common_settings(TaskSettings& settings, HttpTask& task);
 
 class HttpRuntimeBuilder : public RuntimeBuilder {

@@ -193,6 +193,8 @@ Result<HttpPlan> plan_http_call(const HttpTask& task, const RunJob& job, const J
   request.stall_ms = task.stall_ms;
   request.redirects_max = task.redirects_max;
   request.ca_file = task.ca_file;
+  request.group = job.task;
+  request.calls_per_host = task.calls_per_host;
   if (auto taken = take_request(task, payload, plan); !taken) return tl::unexpected(taken.error());
 
   bool is_home = task.base_url.empty();
