@@ -84,6 +84,14 @@ struct ConfigTable::Impl {
   std::map<std::string, std::string, std::less<>> subtree_help;
   std::string file;
 
+  struct Request {
+    std::string flag;
+    bool* target;
+    std::string help;
+  };
+
+  std::vector<Request> requests;
+
   void add(Entry entry) {
     entry.group = current_group;
     entry.environment = environment_of(entry.key);
@@ -217,6 +225,8 @@ struct ConfigTable::Impl {
       return {ErrorCode::bad_field, argument, "is not an option; this program takes no arguments"};
     }
     Texts known = names(flag_of);
+    for (const Request& request : requests)
+      known.push_back(request.flag);
     known.insert(known.end(), {"--config", "--check-config", "--help", "--version"});
     const std::string flag = argument.substr(0, argument.find('='));
     for (const auto& entry : entries)
@@ -306,6 +316,10 @@ void ConfigTable::add_texts(std::string key, std::vector<std::string>* target, s
   impl_->add(std::move(entry));
 }
 
+void ConfigTable::add_request(std::string flag, bool* target, std::string help) {
+  impl_->requests.push_back({std::move(flag), target, std::move(help)});
+}
+
 void ConfigTable::set_environment(std::string_view key, std::string name) {
   const auto found = std::ranges::find(impl_->entries, key, [](const auto& e) { return e->key; });
   CHECK(found != impl_->entries.end());
@@ -340,6 +354,8 @@ Result<ConfigAction> ConfigTable::parse(int argc,
   app.set_version_flag("--version", impl_->program + " " SLUICE_VERSION);
   app.add_option("--config", path, "the configuration file (SLUICE_CONFIG)")->type_name("FILE");
   app.add_flag("--check-config", action.is_check, "check flags, environment and file, and leave");
+  for (const Impl::Request& request : impl_->requests)
+    app.add_flag(request.flag, *request.target, request.help);
   impl_->describe(app);
   app.footer(impl_->footer());
   app.allow_extras();

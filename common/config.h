@@ -92,6 +92,10 @@ class ConfigTable {
   // one text.
   void add_texts(std::string key, std::vector<std::string>* target, std::string help);
 
+  // A flag that is no setting: what the program is to do this once instead of its work. Neither the
+  // environment nor the file has it, and effective() does not show it.
+  void add_request(std::string flag, bool* target, std::string help);
+
   // Gives the entry `key`, which was added before, another environment variable; empty = none.
   void set_environment(std::string_view key, std::string name);
 

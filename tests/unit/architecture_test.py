@@ -30,6 +30,7 @@ LAYERS = {
     "broker/net": ("common", "broker/core", "broker/net"),
     "broker": ("common", "broker"),
     "worker": ("common", "worker"),
+    "worker/examples/project": ("common", "producer", "worker"),  # a user's, who has both
     "producer": ("common", "producer"),
 }
 PURE = ("common", "broker/core", "worker/core")

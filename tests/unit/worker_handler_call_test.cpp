@@ -48,6 +48,36 @@ TEST(HandlerCall, the_handler_is_the_named_one_or_that_of_the_task_s_own_name) {
   EXPECT_EQ(taken({{"handler", true}}, handlers), "task.t.handler: must be a text");
 }
 
+TEST(HandlerCall, middlewares_lie_around_each_other_and_see_what_the_handler_threw) {
+  std::string seen;
+  const auto named = [&seen](const char* name) {
+    return [&seen, name](Task& task, const TaskHandler& next) {
+      seen += name;
+      TaskOutcome outcome = next(task);
+      seen += std::string(name) + (outcome.is_completed ? "+" : "-" + outcome.error_code) + " ";
+      return outcome;
+    };
+  };
+  const Middleware refuses = [](Task&, const TaskHandler&) -> TaskOutcome {
+    throw TaskFailed("not_now", "refused", false);
+  };
+  const auto outcome_of = [](const Handlers& handlers) {
+    Task task(std::make_shared<Told>());
+    return call_handler(handlers.at("t"), task);
+  };
+  const Handlers fine{{"t", make_handler([&seen](Task&) { seen += " handler "; })}};
+  const Handlers throws{{"t", make_handler([](Task&) { throw std::runtime_error("broken"); })}};
+  EXPECT_TRUE(outcome_of(with_middlewares(fine, {named("a"), named("b")})).is_completed);
+  EXPECT_EQ(std::exchange(seen, {}), "ab handler b+ a+ ");
+  const TaskOutcome broken = outcome_of(with_middlewares(throws, {named("a")}));
+  EXPECT_EQ(broken.error, "broken");
+  EXPECT_EQ(std::exchange(seen, {}), "aa-exception ");
+  const TaskOutcome refused = outcome_of(with_middlewares(fine, {named("a"), refuses, named("b")}));
+  EXPECT_EQ(refused.error_code, "not_now");
+  EXPECT_FALSE(refused.retryable);
+  EXPECT_EQ(seen, "aa-not_now ") << "neither the handler nor what lies within";
+}
+
 TEST(HandlerCall, after_a_stop_the_reason_decides_unless_it_finished_while_the_node_was_leaving) {
   struct Row {
     StopReason reason;

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <set>
 
@@ -363,6 +364,50 @@ TEST_F(IsolateTest, when_the_spawner_dies_the_jobs_are_handed_back_and_it_is_sai
   EXPECT_EQ(result().error_code, "task_not_offered");
 }
 
+// Until it has used so many seconds of CPU time, or is killed.
+std::string burn(Task& task) {
+  const std::clock_t end = std::clock() + std::stol(task.payload()) * CLOCKS_PER_SEC / 10;
+  while (std::clock() < end) {
+  }
+  return own_pid(task);
+}
+
+TEST_F(IsolateTest, each_job_has_the_cpu_time_of_its_limit_for_itself) {
+  use(burn, {{"limits.cpu", std::string("1s")}, {"isolates_max", std::int64_t{1}}});
+  const AttemptResult first = run("8");
+  EXPECT_EQ(first.outcome, Outcome::completed) << first.error;
+  for (int more = 0; more < 2; ++more)
+    EXPECT_EQ(run("8").result, first.result) << "2.4 s together";
+  const AttemptResult endless = run("600");
+  EXPECT_EQ(endless.error_code, "cpu_limit");
+  EXPECT_EQ(endless.error, "isolate killed: its job used all its 1 s of CPU time");
+  EXPECT_EQ(run("0").outcome, Outcome::completed);
+}
+
+TEST_F(IsolateTest, a_file_beyond_its_limit_ends_the_isolate) {
+  use(
+      [](Task&) {
+        const UniqueFd file(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+        const std::string much(1 << 20, 'x');
+        for (int i = 0; i < 8; ++i)
+          (void)!::write(file.get(), much.data(), much.size());
+      },
+      {{"limits.file_size", std::string("2MiB")}});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "isolate_crashed");
+  EXPECT_THAT(got.error, HasSubstr("SIGXFSZ"));
+}
+
+#ifndef __SANITIZE_ADDRESS__  // which needs all of the address space
+TEST_F(IsolateTest, memory_beyond_its_limit_is_not_to_be_had) {
+  use([](Task&) { return std::to_string(std::string(512 << 20, 'x').size()); },
+      {{"limits.memory", std::string("256MiB")}});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "exception");
+  EXPECT_THAT(got.error, HasSubstr("bad_alloc"));
+}
+#endif
+
 TEST_F(IsolateTest, settings_that_are_wrong_are_refused_by_name) {
   handlers_["t"] = make_handler(own_pid);
   for (const auto& [values, where] :
@@ -373,6 +418,8 @@ TEST_F(IsolateTest, settings_that_are_wrong_are_refused_by_name) {
         {{{"reuse", false}, {"recycle_after", std::int64_t{2}}}, "task.t.recycle_after"},
         {{{"recycle_memory", std::string("much")}}, "task.t.recycle_memory"},
         {{{"idle", std::string("soon")}}, "task.t.idle"},
+        {{{"limits.memory", std::int64_t{5}}}, "task.t.limits.memory"},
+        {{{"limits.cpu", std::string("1500ms")}}, "task.t.limits.cpu"},
         {{{"timeout", std::string("soon")}}, "task.t.timeout"}}) {
     TaskSettings settings("t", values);
     const auto added = builder_.add(settings);

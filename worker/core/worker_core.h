@@ -67,6 +67,9 @@ class WorkerCore {
 
   [[nodiscard]] std::size_t unacknowledged_count() const { return finished_; }
 
+  // A broker has welcomed it on this connection.
+  [[nodiscard]] bool is_welcomed() const { return is_connected_ && is_welcomed_; }
+
   [[nodiscard]] bool is_draining() const { return drain_deadline_ms_ != kNever; }
 
   [[nodiscard]] const WorkerSettings& settings() const { return settings_; }

@@ -114,6 +114,15 @@ Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handler
       settings.error("handler", "there is no handler " + name + "; there are " + known));
 }
 
+Handlers with_middlewares(Handlers handlers, const std::vector<Middleware>& middlewares) {
+  for (auto& [name, handler] : handlers)
+    for (auto middleware = middlewares.rbegin(); middleware != middlewares.rend(); ++middleware)
+      handler = [outer = *middleware, inner = std::move(handler)](Task& task) {
+        return outer(task, [&inner](Task& same) { return call_handler(inner, same); });
+      };
+  return handlers;
+}
+
 TaskOutcome call_handler(const TaskHandler& handler, Task& task) {
   try {
     return handler(task);

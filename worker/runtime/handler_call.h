@@ -7,6 +7,7 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "common/protocol/messages.h"
 #include "common/time.h"
@@ -41,6 +42,10 @@ struct Task::State {
 
 // The setting `handler` of a task, the name of one of `handlers` (default: the task's own name).
 [[nodiscard]] Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers);
+
+// Each handler within all of them; the first is the outermost.
+[[nodiscard]] Handlers with_middlewares(Handlers handlers,
+                                        const std::vector<Middleware>& middlewares);
 
 // Calls it and takes whatever it does for an outcome; never throws.
 [[nodiscard]] TaskOutcome call_handler(const TaskHandler& handler, Task& task);

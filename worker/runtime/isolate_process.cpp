@@ -21,6 +21,7 @@
 #include "worker/core/text.h"
 #include "worker/runtime/descendants.h"
 #include "worker/runtime/isolate_wire.h"
+#include "worker/runtime/program_limits.h"
 
 namespace sluice {
 
@@ -57,8 +58,12 @@ void end_what_was_left() {
 // Shared with the thread that waits for stops, which may outlive the last job.
 class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
  public:
-  IsolateLoop(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node)
-      : jobs_fd_(jobs_fd), stops_fd_(stops_fd), handlers_(handlers), node_(node) {}
+  IsolateLoop(int jobs_fd,
+              int stops_fd,
+              const Handlers& handlers,
+              const std::string& node,
+              std::uint64_t cpu_s)
+      : jobs_fd_(jobs_fd), stops_fd_(stops_fd), handlers_(handlers), node_(node), cpu_(cpu_s) {}
 
   void run() {
     std::thread([self = shared_from_this()] { self->watch_stops(); }).detach();
@@ -87,9 +92,11 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     const std::int64_t deadline =
         job.timeout_ms > 0 ? after(clock_now().mono_ms, job.timeout_ms) : kNever;
     const auto attempt = std::make_shared<Attempt>(*this, std::move(job), deadline);
+    cpu_.begin();
     begin(read->number.n, attempt);
     const AttemptResult result = call(attempt);
     end();
+    cpu_.end();
     return send(encode_worker_message(Results{node_, {result}}));
   }
 
@@ -162,6 +169,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
   const int stops_fd_;
   const Handlers& handlers_;
   const std::string node_;
+  CpuTimer cpu_;
   FrameReader reader_;
   std::int64_t cpu_us_ = 0;
   std::mutex send_mutex_;  // a frame is written whole
@@ -173,9 +181,13 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 
 }  // namespace
 
-void run_isolate(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node) {
+void run_isolate(int jobs_fd,
+                 int stops_fd,
+                 const Handlers& handlers,
+                 const std::string& node,
+                 std::uint64_t cpu_s) {
   ::setenv("SLUICE_NODE", node.c_str(), 1);
-  std::make_shared<IsolateLoop>(jobs_fd, stops_fd, handlers, node)->run();
+  std::make_shared<IsolateLoop>(jobs_fd, stops_fd, handlers, node, cpu_s)->run();
 }
 
 }  // namespace sluice

@@ -5,6 +5,7 @@
 // comes. After each job everything that it started and left behind is killed, then the result goes.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "worker/runtime/handler_call.h"
@@ -12,7 +13,12 @@
 namespace sluice {
 
 // Returns when the node has closed the socket or is gone. `handlers` are by task; `node` is the
-// node's id, the marker for child processes (SLUICE_NODE).
-void run_isolate(int jobs_fd, int stops_fd, const Handlers& handlers, const std::string& node);
+// node's id, the marker for child processes (SLUICE_NODE). `cpu_s` is the CPU time that each job
+// may use, 0 = as much as it wants.
+void run_isolate(int jobs_fd,
+                 int stops_fd,
+                 const Handlers& handlers,
+                 const std::string& node,
+                 std::uint64_t cpu_s);
 
 }  // namespace sluice

@@ -13,6 +13,7 @@
 #include "worker/runtime/isolate_process.h"
 #include "worker/runtime/isolate_wire.h"
 #include "worker/runtime/process_result.h"
+#include "worker/runtime/program_settings.h"
 #include "worker/runtime/unique_fd.h"
 
 namespace sluice {
@@ -77,6 +78,8 @@ class IsolateWire : public PoolWire {
 
 class IsolateKind : public PoolKind {
  public:
+  explicit IsolateKind(const ProgramLimits& limits) : limits_(limits) {}
+
   [[nodiscard]] tl::expected<std::unique_ptr<PoolWire>, int> start(SpawnerChannel& spawner,
                                                                    std::uint64_t number) override {
     std::array<int, 2> jobs{-1, -1};
@@ -91,7 +94,7 @@ class IsolateKind : public PoolKind {
     UniqueFd near_stops(stops[0]);
     for (const UniqueFd* near : {&near_jobs, &near_stops})
       ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
-    const int error = spawner.isolate(number, far_jobs.get(), far_stops.get());
+    const int error = spawner.isolate(number, limits_, far_jobs.get(), far_stops.get());
     if (error != 0) return tl::unexpected(error);
     return std::make_unique<IsolateWire>(std::move(near_jobs), std::move(near_stops));
   }
@@ -110,12 +113,21 @@ class IsolateKind : public PoolKind {
                             "isolate exited with code " + std::to_string(WEXITSTATUS(status)),
                             true);
     const int signal = WTERMSIG(status);
+    if (signal == SIGXCPU && limits_.cpu_s != 0)
+      return failed_attempt(job,
+                            "cpu_limit",
+                            "isolate killed: its job used all its " +
+                                std::to_string(limits_.cpu_s) + " s of CPU time",
+                            true);
     return failed_attempt(job,
                           "isolate_crashed",
                           "isolate crashed: " + signal_name(signal) +
                               (signal == SIGKILL ? ", from outside or for want of memory" : ""),
                           true);
   }
+
+ private:
+  ProgramLimits limits_;
 };
 
 Result<void> take_wear(TaskSettings& settings, PoolSettings& pool) {
@@ -139,8 +151,10 @@ Result<void> IsolateRuntimeBuilder::add(TaskSettings& settings) {
   auto pool = take_pool_settings(settings, "isolates");
   if (!pool) return tl::unexpected(pool.error());
   if (auto taken = take_wear(settings, *pool); !taken) return taken;
+  const auto limits = take_handler_limits(settings);
+  if (!limits) return tl::unexpected(limits.error());
   by_task_[settings.task()] = std::move(*handler);
-  tasks_[settings.task()] = *pool;
+  tasks_[settings.task()] = {*pool, *limits};
   return {};
 }
 
@@ -148,15 +162,16 @@ Result<void> IsolateRuntimeBuilder::add(TaskSettings& settings) {
 void IsolateRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
   node_ = node;
   spawner_ = &spawner.open_channel();
-  spawner.set_isolate_main([handlers = by_task_, node](int jobs_fd, int stops_fd) {
-    run_isolate(jobs_fd, stops_fd, handlers, node);
-  });
+  spawner.set_isolate_main(
+      [handlers = by_task_, node](int jobs_fd, int stops_fd, const ProgramLimits& limits) {
+        run_isolate(jobs_fd, stops_fd, handlers, node, limits.cpu_s);
+      });
 }
 
 std::unique_ptr<Runtime> IsolateRuntimeBuilder::build() {
   std::map<std::string, PoolSetup, std::less<>> pools;
   for (const auto& [task, settings] : tasks_)
-    pools.emplace(task, PoolSetup{settings, std::make_unique<IsolateKind>()});
+    pools.emplace(task, PoolSetup{settings.pool, std::make_unique<IsolateKind>(settings.limits)});
   return make_pool_runtime(std::move(pools), *spawner_, node_);
 }
 

@@ -9,6 +9,7 @@
 
 #include "worker/runtime/handler_call.h"
 #include "worker/runtime/process_pool.h"
+#include "worker/runtime/program_limits.h"
 #include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
 
@@ -20,7 +21,7 @@ class IsolateRuntimeBuilder : public RuntimeBuilder {
   explicit IsolateRuntimeBuilder(const Handlers& handlers) : handlers_(handlers) {}
 
   // Settings: handler, isolates_min, isolates_max, idle, reuse, recycle_after, recycle_memory,
-  // timeout, grace.
+  // timeout, grace, limits.memory, limits.cpu, limits.file_size.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
@@ -28,7 +29,13 @@ class IsolateRuntimeBuilder : public RuntimeBuilder {
  private:
   const Handlers& handlers_;
   Handlers by_task_;
-  std::map<std::string, PoolSettings, std::less<>> tasks_;
+
+  struct IsolateTask {
+    PoolSettings pool;
+    ProgramLimits limits;
+  };
+
+  std::map<std::string, IsolateTask, std::less<>> tasks_;
   SpawnerChannel* spawner_ = nullptr;  // the node's
   std::string node_;
 };

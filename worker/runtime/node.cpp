@@ -19,6 +19,7 @@
 #include "common/process.h"
 #include "worker/core/worker_core.h"
 #include "worker/runtime/broker_link.h"
+#include "worker/runtime/health.h"
 #include "worker/runtime/life.h"
 #include "worker/runtime/log_line.h"
 
@@ -31,7 +32,9 @@ class NodeLoop {
   NodeLoop(const NodeOptions& options, WorkerSettings settings, TaskTable::Built built)
       : core_(std::move(settings)),
         built_(std::move(built)),
-        link_(options.broker, options.concurrency) {}
+        link_(options.broker, options.concurrency),
+        health_(health_place(options.name, options.state_dir)),
+        broker_(options.broker) {}
 
   NodeExit run() {
     while (true) {
@@ -42,6 +45,7 @@ class NodeLoop {
         core_.handle(std::move(event), now, out_);
       core_.settle(now, out_);
       carry_out();
+      if (is_health_asked_) tell_health();
       if (out_.exit != ExitWish::none) return leave();
       out_.clear();
     }
@@ -52,6 +56,8 @@ class NodeLoop {
     items_.clear();
     link_.add_poll_items(items_);
     items_.push_back({nullptr, signals_.fd(), ZMQ_POLLIN, 0});
+    const std::size_t health_item = items_.size();
+    if (health_.fd() >= 0) items_.push_back({nullptr, health_.fd(), ZMQ_POLLIN, 0});
     std::int64_t deadline = std::min(core_.next_deadline_mono_ms(), link_.next_deadline_mono_ms());
     for (const auto& runtime : built_.runtimes) {
       items_.push_back({nullptr, runtime->fd(), ZMQ_POLLIN, 0});
@@ -67,6 +73,7 @@ class NodeLoop {
     } catch (const zmq::error_t& error) {
       if (error.num() != EINTR) throw;
     }
+    is_health_asked_ = health_.fd() >= 0 && items_[health_item].revents != 0;
   }
 
   void gather(Now now) {
@@ -134,6 +141,16 @@ class NodeLoop {
     events_.emplace_back(std::move(done));
   }
 
+  void tell_health() {
+    health_.answer({.node = core_.settings().node,
+                    .broker = broker_,
+                    .is_connected = core_.is_welcomed(),
+                    .is_draining = core_.is_draining(),
+                    .running = core_.running_count(),
+                    .concurrency = core_.settings().concurrency,
+                    .unacknowledged = core_.unacknowledged_count()});
+  }
+
   void shut_down_runtimes() {
     for (const auto& runtime : built_.runtimes)
       if (!runtime->shut_down()) is_stuck_ = true;
@@ -157,6 +174,8 @@ class NodeLoop {
   WorkerCore core_;
   TaskTable::Built built_;
   BrokerLink link_;
+  HealthSocket health_;
+  std::string broker_;
   std::unordered_map<AttemptKey, Runtime*> running_;
   std::vector<zmq::pollitem_t> items_;
   std::vector<WorkerEvent> events_;
@@ -165,6 +184,7 @@ class NodeLoop {
   bool is_asked_ = false;   // a first signal came
   bool is_broken_ = false;  // a runtime failed
   bool is_stuck_ = false;
+  bool is_health_asked_ = false;
 };
 
 // Says so when there are too few descriptors for every slot.

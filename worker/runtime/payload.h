@@ -14,6 +14,10 @@ namespace sluice {
 [[nodiscard]] std::optional<nlohmann::json> payload_as_json(std::string_view content_type,
                                                             std::string_view payload);
 
+// Whether reading such a payload cannot end the stack: at most 32 levels. (That it can be read is
+// not said; msgpack that is cut short is not.)
+[[nodiscard]] bool is_shallow(std::string_view content_type, std::string_view payload);
+
 // A scalar as text: a string as it is, numbers and booleans as in JSON. Nothing for the rest.
 [[nodiscard]] std::optional<std::string> scalar_text(const nlohmann::json& value);
 

@@ -2,12 +2,14 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 namespace sluice {
 
@@ -39,6 +41,26 @@ int apply_limits(const ProgramLimits& limits) {
     if (const int error = lower(limit.resource, limit.soft, limit.hard); error != 0) return error;
   }
   return 0;
+}
+
+CpuTimer::CpuTimer(std::uint64_t limit_s) : limit_s_(limit_s) {
+  if (limit_s_ == 0) return;
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGXCPU;
+  if (::timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer_) != 0)
+    throw std::system_error(errno, std::generic_category(), "timer_create");
+}
+
+CpuTimer::~CpuTimer() {
+  if (limit_s_ != 0) ::timer_delete(timer_);
+}
+
+void CpuTimer::set(std::uint64_t seconds) {
+  if (limit_s_ == 0) return;
+  itimerspec time{};
+  time.it_value.tv_sec = static_cast<time_t>(seconds);
+  ::timer_settime(timer_, 0, &time, nullptr);
 }
 
 int become_user(const std::string& user) {

@@ -1,6 +1,8 @@
 // What a program may use, and as whom it runs; of the process that becomes it.
 #pragma once
 
+#include <time.h>
+
 #include <cstdint>
 #include <string>
 
@@ -14,6 +16,26 @@ struct ProgramLimits {
   std::uint64_t open_files = 0;
   std::uint64_t processes = 0;   // and threads, of all that its user runs on this machine
   std::uint64_t file_bytes = 0;  // of a file that it writes; SIGXFSZ
+};
+
+// The CPU time of one job after another in this process, without that of its children: SIGXCPU when
+// it is used up. (RLIMIT_CPU counts from the process' start, and in ticks.) 0: nothing is counted.
+class CpuTimer {
+ public:
+  explicit CpuTimer(std::uint64_t limit_s);
+  CpuTimer(const CpuTimer&) = delete;
+  CpuTimer& operator=(const CpuTimer&) = delete;
+  ~CpuTimer();
+
+  void begin() { set(limit_s_); }
+
+  void end() { set(0); }
+
+ private:
+  void set(std::uint64_t seconds);
+
+  std::uint64_t limit_s_;
+  timer_t timer_{};
 };
 
 // In the program's own process, before it is executed. A limit that is above the node's own stays

@@ -31,6 +31,7 @@ Result<void> take_count(TaskSettings& settings,
 
 // With less no program can be loaded.
 constexpr std::int64_t kMemoryMin = 16 << 20;
+constexpr std::int64_t kHandlerMemoryMin = 256 << 20;
 
 Result<void> take_size(TaskSettings& settings,
                        const std::string& key,
@@ -99,6 +100,16 @@ bool is_out_of_cpu(const ProgramLimits& limits, const SpawnReport& report) {
 }
 
 }  // namespace
+
+Result<ProgramLimits> take_handler_limits(TaskSettings& settings) {
+  ProgramLimits limits;
+  for (const auto& taken :
+       {take_size(settings, "limits.memory", kHandlerMemoryMin, limits.memory_bytes),
+        take_cpu(settings, limits.cpu_s),
+        take_size(settings, "limits.file_size", 1, limits.file_bytes)})
+    if (!taken) return tl::unexpected(taken.error());
+  return limits;
+}
 
 Result<ProgramSettings> take_program(TaskSettings& settings) {
   ProgramSettings program;

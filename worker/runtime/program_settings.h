@@ -29,6 +29,11 @@ struct ProgramSettings {
 // user that the node may not become, and for limits.processes as root, whom it does not bind.
 [[nodiscard]] Result<ProgramSettings> take_program(TaskSettings& settings);
 
+// The limits of a handler that is compiled in: limits.memory (at least 256 MiB: its process is a
+// copy of the node), limits.cpu and limits.file_size. It has descriptors of its own to keep order
+// with, and the node's user.
+[[nodiscard]] Result<ProgramLimits> take_handler_limits(TaskSettings& settings);
+
 // NAME=value, with SLUICE_NODE and SLUICE_TASK.
 [[nodiscard]] std::vector<std::string> environment_of(const ProgramSettings& program,
                                                       const std::string& node,

@@ -140,10 +140,14 @@ int SpawnerChannel::spawn(const SpawnRequest& request) {
   return send_with(std::move(bytes), fds);
 }
 
-int SpawnerChannel::isolate(std::uint64_t id, int jobs_fd, int stops_fd) {
+int SpawnerChannel::isolate(std::uint64_t id,
+                            const ProgramLimits& limits,
+                            int jobs_fd,
+                            int stops_fd) {
   const SpawnerHead head{SpawnerOp::isolate, id};
-  return send_with(std::string(reinterpret_cast<const char*>(&head), sizeof head),
-                   {jobs_fd, stops_fd});
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  bytes.append(reinterpret_cast<const char*>(&limits), sizeof limits);
+  return send_with(std::move(bytes), {jobs_fd, stops_fd});
 }
 
 int SpawnerChannel::send_with(std::string bytes, const std::vector<int>& fds) {

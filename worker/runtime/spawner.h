@@ -56,7 +56,8 @@ struct SpawnReport {
 
 // What an isolate does. Called in a process forked from the spawner, which has no descriptor but
 // the three standard ones and these two; when it returns, the process ends with exit code 0.
-using IsolateMain = std::function<void(int jobs_fd, int stops_fd)>;
+// `limits` are in force already, but for its CPU time, which is its own to count.
+using IsolateMain = std::function<void(int jobs_fd, int stops_fd, const ProgramLimits& limits)>;
 
 // One runtime's line to the spawner. Its ids are its own.
 class SpawnerChannel {
@@ -80,7 +81,10 @@ class SpawnerChannel {
   // kRequestBytesMax, EMFILE without descriptors.
   [[nodiscard]] int spawn(const SpawnRequest& request);
   // Asks for an isolate with these ends of its sockets, which stay the caller's. As spawn().
-  [[nodiscard]] int isolate(std::uint64_t id, int jobs_fd, int stops_fd);
+  [[nodiscard]] int isolate(std::uint64_t id,
+                            const ProgramLimits& limits,
+                            int jobs_fd,
+                            int stops_fd);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
 

@@ -149,7 +149,12 @@ int out_of_the_way(int error_fd) {
   ::close(nothing);
   default_signals();
   ::signal(SIGPIPE, SIG_IGN);  // as in a node
-  isolate_main(order.fds[0], order.fds[1]);
+  ProgramLimits lasting = order.limits;
+  lasting.cpu_s = 0;  // of every job anew
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  if (apply_limits(lasting) != 0) ::_exit(127);
+  isolate_main(order.fds[0], order.fds[1], order.limits);
   ::_exit(0);
 }
 
@@ -295,9 +300,9 @@ class SpawnerProcess {
     Order order;
     order.id = head.id;
     order.is_isolate = head.op == SpawnerOp::isolate;
+    std::memcpy(&order.limits, buffer_.data() + sizeof(SpawnerHead), sizeof order.limits);
     if (order.is_isolate) return order;
     std::vector<std::string> texts;
-    std::memcpy(&order.limits, buffer_.data() + sizeof(SpawnerHead), sizeof order.limits);
     for (std::size_t at = sizeof(SpawnerHead) + sizeof order.limits; at < size;) {
       texts.emplace_back(buffer_.data() + at);
       at += texts.back().size() + 1;

@@ -178,11 +178,13 @@ constexpr const char* kExamples =
 constexpr const char* kLeaving =
     "SIGTERM lets it finish what runs within --drain-grace; a second one ends it at once.\n\n"
     "Exit status: 0 left in order, 1 could not begin, 2 wrong configuration, 5 left with results "
-    "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n";
+    "that\nnobody acknowledged (the broker runs those jobs again), 70 a runtime broke.\n"
+    "Of --check: 0 the node is well, 1 none answers, 69 it has no broker.\n";
 
 }  // namespace
 
 void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins) {
+  table.add_request("--check", &options.is_asked, "ask the running node how it is, and leave");
   table.group("Where it works");
   table.add_string("broker", &options.broker, "the workers' port of the broker");
   // SLUICE_BROKER is the producers' port, for clients.

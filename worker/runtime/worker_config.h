@@ -27,6 +27,7 @@ struct WorkerOptions {
   std::int64_t drain_grace_ms = kDrainGraceDefaultMs;
   std::string log_level = "info";
   std::string log_format = "logfmt";
+  bool is_asked = false;  // --check
 };
 
 struct WorkerConfig {

@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/utf8.h"
 #include "worker/runtime/exec.h"
+#include "worker/runtime/health.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/kept_runtime.h"
 #include "worker/runtime/log_line.h"
@@ -48,6 +49,23 @@ std::vector<std::string> own_tasks(const WorkerProgram& program) {
   return names;
 }
 
+constexpr int kAskMs = 5'000;
+
+// --check: of the node that runs with these settings.
+int ask_node(const std::string& program, const NodeOptions& node) {
+  const auto line = ask_health(health_place(node.name, node.state_dir), kAskMs);
+  if (!line) {
+    std::fprintf(stderr,
+                 "%s: %s: %s\n",
+                 program.c_str(),
+                 printable(line.error().where).c_str(),
+                 line.error().detail.c_str());
+    return node_failed;
+  }
+  std::puts(printable(*line).c_str());
+  return line->find(" connected=yes ") == std::string::npos ? int{kExitUnavailable} : node_drained;
+}
+
 int configure_and_run(int argc, const char* const* argv, const WorkerProgram& program) {
   WorkerOptions options;
   ConfigTable table(program.name, program.purpose);
@@ -58,6 +76,7 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   if (program.decide) program.decide(options);
   auto config = worker_config(options, table.subtree("task"), own_tasks(program));
   if (!config) return table.explain(config.error());
+  if (options.is_asked) return ask_node(program.name, config->node);
   TaskTable tasks;
   add_kinds(tasks, program.handlers);
   for (TaskSettings& task : config->tasks)

@@ -120,6 +120,9 @@ class TaskFailed : public std::runtime_error {
 // table says `run = "isolate"`.
 using TaskHandler = std::function<TaskOutcome(Task&)>;
 
+// Code around a handler: calls `next`, which does not throw, or does not, and returns the outcome.
+using Middleware = std::function<TaskOutcome(Task&, const TaskHandler& next)>;
+
 // A handler from anything callable with a Task&; one that returns nothing completes with no result.
 template <typename Callable>
 [[nodiscard]] TaskHandler make_handler(Callable callable) {

@@ -14,6 +14,7 @@ namespace sluice {
 // What the program has set itself; empty = what is configured.
 struct Worker::Settings {
   Handlers handlers;
+  std::vector<Middleware> middlewares;
   std::string name;
   std::string broker;
   std::optional<std::uint32_t> concurrency;
@@ -74,6 +75,26 @@ Worker& Worker::on_handler(std::string task, TaskHandler handler) {
   return *this;
 }
 
+Worker& Worker::before(std::function<void(Task&)> step) {
+  return around([step = std::move(step)](Task& task, const TaskHandler& next) {
+    step(task);
+    return next(task);
+  });
+}
+
+Worker& Worker::after(std::function<void(Task&, TaskOutcome&)> step) {
+  return around([step = std::move(step)](Task& task, const TaskHandler& next) {
+    TaskOutcome outcome = next(task);
+    step(task, outcome);
+    return outcome;
+  });
+}
+
+Worker& Worker::around(Middleware middleware) {
+  settings_->middlewares.push_back(std::move(middleware));
+  return *this;
+}
+
 int Worker::run() {
   std::string name = "worker";
   std::array<char*, 2> argv{name.data(), nullptr};
@@ -99,7 +120,7 @@ int Worker::run(int argc, char** argv) {
                     argv,
                     {.name = name,
                      .purpose = "A worker node of a Sluice cluster with handlers of its own.",
-                     .handlers = settings_->handlers,
+                     .handlers = with_middlewares(settings_->handlers, settings_->middlewares),
                      .offers_all = true,
                      .decide = [this](WorkerOptions& options) {
                        settings_->decide(options);

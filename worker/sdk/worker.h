@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -47,6 +48,18 @@ class Worker {
   Worker& on(std::string task, Callable handler) {
     return on_handler(std::move(task), make_handler(std::move(handler)));
   }
+
+  // Middlewares: code of your own around every handler of this worker, added before or after it.
+  // The first one added is the outermost. They run where the handler does, on its thread or in its
+  // isolate, by several threads at once, within the time-out of the attempt.
+  //
+  // Ahead of the handler. What it throws is the outcome, as if the handler had thrown it (see
+  // TaskFailed), and the handler is not called.
+  Worker& before(std::function<void(Task&)> step);
+  // Behind it, with the outcome, which it may change. What the handler threw has become one.
+  Worker& after(std::function<void(Task&, TaskOutcome&)> step);
+  // Around it.
+  Worker& around(Middleware middleware);
 
   // Works until SIGTERM or SIGINT: the first drains (25 s, then hands back), the second leaves at
   // once. Call it from main(), before other threads exist: it blocks both signals. Returns the exit

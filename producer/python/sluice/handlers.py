@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import resource
@@ -11,7 +12,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from . import core, wire
 from .core import Ended, Key
@@ -19,6 +20,7 @@ from .errors import RETRY_AFTER_MAX, Never, RetryAfter
 from .spawner import Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
 
 Handler = Callable[["Task"], Any]
+Middleware = Callable[["Task", Handler], Any]
 _UNCONNECTED = 69  # the exit code of a child whose outcome cannot be told: EX_UNAVAILABLE
 _END_WITHIN = 2.0  # seconds: a process that dies closes its socket a moment before it has ended
 
@@ -92,6 +94,17 @@ def _percent(percent: Any) -> int:
         return 100 if percent > 0 else 0
     except (TypeError, ValueError):
         raise ValueError(f"percent must be a number from 0 to 100, not {percent!r}") from None
+
+
+def within(handler: Handler, middlewares: Sequence[Middleware]) -> Handler:
+    """The handler within all of them; the first is the outermost."""
+    for middleware in reversed(middlewares):
+        handler = functools.partial(_call_around, middleware, handler)
+    return handler
+
+
+def _call_around(middleware: Middleware, inner: Handler, task: Task) -> Any:
+    return middleware(task, inner)
 
 
 def call(handler: Handler, task: Task) -> Ended:

@@ -12,18 +12,32 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar, Union
 
 import zmq
 
 from . import settings, wire
 from .core import NEVER, Fact, Output, WorkerCore
-from .handlers import Broken, Done, Event, Handler, Handlers, Offer, Reported, child_main
+from .handlers import (
+    Broken,
+    Done,
+    Event,
+    Handler,
+    Handlers,
+    Middleware,
+    Offer,
+    Reported,
+    Task,
+    child_main,
+    within,
+)
 from .life import Life
 from .spawner import Spawner
+from .typed import typed
 
 log = logging.getLogger("sluice")
-H = TypeVar("H", bound=Handler)
+H = TypeVar("H", bound=Callable[..., Any])
 VERSION = "python-0.1.0"
 
 
@@ -75,6 +89,7 @@ class Worker:
         self._drain_grace_ms = round(grace * 1000)
         self._state_dir = settings.check_state_dir(state_dir) or os.environ.get("SLUICE_STATE_DIR")
         self._offers: dict[str, Offer] = {}
+        self._middlewares: list[Middleware] = []
         self._events: "queue.SimpleQueue[Event]" = queue.SimpleQueue()
         self._stops_asked = 0
         self._wake_r, self._wake_w = socket.socketpair()
@@ -82,12 +97,20 @@ class Worker:
         self._wake_w.setblocking(False)
 
     def task(
-        self, name: str, *, processes: bool = False, kill_grace: settings.Seconds = 2.0
+        self,
+        name: str,
+        *,
+        payload: Optional[type] = None,
+        processes: bool = False,
+        kill_grace: settings.Seconds = 2.0,
     ) -> Callable[[H], H]:
-        """Registers the handler of a task. With `processes` every attempt has a process of its own:
-        for code that burns CPU (and would hold the GIL) or may crash; it is killed `kill_grace`
-        seconds after it was asked to stop. A handler on a thread can only be asked."""
+        """Registers the handler of a task. With `payload`, a dataclass, it is called with the task
+        and the payload as a value of that class, and may return one, too. With `processes` every
+        attempt has a process of its own: for code that burns CPU (and would hold the GIL) or may
+        crash; it is killed `kill_grace` seconds after it was asked to stop. A handler on a thread
+        can only be asked."""
         settings.check_name("a task's name", name)
+        settings.check_payload_class(name, payload)
         settings.check_bool("processes", processes)
         grace = settings.check_seconds("kill_grace", kill_grace, settings.KILL_GRACE_MAX)
 
@@ -97,10 +120,56 @@ class Worker:
                 raise ValueError(f"task {name!r} has a handler already")
             if len(self._offers) >= settings.TASKS_MAX:
                 raise ValueError(f"a worker offers at most {settings.TASKS_MAX} tasks")
-            self._offers[name] = Offer(handler, processes, grace)
+            called: Handler = handler
+            if payload is not None:
+                called = typed(payload, handler)
+            self._offers[name] = Offer(called, processes, grace)
             return handler
 
         return register
+
+    def around(self, middleware: H) -> H:
+        """Has `middleware(task, call)` around every handler of this worker, added before or after
+        it: it returns `call(task)`, or what it wants. The first one added is the outermost."""
+        settings.check_middleware(middleware)
+        self._middlewares.append(middleware)
+        return middleware
+
+    def before(self, step: H) -> H:
+        """Has `step(task)` called ahead of every handler. What it raises is the outcome, as if the
+        handler had raised it, and the handler is not called."""
+        settings.check_middleware(step)
+
+        def run(task: Task, call: Handler) -> Any:
+            step(task)
+            return call(task)
+
+        self._middlewares.append(run)
+        return step
+
+    def after(self, step: H) -> H:
+        """Has `step(task, error)` called behind every handler, `error` being what it raised or
+        None."""
+        settings.check_middleware(step)
+
+        def run(task: Task, call: Handler) -> Any:
+            try:
+                value = call(task)
+            except BaseException as error:
+                step(task, error)
+                raise
+            step(task, None)
+            return value
+
+        self._middlewares.append(run)
+        return step
+
+    def _offers_within(self) -> dict[str, Offer]:
+        """The handlers, each within all middlewares."""
+        return {
+            name: replace(offer, handler=within(offer.handler, self._middlewares))
+            for name, offer in self._offers.items()
+        }
 
     def stop(self) -> None:
         """Like a SIGTERM: the first call drains, the second leaves at once."""
@@ -116,14 +185,15 @@ class Worker:
             return self._live(life)
 
     def _live(self, life: Life) -> int:
-        needs_processes = any(offer.processes for offer in self._offers.values())
-        spawner = Spawner(child_main(self._offers), life.let_go) if needs_processes else None
+        offers = self._offers_within()
+        needs_processes = any(offer.processes for offer in offers.values())
+        spawner = Spawner(child_main(offers), life.let_go) if needs_processes else None
         is_main = threading.current_thread() is threading.main_thread()
         old = {}
         if is_main:
             for number in (signal.SIGTERM, signal.SIGINT):
                 old[number] = signal.signal(number, lambda *_: self.stop())
-        handlers = Handlers(self._offers, self._emit, spawner)
+        handlers = Handlers(offers, self._emit, spawner)
         is_clean = is_broken = False
         try:
             is_clean = _Loop(self, handlers, life.replaces).run()

@@ -4,6 +4,7 @@ name. What is said of a job is checked in jobs.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import socket
@@ -150,6 +151,16 @@ def check_state_dir(state_dir: Any) -> Optional[str]:
 def check_handler(task: str, handler: object) -> None:
     if not callable(handler):
         raise ValueError(f"handler of task {task!r} must be a function, not {handler!r}")
+
+
+def check_middleware(step: object) -> None:
+    if not callable(step):
+        raise ValueError(f"a middleware must be a function, not {step!r}")
+
+
+def check_payload_class(task: str, payload: object) -> None:
+    if payload is not None and not (isinstance(payload, type) and dataclasses.is_dataclass(payload)):
+        raise ValueError(f"payload of task {task!r} must be a dataclass, not {payload!r}")
 
 
 def host_name() -> str:
