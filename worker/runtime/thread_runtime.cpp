@@ -28,7 +28,17 @@ struct ThreadShared {
   std::vector<RuntimeEvent> events;
   std::size_t idle_count = 0;
   std::size_t thread_count = 0;
+  bool is_waking = false;  // an idle thread was notified and has not taken anything yet
   bool is_closing = false;
+
+  // A wake-up costs more than a short job. So only one is on its way at a time, and who was woken
+  // wakes the next; threads that are busy meanwhile take what waits without one.
+  void wake_one(std::unique_lock<std::mutex> lock) {
+    if (is_waking || idle_count == 0 || queue.empty()) return;
+    is_waking = true;
+    lock.unlock();
+    changed.notify_one();
+  }
 
   void tell(RuntimeEvent event) {
     const std::lock_guard lock(mutex);
@@ -74,14 +84,17 @@ void serve(const std::shared_ptr<ThreadShared>& shared) {
   std::unique_lock lock(shared->mutex);
   while (true) {
     ++shared->idle_count;
-    shared->changed.wait(lock, [&] { return shared->is_closing || !shared->queue.empty(); });
+    while (!shared->is_closing && shared->queue.empty()) {
+      shared->changed.wait(lock);
+      shared->is_waking = false;  // also when somebody else took what it was woken for
+    }
     --shared->idle_count;
     if (shared->is_closing) break;
     const auto attempt = std::move(shared->queue.front());
     shared->queue.pop_front();
-    lock.unlock();
+    shared->wake_one(std::move(lock));
     run_one(*shared, attempt);
-    lock.lock();
+    lock = std::unique_lock(shared->mutex);
   }
   --shared->thread_count;
   shared->changed.notify_all();
@@ -106,7 +119,7 @@ class ThreadRuntime : public Runtime {
     std::unique_lock lock(shared_->mutex);
     shared_->queue.push_back(std::move(attempt));
     if (shared_->idle_count >= shared_->queue.size()) {
-      shared_->changed.notify_one();
+      shared_->wake_one(std::move(lock));
       return;
     }
     const int error = add_thread();
