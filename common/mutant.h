@@ -21,6 +21,7 @@ enum class Mutant : unsigned char {
   ignores_content,        // a submit counts as a duplicate whatever its content is
   ignores_priority,       // over all lines the oldest job goes first
   ignores_memory_max,     // jobs are taken in though memory_max is used up
+  answers_unrecorded,     // a handler is told that its checkpoint is recorded when it is sent
   ring_forgets_nothing,   // confirmed batches stay in the replay ring for good
 };
 

@@ -89,6 +89,11 @@ class ScriptedBroker:
         self.order("welcome", heartbeat_ms=heartbeat_ms)
         return self.take("status")
 
+    def record(self, progress: dict[str, Any], **fields: Any) -> None:
+        """Acknowledges its checkpoint."""
+        key = {field: progress[field] for field in ("id", "epoch", "attempt", "checkpoint_n")}
+        self.order("ack", results=[{**key, **fields}])
+
     def job(self, id: str, task: str, payload: Any = None, **fields: Any) -> dict[str, Any]:
         job = {"id": id, "epoch": self.epoch, "attempt": 1, "task": task, "timeout_ms": 0}
         return {**job, "payload": msgpack.packb(payload), **fields}

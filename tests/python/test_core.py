@@ -268,6 +268,23 @@ def test_a_checkpoint_is_repeated_until_it_is_acknowledged():
     assert world.core.running_count == 1  # it was not taken for the result's ack
 
 
+def test_a_checkpoint_that_is_waited_for_is_sent_at_once_and_answered():
+    world = World()
+    world.run("a")
+    for number in (1, 2):
+        world.core.progress(world.key("a"), 1, "", b"c", world.now, number)
+        assert ops(world.turn()) == ["progress"]
+    answers = []
+    for acked in ({"checkpoint_n": 1}, {"checkpoint_n": 2}, {"checkpoint_n": 2}):
+        world.say("ack", results=[{**world.key("a")._asdict(), **acked}])
+        answers.append(world.turn().answers)
+    assert answers == [[], [(world.key("a"), 2, True)], []]
+    world.core.progress(world.key("a"), 1, "", b"d", world.now, 3)
+    world.turn()
+    world.say("ack", results=[{**world.key("a")._asdict(), "checkpoint_n": 3, "stale": True}])
+    assert world.turn().answers == [(world.key("a"), 3, False)]
+
+
 def test_the_last_checkpoint_goes_ahead_of_the_result():
     world = World()
     world.run("a")

@@ -99,12 +99,32 @@ def test_a_handler_that_reports_without_end_costs_neither_heartbeats_nor_memory(
     while "checkpoint" not in report:
         report = broker.take("progress")
     assert msgpack.unpackb(report["checkpoint"]) == "kept"
+    broker.record(report)
     assert broker.take("progress")["message"] == "\N{SNOWMAN}" * 85
     first, before = broker.take("status")["seq"], resident_bytes(process)
     while broker.take("status")["seq"] < first + 40:
         broker.order("welcome", heartbeat_ms=10)
     assert resident_bytes(process) - before < 256 << 10  # two pages; 700 KiB when every report is kept
     broker.order("cancel", attempts=[broker.ref("a")])
+    assert broker.take("result")["results"][0]["outcome"] == "cancelled"
+
+
+@pytest.mark.parametrize("task", ["save", "save-process"])
+def test_a_checkpoint_returns_when_it_is_recorded_and_not_for_ever_after_a_stop(shared_broker, task):
+    broker = shared_broker
+    for how, is_recorded in (({}, True), ({"stale": True}, False)):
+        broker.order("run", jobs=[broker.job("a", task)])
+        for step in (1, 2):  # the second one does not wait for the interval of reports
+            progress = broker.take("progress")
+            assert msgpack.unpackb(progress["checkpoint"]) == step
+            broker.record(progress, **how)
+        (result,) = broker.take("result")["results"]
+        assert msgpack.unpackb(result["result"]) == [is_recorded] * 2
+        broker.order("ack", results=[broker.ref("a")])
+    broker.order("run", jobs=[broker.job("b", task)])
+    broker.take("progress")
+    broker.order("cancel", attempts=[broker.ref("b")])
+    broker.take("progress")  # saved on its way out
     assert broker.take("result")["results"][0]["outcome"] == "cancelled"
 
 

@@ -16,7 +16,9 @@ from conftest import line_with, pids, run_one, wait_gone
 def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(shared_broker):
     broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "resume")])
-    checkpoint = broker.take("progress")["checkpoint"]
+    progress = broker.take("progress")
+    checkpoint = progress["checkpoint"]
+    broker.record(progress)
     (result,) = broker.take("result")["results"]
     assert result["error"]["code"] == "crashed" and "signal 9" in result["error"]["message"]
     again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})

@@ -82,6 +82,12 @@ def chatter(task):
         task.progress(1, text)
 
 
+@worker.task("save")
+@worker.task("save-process", processes=True)
+def save(task):
+    return [task.progress(0, checkpoint=step) for step in (1, 2)]
+
+
 @worker.task("later")
 def later(task):
     raise sluice.RetryAfter(1.5)

@@ -81,7 +81,12 @@ const char* to_string(Sometimes what) {
                                                                  "orphan_commit",
                                                                  "result_repeated",
                                                                  "delete_done",
-                                                                 "memory_full"};
+                                                                 "memory_full",
+                                                                 "waited_for_isolate",
+                                                                 "isolate_crashed",
+                                                                 "isolate_left",
+                                                                 "spawner_died",
+                                                                 "checkpoint_recorded"};
   return kNames[static_cast<std::size_t>(what)];
 }
 

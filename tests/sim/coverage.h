@@ -64,6 +64,11 @@ enum class Sometimes : std::uint8_t {
   result_repeated,
   delete_done,
   memory_full,  // memory_max is used up: a submit is to come later
+  waited_for_isolate,
+  isolate_crashed,
+  isolate_left,  // with its job unread
+  spawner_died,
+  checkpoint_recorded,
   count,
 };
 

@@ -1,6 +1,8 @@
 #include "tests/sim/ledger.h"
 
 #include <algorithm>
+#include <charconv>
+#include <system_error>
 #include <utility>
 
 namespace sluice::sim {
@@ -40,6 +42,14 @@ const AttemptRecord* record_of(const Job& job, std::uint32_t attempt) {
 }
 
 }  // namespace
+
+Place Place::of(const std::string& checkpoint) {
+  Place place;
+  const char* const end = checkpoint.data() + checkpoint.size();
+  const auto [colon, error] = std::from_chars(checkpoint.data(), end, place.attempt);
+  if (error == std::errc() && colon != end) std::from_chars(colon + 1, end, place.n);
+  return place;
+}
 
 std::string text(const Job& job) {
   return job.id().str() + " " + std::string(to_string(job.state)) + " life " +
@@ -98,6 +108,7 @@ void Ledger::write(const ViewRow& row, std::int64_t now_ms) {
         lost != at_risk_.end() && lost->second.job.created_ms == row.job.created_ms;
     if (!is_new && !is_put_back) {  // another job: its attempts begin at 1 again
       told_.erase(id);
+      saved_.erase(id);
       // (After a jump of the clock the one before may be put back once more.)
       if (!has_clock_jumped_)
         std::erase_if(reports_, [&](const auto& entry) { return entry.first.id == id; });
@@ -585,6 +596,12 @@ void Ledger::started(const std::string& node,
               " and on " + place->second);
   const Durable* durable = known(job.id);
   if (durable == nullptr) return;  // excused
+  const auto saved = saved_.find(job.id);
+  if (saved != saved_.end() && job.fence.attempt > saved->second.attempt)
+    REQUIRE(Place::of(job.checkpoint) >= saved->second,
+            "checkpoint_recorded",
+            job.id.str() + " attempt " + std::to_string(job.fence.attempt) + " begins at '" +
+                job.checkpoint + "', recorded was " + saved->second.text());
   const bool is_its_own = is_sent([&](std::uint64_t content) {
     return content == durable->job.spec.content_hash || durable->job.attempt != job.fence.attempt;
   });
@@ -596,6 +613,17 @@ void Ledger::started(const std::string& node,
     REQUIRE(wall_ms >= durable->job.due_ms - kEarlyMs,
             "never_early",
             std::to_string(durable->job.due_ms - wall_ms) + " ms too early: " + text(durable->job));
+}
+
+void Ledger::saved(const JobId& id, const Place& place) {
+  if (is_excused(id)) return;
+  const Durable* durable = known(id);
+  REQUIRE(durable != nullptr && Place::of(durable->job.checkpoint) >= place,
+          "checkpoint_recorded",
+          id.str() + " was told that its checkpoint " + place.text() + " is recorded, which is '" +
+              (durable == nullptr ? "" : durable->job.checkpoint) + "'");
+  Place& furthest = saved_[id];
+  furthest = std::max(furthest, place);
 }
 
 void Ledger::audit(bool all_ended, std::int64_t wall_ms) const {

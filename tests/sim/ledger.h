@@ -24,6 +24,20 @@
 
 namespace sluice::sim {
 
+// Where a handler was when it saved its checkpoint.
+struct Place {
+  std::uint32_t attempt = 0;
+  std::uint64_t n = 0;  // of its checkpoints
+  friend auto operator<=>(const Place&, const Place&) = default;
+
+  [[nodiscard]] std::string text() const {
+    return std::to_string(attempt) + ":" + std::to_string(n);
+  }
+
+  // The first place of all, of no checkpoint.
+  [[nodiscard]] static Place of(const std::string& checkpoint);
+};
+
 struct Violation {
   std::string invariant;
   std::string detail;
@@ -118,6 +132,9 @@ class Ledger {
                std::int64_t wall_ms,
                bool is_clock_true);
 
+  // A handler was told that its checkpoint of this place, or a newer one, is recorded.
+  void saved(const JobId& id, const Place& place);
+
   [[nodiscard]] bool was_accepted(const JobId& id) const { return told_.contains(id); }
 
   [[nodiscard]] std::size_t accepted_count() const { return told_.size(); }
@@ -176,6 +193,7 @@ class Ledger {
   // More than one only where Redis forgot that the attempt had been reported, and it ran again.
   std::unordered_map<AttemptKey, std::vector<Report>> reports_;
   std::unordered_set<AttemptKey> runs_said_;
+  std::unordered_map<JobId, Place> saved_;  // the furthest
   std::map<std::uint64_t, std::string> epochs_;
   std::size_t live_count_ = 0;
   std::uint64_t moves_ = 0;

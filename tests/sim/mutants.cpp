@@ -30,6 +30,7 @@ constexpr Mistake kMistakes[] = {
     {Mutant::ignores_content, "ignores_content", "submit_idempotent"},
     {Mutant::ignores_priority, "ignores_priority", "priority_order"},
     {Mutant::ignores_memory_max, "ignores_memory_max", "memory_bounded"},
+    {Mutant::answers_unrecorded, "answers_unrecorded", "checkpoint_recorded"},
     {Mutant::ring_forgets_nothing, "ring_forgets_nothing", "memory_bounded"},
 };
 

@@ -179,7 +179,7 @@ std::string replay_line(const RunOptions& run) {
          (run.data_loss == DataLoss::always  ? " --data-loss"
           : run.data_loss == DataLoss::drawn ? " --some-data-loss"
                                              : "") +
-         " --verbose";
+         (run.isolates ? "" : " --no-isolates") + " --verbose";
 }
 
 std::uint64_t run_one(const RunOptions& options, Coverage& coverage) {

@@ -20,7 +20,12 @@ constexpr std::uint64_t kAuditEvery = 1000;
 }  // namespace
 
 World::World(RunOptions options, Coverage& coverage)
-    : options_(options), coverage_(coverage), rng_(options.seed), ledger_(coverage, *redis_) {
+    : options_(options),
+      coverage_(coverage),
+      rng_(options.seed),
+      script_rng_(~options.seed),
+      ledger_(coverage, *redis_) {
+  has_isolates_ = options.isolates && script_rng_.chance(0.5);
   setup();
 }
 
@@ -106,6 +111,10 @@ void World::handle(const Event& event) {
       return execute(event.a, event.b);
     case What::attempt_done:
       return attempt_done(event.a, event.b);
+    case What::checkpoint:
+      return checkpoint(event.a, event.b);
+    case What::spawner_dies:
+      return spawner_dies(event.a);
     case What::producer_acts:
       return producer_acts(event.a);
     case What::producer_again:

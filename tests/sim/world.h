@@ -36,6 +36,7 @@ struct RunOptions {
   std::uint64_t events = 5000;
   bool verbose = false;
   DataLoss data_loss = DataLoss::never;
+  bool isolates = true;  // in half of the seeds; false: in none, as it was when some of them failed
 };
 
 class World {
@@ -56,6 +57,8 @@ class World {
     node_turn,       // a: node
     store_execute,   // a: broker, b: of which connection
     attempt_done,    // a: node, b: number of the run
+    checkpoint,      // a: node, b: number of the run
+    spawner_dies,    // a: node
     producer_acts,   // a: producer
     producer_again,  // a: producer, b: number of the ask: unanswered for so long
     conn_noticed,    // a: connection: its client sees that it is gone
@@ -130,9 +133,12 @@ class World {
     AttemptKey key;
     std::string result_text;
     bool is_over = false;
+    bool is_waiting = false;  // for an isolate
     bool hangs = false;
     bool is_stubborn = false;  // ends as it wanted although it was stopped
     std::optional<StopReason> stopped;
+    std::int64_t takes_ms = 0;
+    std::uint64_t saved_n = 0;  // checkpoints told so far
     AttemptResult planned;
   };
 
@@ -147,6 +153,9 @@ class World {
     std::vector<WorkerEvent> inbox;
     std::deque<Attempt> attempts;
     std::uint32_t process_count = 0;
+    std::uint32_t isolates_max = 0;  // 0 = it has none
+    std::uint32_t isolates_busy = 0;
+    std::deque<std::uint64_t> waiting;  // attempts, for an isolate
   };
 
   struct Machine {
@@ -258,10 +267,16 @@ class World {
   void plan_node(std::uint32_t node, std::int64_t at_ms);
   void node_turn(std::uint32_t node);
   void node_sends(NodeLife& life, const WorkerMessage& message);
+  void kill_node(std::uint32_t node);
+
+  // world_runtime.cpp
   void start_attempt(std::uint32_t node, Assignment assignment);
+  void begin_attempt(std::uint32_t node, std::uint64_t number);
   void stop_attempt(NodeLife& life, std::uint32_t node, const AttemptStop& stop);
   void attempt_done(std::uint32_t node, std::uint64_t number);
-  void kill_node(std::uint32_t node);
+  void spawner_dies(std::uint32_t node);
+  void checkpoint(std::uint32_t node, std::uint64_t number);
+  void checkpoint_answered(std::uint32_t node, const CheckpointAnswer& answer);
 
   // world_producers.cpp
   void producer_acts(std::uint32_t producer);
@@ -291,6 +306,7 @@ class World {
   RunOptions options_;
   Coverage& coverage_;
   Rng rng_;
+  Rng script_rng_;  // of the runtimes alone: what they draw changes nothing else
   std::shared_ptr<MemoryRedis> redis_ = std::make_shared<MemoryRedis>();
   Ledger ledger_;
   std::int64_t now_ms_ = 1000;
@@ -332,6 +348,7 @@ class World {
   double reply_loss_ = 0;
   bool deletes_ = false;
   bool loses_data_ = false;
+  bool has_isolates_ = false;
   std::size_t live_max_ = 100;  // jobs that have not ended; then producers wait
 };
 

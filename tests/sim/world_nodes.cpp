@@ -1,5 +1,4 @@
-// Worker nodes: real WorkerCores; the runtime below them is a script. An attempt takes its time,
-// ends as it was drawn to, and its process is gone only when the script says so.
+// Worker nodes: real WorkerCores; world_runtime.cpp has the runtime below them.
 #include "common/protocol/codec.h"
 #include "tests/sim/world.h"
 
@@ -20,6 +19,8 @@ void World::start_node(std::uint32_t machine_index) {
   settings.queues = machine.queues;
   settings.drain_grace_ms = rng_.range(100, 5000);
   life.core = std::make_unique<WorkerCore>(settings);
+  if (has_isolates_ && script_rng_.chance(0.7))
+    life.isolates_max = static_cast<std::uint32_t>(script_rng_.range(1, machine.concurrency));
   const auto index = static_cast<std::uint32_t>(nodes_.size());
   machine.node = index;
   trace("node ", life.id, " starts, replaces '", settings.replaces, "'");
@@ -58,6 +59,8 @@ void World::node_turn(std::uint32_t index) {
     stop_attempt(life, index, stop);
   for (Assignment& assignment : out.starts)
     start_attempt(index, std::move(assignment));
+  for (const CheckpointAnswer& answer : out.answers)
+    checkpoint_answered(index, answer);
   if (out.exit == ExitWish::at_once) {
     life.process_count = 0;
     for (Attempt& attempt : life.attempts)
@@ -82,85 +85,6 @@ void World::node_sends(NodeLife& life, const WorkerMessage& message) {
   send(life.conn, true, encode_worker_message(message));
 }
 
-void World::start_attempt(std::uint32_t index, Assignment assignment) {
-  NodeLife& life = nodes_[index];
-  const RunJob& job = assignment.job;
-  ledger_.started(life.id, job, system_wall_ms(), !has_clock_jumped_);
-  ++life.process_count;
-  REQUIRE(life.process_count <= machines_[life.machine].concurrency,
-          "limit_held",
-          life.id + " runs " + std::to_string(life.process_count) + " of " +
-              std::to_string(machines_[life.machine].concurrency));
-  Attempt attempt;
-  attempt.key = {job.id, job.fence};
-  attempt.is_stubborn = rng_.chance(0.3);
-  AttemptResult& result = attempt.planned;
-  result.id = job.id;
-  result.fence = job.fence;
-  if (rng_.chance(0.6)) {
-    result.result = job.id.str() + "#" + std::to_string(job.fence.attempt);
-  } else {
-    result.outcome = Outcome::failed;
-    result.error_code = "failed";
-    result.retryable = !rng_.chance(0.1);
-    if (rng_.chance(0.2)) {
-      result.retry_after_ms = rng_.range(0, 2000);
-      result.error_code = "retry_after";
-    }
-  }
-  std::int64_t takes_ms = rng_.about(30);
-  if (rng_.chance(0.3)) takes_ms = rng_.about(1500);
-  if (!is_healed_ && rng_.chance(0.05)) takes_ms = rng_.range(5000, 40'000);
-  attempt.hangs = !is_healed_ && job.timeout_ms > 0 && rng_.chance(0.05);
-  const std::uint64_t number = life.attempts.size();
-  life.attempts.push_back(std::move(attempt));
-  if (!life.attempts.back().hangs) at(now_ms_ + takes_ms, What::attempt_done, index, number);
-  trace("node ", life.id, " runs ", job.id.str(), " attempt ", job.fence.attempt);
-}
-
-// Asked to stop: its process goes within seconds, unless it was about to end anyway; now and then
-// it cannot be killed for longer than the broker waits.
-void World::stop_attempt(NodeLife& life, std::uint32_t index, const AttemptStop& stop) {
-  for (std::uint64_t number = 0; number < life.attempts.size(); ++number) {
-    Attempt& attempt = life.attempts[number];
-    if (attempt.is_over || attempt.key != stop.key) continue;
-    attempt.stopped = stop.reason;
-    const bool hangs_on = !is_healed_ && rng_.chance(0.05);
-    const std::int64_t takes_ms = hangs_on ? rng_.range(15'000, 60'000) : rng_.about(300);
-    at(now_ms_ + takes_ms, What::attempt_done, index, number);
-  }
-}
-
-void World::attempt_done(std::uint32_t index, std::uint64_t number) {
-  NodeLife& life = nodes_[index];
-  if (!life.is_alive || life.attempts[number].is_over) return;
-  Attempt& attempt = life.attempts[number];
-  attempt.is_over = true;
-  --life.process_count;
-  AttemptResult result = std::move(attempt.planned);
-  const bool ends_as_told = attempt.stopped && (!attempt.is_stubborn || attempt.hangs);
-  if (ends_as_told) {
-    result.result.clear();
-    result.error_code.clear();
-    result.retry_after_ms.reset();
-    result.retryable = true;
-    switch (*attempt.stopped) {
-      case StopReason::cancel:
-      case StopReason::dropped:
-        result.outcome = Outcome::cancelled;
-        break;
-      case StopReason::timed_out:
-        result.outcome = Outcome::failed;
-        result.error_code = "timeout";
-        break;
-      case StopReason::hand_back:
-        result.outcome = Outcome::handed_back;
-        break;
-    }
-  }
-  node_event(index, AttemptDone{std::move(result)});
-}
-
 // The process and everything below it are gone; the machine starts it again later.
 void World::kill_node(std::uint32_t index) {
   NodeLife& life = nodes_[index];
@@ -168,7 +92,8 @@ void World::kill_node(std::uint32_t index) {
   life.is_alive = false;
   life.inbox.clear();
   life.attempts.clear();
-  life.process_count = 0;
+  life.waiting.clear();
+  life.process_count = life.isolates_busy = 0;
   if (life.conn != kNone) {
     // What it sent last is still under way; what is on its way to it is gone with it.
     conns_[life.conn].mute_to_client_until_ms = kNever;

@@ -11,17 +11,27 @@
 namespace sluice::worker_builtin_tasks_test {
 namespace {
 
+// Its checkpoints are recorded at once.
 struct Unheard : Task::State {
   explicit Unheard(RunJob run_job) : State(std::move(run_job), kNever) {}
 
-  void tell(AttemptProgress) override {}
+  void tell(AttemptProgress progress) override {
+    if (progress.checkpoint) checkpoints += *progress.checkpoint + " ";
+    answer(progress.awaited_n, true);
+  }
+
+  std::string checkpoints;
 };
 
-TaskOutcome outcome_of(const std::string& name, std::string payload, bool is_stopped = false) {
+RunJob job_with(std::string payload) {
   RunJob job;
   job.payload = std::move(payload);
   job.content_type = "application/json";
-  const auto state = std::make_shared<Unheard>(std::move(job));
+  return job;
+}
+
+TaskOutcome outcome_of(const std::string& name, std::string payload, bool is_stopped = false) {
+  const auto state = std::make_shared<Unheard>(job_with(std::move(payload)));
   if (is_stopped) state->stop.request_stop();
   Task task(state);
   return call_handler(builtin_handlers().at(name), task);
@@ -60,6 +70,20 @@ TEST(BuiltinTasks, sleep_ends_when_it_is_asked_to_stop) {
     EXPECT_EQ(outcome.error_code, "stopped");
     EXPECT_TRUE(outcome.retryable);
   }
+}
+
+TEST(BuiltinTasks, count_goes_on_where_an_earlier_attempt_was) {
+  RunJob job = job_with(R"({"to":5})");
+  job.checkpoint = "3";
+  const auto state = std::make_shared<Unheard>(std::move(job));
+  Task task(state);
+  EXPECT_EQ(call_handler(builtin_handlers().at("count"), task).result, R"({"from":3,"to":5})");
+  EXPECT_EQ(state->checkpoints, "4 5 ");
+  EXPECT_EQ(outcome_of("count", R"({"to":2})").result, R"({"from":0,"to":2})");
+  EXPECT_EQ(outcome_of("count", R"({"to":0})").result, R"({"from":0,"to":0})");
+  EXPECT_EQ(outcome_of("count", R"({"to":5,"ms":9999})", true).error_code, "stopped");
+  for (const char* payload : {"", "5", "{}", R"({"to":"5"})", R"({"to":5,"ms":0.5})"})
+    EXPECT_EQ(outcome_of("count", payload).error_code, "bad_payload") << payload;
 }
 
 TEST(BuiltinTasks, fail_may_be_asked_for_any_delay_up_to_the_longest) {

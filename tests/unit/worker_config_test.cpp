@@ -59,13 +59,13 @@ TEST(WorkerConfig, flags_set_what_their_table_says) {
 TEST(WorkerConfig, a_built_in_task_that_is_none_is_named) {
   WorkerOptions options;
   options.builtins = {"echo", "nope"};
-  EXPECT_EQ(refusal(options), "--builtin: nope is none; there are echo, noop, sleep, fail");
+  EXPECT_EQ(refusal(options), "--builtin: nope is none; there are echo, noop, sleep, count, fail");
 }
 
 TEST(WorkerConfig, a_node_without_tasks_offers_the_built_in_ones) {
   const auto config = worker_config({}, "");
   ASSERT_TRUE(config);
-  EXPECT_THAT(task_names(*config), ElementsAre("echo", "noop", "sleep", "fail"));
+  EXPECT_THAT(task_names(*config), ElementsAre("echo", "noop", "sleep", "count", "fail"));
   EXPECT_GE(config->node.concurrency, 1u);
   EXPECT_FALSE(config->node.name.empty());
 }

@@ -71,8 +71,14 @@ class Node {
     tell(std::move(event));
   }
 
-  void ack(const std::string& id, std::uint64_t checkpoint_n = 0) {
-    hear(Ack{{AckedAttempt{JobId(id), {1, 1}, false, checkpoint_n}}});
+  void ack(const std::string& id, std::uint64_t checkpoint_n = 0, bool is_stale = false) {
+    hear(Ack{{AckedAttempt{JobId(id), {1, 1}, is_stale, checkpoint_n}}});
+  }
+
+  // A checkpoint that its handler waits for; the number under which it was sent.
+  std::uint64_t save(const std::string& bytes, std::uint64_t awaited_n) {
+    tell(AttemptProgress{JobId("a"), {1, 1}, 1, "", bytes, awaited_n});
+    return sent<Progress>().empty() ? 0 : sent<Progress>()[0].checkpoint_n;
   }
 
   template <typename T>
@@ -386,6 +392,64 @@ TEST(WorkerCore, a_checkpoint_is_kept_until_acknowledged) {
   node.advance(60'000);
   EXPECT_THAT(node.sent<Progress>(), IsEmpty());
   EXPECT_EQ(node.core.held_count(), 1U);
+}
+
+TEST(WorkerCore, a_checkpoint_that_is_waited_for_is_sent_at_once_and_answered_when_it_is_recorded) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  const std::uint64_t first = node.save("c1", 1);
+  const std::uint64_t second = node.save("c2", 2);
+  EXPECT_GT(second, first);
+  EXPECT_GT(first, 0U);
+  node.ack("a", first);  // a newer one is on its way
+  EXPECT_THAT(node.out.answers, IsEmpty());
+  node.ack("a", second);
+  ASSERT_THAT(node.out.answers, SizeIs(1));
+  EXPECT_EQ(node.out.answers[0].awaited_n, 2U);
+  EXPECT_TRUE(node.out.answers[0].is_recorded);
+  node.ack("a", second);  // a repeat
+  EXPECT_THAT(node.out.answers, IsEmpty());
+}
+
+TEST(WorkerCore, a_checkpoint_of_an_attempt_that_is_not_current_is_answered_as_not_recorded) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.ack("a", node.save("c1", 1), true);
+  ASSERT_THAT(node.out.answers, SizeIs(1));
+  EXPECT_FALSE(node.out.answers[0].is_recorded);
+}
+
+TEST(WorkerCore,
+     a_checkpoint_nobody_waits_for_has_no_answer_but_ends_the_wait_for_those_before_it) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  (void)node.save("c1", 1);
+  node.tell(AttemptProgress{JobId("a"), {1, 1}, 2, "", "c2"});
+  node.advance(250);
+  ASSERT_THAT(node.sent<Progress>(), SizeIs(1));
+  node.ack("a", node.sent<Progress>()[0].checkpoint_n);
+  ASSERT_THAT(node.out.answers, SizeIs(1));
+  EXPECT_EQ(node.out.answers[0].awaited_n, 1U);
+  node.tell(AttemptProgress{JobId("a"), {1, 1}, 2, "", "c3"});
+  node.advance(250);
+  node.ack("a", node.sent<Progress>().at(0).checkpoint_n);
+  EXPECT_THAT(node.out.answers, IsEmpty());
+}
+
+TEST(WorkerCore, a_checkpoint_of_a_time_without_a_broker_is_answered_after_it) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(ConnectionDown{});
+  EXPECT_EQ(node.save("c1", 1), 0U);
+  node.tell(ConnectionUp{});
+  ASSERT_THAT(node.sent<Progress>(), SizeIs(1));
+  node.hear(Welcome{});
+  node.ack("a", 1);
+  ASSERT_THAT(node.out.answers, SizeIs(1));
 }
 
 TEST(WorkerCore, the_last_checkpoint_goes_ahead_of_the_result) {

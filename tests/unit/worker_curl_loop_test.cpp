@@ -175,7 +175,9 @@ struct Holding {
   }
 };
 
-void expect_next(CurlLoop& loop, CallId id) { EXPECT_EQ(next_of(loop).id, id); }
+void expect_next(CurlLoop& loop, CallId id) {
+  EXPECT_EQ(next_of(loop).id, id);
+}
 
 TEST(CurlLoop, no_more_calls_of_a_group_than_its_bound_are_under_way_to_one_host) {
   Holding holding;

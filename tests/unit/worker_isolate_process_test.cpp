@@ -35,8 +35,8 @@ class IsolateProcessTest : public testing::Test {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, stops.data()), 0);
     jobs_ = UniqueFd(jobs[0]);
     stops_ = UniqueFd(stops[0]);
-    isolate_ = std::thread([this, far_jobs = jobs[1], far_stops = stops[1]] {
-      run_isolate(far_jobs, far_stops, handlers_, "test@1", 0);
+    isolate_ = std::thread([this, far_jobs = jobs[1], far_notes = stops[1]] {
+      run_isolate(far_jobs, far_notes, handlers_, "test@1", 0);
       // Never closed: the thread that waits for stops may still be about to read the end of its
       // socket, under a number that the next test must not have. A process of its own just ends.
       ::shutdown(far_jobs, SHUT_RDWR);
@@ -64,7 +64,7 @@ class IsolateProcessTest : public testing::Test {
   }
 
   void stop(std::uint64_t number) {
-    const IsolateStop stop{number};
+    const IsolateNote stop{.run_number = number};
     ASSERT_EQ(::write(stops_.get(), &stop, sizeof stop), static_cast<ssize_t>(sizeof stop));
   }
 

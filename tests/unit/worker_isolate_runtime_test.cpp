@@ -153,8 +153,7 @@ TEST_F(IsolateTest, a_handler_that_spoils_its_socket_fails_alone) {
 TEST_F(IsolateTest, progress_and_checkpoint_come_before_the_result) {
   use([](Task& task) {
     task.progress(40, "halfway");
-    task.checkpoint("c");
-    return task.last_checkpoint();
+    return task.checkpoint("c") ? "recorded" : "not recorded";
   });
   start("a");
   const RuntimeEvent first = next();
@@ -162,7 +161,17 @@ TEST_F(IsolateTest, progress_and_checkpoint_come_before_the_result) {
   EXPECT_EQ(std::get<AttemptProgress>(first).message, "halfway");
   const RuntimeEvent second = next();
   EXPECT_EQ(std::get<AttemptProgress>(second).checkpoint, "c");
-  EXPECT_EQ(result().outcome, Outcome::completed);
+  runtime_->answer({{JobId("a"), {7, 3}}, std::get<AttemptProgress>(second).awaited_n, true});
+  EXPECT_EQ(result().result, "recorded");
+}
+
+TEST_F(IsolateTest, a_checkpoint_of_an_attempt_that_is_not_current_any_more_is_not_recorded) {
+  use([](Task& task) { return task.checkpoint("c") ? "recorded" : "not recorded"; });
+  start("a");
+  const std::uint64_t number = progressed().awaited_n;
+  runtime_->answer({{JobId("b"), {7, 3}}, number, true});  // somebody else's
+  runtime_->answer({{JobId("a"), {7, 3}}, number, false});
+  EXPECT_EQ(result().result, "not recorded");
 }
 
 // Asleep until it is asked to stop; then it says its pid.

@@ -1,6 +1,6 @@
-#include "worker/tasks/target_room.h"
-
 #include <gtest/gtest.h>
+
+#include "worker/tasks/target_room.h"
 
 namespace sluice {
 

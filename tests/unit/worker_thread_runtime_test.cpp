@@ -6,6 +6,7 @@
 #include <future>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 
@@ -49,10 +50,7 @@ class ThreadRuntimeTest : public testing::Test {
   RuntimeEvent next() {
     while (events_.empty()) {
       pollfd item{runtime_->fd(), POLLIN, 0};
-      if (::poll(&item, 1, 20'000) == 0) {
-        ADD_FAILURE() << "nothing happened";
-        return {};
-      }
+      if (::poll(&item, 1, 20'000) == 0) throw std::runtime_error("nothing happened");
       runtime_->poll(clock_now(), events_);
     }
     RuntimeEvent event = std::move(events_.front());
@@ -66,6 +64,15 @@ class ThreadRuntimeTest : public testing::Test {
       if (auto* done = std::get_if<AttemptDone>(&event)) return std::move(done->result);
     }
   }
+
+  AttemptProgress progressed() {
+    while (true) {
+      RuntimeEvent event = next();
+      if (auto* said = std::get_if<AttemptProgress>(&event)) return std::move(*said);
+    }
+  }
+
+  void stop(const std::string& id, StopReason reason) { runtime_->stop(JobId(id), {7, 3}, reason); }
 
   std::string task_;
   Handlers handlers_ = builtin_handlers();
@@ -133,14 +140,44 @@ TEST_F(ThreadRuntimeTest, attempts_run_side_by_side) {
 TEST_F(ThreadRuntimeTest, progress_and_checkpoint_come_before_the_result) {
   use([](Task& task) {
     task.progress(40, "halfway");
-    task.checkpoint("c");
+    return task.checkpoint("c") ? "recorded" : "not recorded";
   });
   start("a");
   const RuntimeEvent first = next();
   EXPECT_EQ(std::get<AttemptProgress>(first).percent, 40U);
   const RuntimeEvent second = next();
   EXPECT_EQ(std::get<AttemptProgress>(second).checkpoint, "c");
-  EXPECT_EQ(result().outcome, Outcome::completed);
+  runtime_->answer({{JobId("a"), {7, 3}}, std::get<AttemptProgress>(second).awaited_n, true});
+  EXPECT_EQ(result().result, "recorded");
+}
+
+TEST_F(ThreadRuntimeTest, a_checkpoint_is_not_recorded_when_so_answered_or_stopped_meanwhile) {
+  use([](Task& task) { return task.checkpoint("c") ? "recorded" : "not recorded"; });
+  start("a");
+  const std::uint64_t number = progressed().awaited_n;
+  runtime_->answer({{JobId("b"), {7, 3}}, number, true});  // somebody else's
+  runtime_->answer({{JobId("a"), {7, 3}}, number, false});
+  EXPECT_EQ(result().result, "not recorded");
+  start("a");
+  (void)progressed();
+  stop("a", StopReason::hand_back);
+  EXPECT_EQ(result().result, "not recorded") << "and nobody waits for the broker for ever";
+}
+
+TEST_F(ThreadRuntimeTest, a_handler_that_is_stopped_still_saves_its_place) {
+  use([](Task& task) {
+    task.progress(1);
+    while (!task.stop_requested())
+      std::this_thread::yield();
+    return task.checkpoint("place") ? "recorded" : "not recorded";
+  });
+  start("a");
+  (void)progressed();  // it is under way
+  stop("a", StopReason::hand_back);
+  const AttemptProgress saved = progressed();
+  EXPECT_EQ(saved.checkpoint, "place");
+  runtime_->answer({{JobId("a"), {7, 3}}, saved.awaited_n, true});
+  EXPECT_EQ(result().result, "recorded");
 }
 
 TEST_F(ThreadRuntimeTest, a_stop_reaches_the_handler_and_its_reason_is_reported) {

@@ -43,6 +43,16 @@ struct AttemptProgress {
   std::uint32_t percent = 0;
   std::string message;
   std::optional<std::string> checkpoint;
+  // Counts the checkpoints of the attempt, from 1, when its handler waits until this one is
+  // recorded; 0 when nobody does.
+  std::uint64_t awaited_n = 0;
+};
+
+// What became of the checkpoints that handlers wait for.
+struct CheckpointAnswer {
+  AttemptKey key;
+  std::uint64_t awaited_n = 0;  // of this one and of those before it
+  bool is_recorded = true;      // false: the attempt is no longer the job's current one
 };
 
 // One attempt as a runtime gets it. `deadline_mono_ms` is when the core will call stop(timed_out);

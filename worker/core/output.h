@@ -1,5 +1,5 @@
 // What the worker's core wishes after a turn. The shell carries it out in this order: stops,
-// starts, sends (each in its own order), facts, exit.
+// starts, answers, sends (each in its own order), facts, exit.
 #pragma once
 
 #include <cstddef>
@@ -95,6 +95,7 @@ enum class ExitWish : std::uint8_t {
 struct WorkerOutput {
   std::vector<AttemptStop> stops;
   std::vector<Assignment> starts;
+  std::vector<CheckpointAnswer> answers;
   std::vector<WorkerMessage> sends;
   std::vector<WorkerFact> facts;
   ExitWish exit = ExitWish::none;

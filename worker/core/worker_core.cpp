@@ -184,6 +184,8 @@ void WorkerCore::take(Ack& ack, Now, WorkerOutput& out) {
       held.checkpoint.reset();
       held.is_checkpoint_due = false;
       arm(it->first, held, Timer::repeat_checkpoint, kNever);
+      if (const std::uint64_t awaited_n = std::exchange(held.awaited_n, 0); awaited_n > 0)
+        out.answers.push_back({it->first, awaited_n, !acked.stale});
     } else if (held.phase == Phase::finished) {
       out.facts.push_back(ResultRecorded{it->first, acked.stale});
       forget(it);
@@ -282,9 +284,10 @@ void WorkerCore::on(AttemptProgress& progress, Now now, WorkerOutput& out) {
     held.checkpoint = std::move(progress.checkpoint);
     held.checkpoint_n = ++checkpoint_n_;
     held.is_checkpoint_due = true;
+    held.awaited_n = std::max(held.awaited_n, progress.awaited_n);
   }
   if (!is_connected_) return;
-  if (now.mono_ms >= held.report_allowed_ms)
+  if (now.mono_ms >= held.report_allowed_ms || progress.awaited_n > 0)
     report(key, held, now, out);
   else
     arm(key, held, Timer::progress, held.report_allowed_ms);
@@ -302,6 +305,8 @@ void WorkerCore::report(const AttemptKey& key, Held& held, Now now, WorkerOutput
     progress.checkpoint = held.checkpoint;
     progress.checkpoint_n = held.checkpoint_n;
     arm(key, held, Timer::repeat_checkpoint, after(now.mono_ms, kRepeatFirstMs));
+    if (MUTANT(answers_unrecorded) && held.awaited_n > 0)
+      out.answers.push_back({key, held.awaited_n, true});
   }
   held.has_report = held.is_checkpoint_due = false;
   held.report_allowed_ms = after(now.mono_ms, kProgressIntervalMs);

@@ -44,7 +44,8 @@ class WorkerCore {
  public:
   static constexpr std::int64_t kRepeatFirstMs = 5'000;  // a result unanswered for so long
   static constexpr std::int64_t kRepeatMaxMs = 60'000;
-  static constexpr std::int64_t kProgressIntervalMs = 250;  // between two reports of one attempt
+  // Between two reports of one attempt, but for a checkpoint that its handler waits for.
+  static constexpr std::int64_t kProgressIntervalMs = 250;
   // Results sent and not yet acknowledged; more wait here, so that a status is never behind
   // megabytes on a slow line. At least one result is always let go.
   static constexpr std::size_t kInFlightBytesMax = 4u << 20;
@@ -96,6 +97,7 @@ class WorkerCore {
     std::string message;
     std::optional<std::string> checkpoint;
     std::uint64_t checkpoint_n = 0;
+    std::uint64_t awaited_n = 0;  // of the newest that somebody waits for
     std::int64_t report_allowed_ms = 0;
     // Only when finished.
     AttemptResult result;

@@ -1,6 +1,7 @@
 #include "worker/runtime/handler_call.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "common/clock.h"
@@ -11,16 +12,38 @@ namespace sluice {
 
 namespace {
 
-void report(Task::State& state, std::optional<std::string> checkpoint) {
+// A handler that was asked to stop still saves its place, but does not wait for a broker that is
+// away.
+constexpr std::chrono::seconds kStoppedWait{1};
+
+// The number of the checkpoint.
+std::uint64_t report(Task::State& state, std::optional<std::string> checkpoint) {
   AttemptProgress progress;
   {
     const std::lock_guard lock(state.mutex);
-    progress = {state.job.id, state.job.fence, state.percent, state.text, std::move(checkpoint)};
+    const std::uint64_t awaited_n = checkpoint ? ++state.checkpoint_n : 0;
+    progress = {state.job.id,
+                state.job.fence,
+                state.percent,
+                state.text,
+                std::move(checkpoint),
+                awaited_n};
   }
+  const std::uint64_t number = progress.awaited_n;
   state.tell(std::move(progress));
+  return number;
 }
 
 }  // namespace
+
+void Task::State::answer(std::uint64_t awaited_n, bool is_recorded) {
+  {
+    const std::lock_guard lock(mutex);
+    std::uint64_t& newest = is_recorded ? recorded_n : refused_n;
+    newest = std::max(newest, awaited_n);
+  }
+  answered.notify_all();
+}
 
 Task::Task(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
@@ -91,14 +114,22 @@ void Task::progress(std::uint32_t percent, std::string_view text) {
     state_->percent = percent;
     state_->text = clean_text(text, kProgressTextBytesMax);
   }
-  report(*state_, std::nullopt);
+  (void)report(*state_, std::nullopt);
 }
 
-void Task::checkpoint(std::string_view bytes) {
+bool Task::checkpoint(std::string_view bytes) {
   if (bytes.size() > kCheckpointBytesMax)
     throw std::length_error("a checkpoint has at most " + std::to_string(kCheckpointBytesMax) +
                             " bytes, this one " + std::to_string(bytes.size()));
-  report(*state_, std::string(bytes));
+  const std::uint64_t number = report(*state_, std::string(bytes));
+  State& state = *state_;
+  std::unique_lock lock(state.mutex);
+  const auto is_answered = [&] {
+    return state.recorded_n >= number || state.refused_n >= number;
+  };
+  if (!state.answered.wait(lock, state.stop.get_token(), is_answered))
+    state.answered.wait_for(lock, kStoppedWait, is_answered);
+  return state.recorded_n >= number;
 }
 
 Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers) {

@@ -2,6 +2,7 @@
 // isolate.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -32,12 +33,19 @@ struct Task::State {
 
   virtual void tell(AttemptProgress progress) = 0;  // from any thread
 
+  // Ends the waits for this checkpoint and those before it. From any thread.
+  void answer(std::uint64_t awaited_n, bool is_recorded);
+
   const RunJob job;
   const std::int64_t deadline_mono_ms;
   std::stop_source stop;
-  std::mutex mutex;  // guards the last progress, which comes with every checkpoint
-  std::uint32_t percent = 0;
+  std::mutex mutex;           // guards all below
+  std::uint32_t percent = 0;  // the last progress, which comes with every checkpoint
   std::string text;
+  std::uint64_t checkpoint_n = 0;  // told so far
+  std::uint64_t recorded_n = 0;
+  std::uint64_t refused_n = 0;
+  std::condition_variable_any answered;
 };
 
 // The setting `handler` of a task, the name of one of `handlers` (default: the task's own name).

@@ -55,18 +55,18 @@ void end_what_was_left() {
   }
 }
 
-// Shared with the thread that waits for stops, which may outlive the last job.
+// Shared with the thread that waits for notes, which may outlive the last job.
 class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
  public:
   IsolateLoop(int jobs_fd,
-              int stops_fd,
+              int notes_fd,
               const Handlers& handlers,
               const std::string& node,
               std::uint64_t cpu_s)
-      : jobs_fd_(jobs_fd), stops_fd_(stops_fd), handlers_(handlers), node_(node), cpu_(cpu_s) {}
+      : jobs_fd_(jobs_fd), notes_fd_(notes_fd), handlers_(handlers), node_(node), cpu_(cpu_s) {}
 
   void run() {
-    std::thread([self = shared_from_this()] { self->watch_stops(); }).detach();
+    std::thread([self = shared_from_this()] { self->watch_notes(); }).detach();
     while (true) {
       while (const auto message = reader_.next())
         if (!take(*message)) return;
@@ -114,14 +114,14 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
   }
 
   void begin(std::uint64_t number, std::shared_ptr<Attempt> attempt) {
-    const std::lock_guard lock(stop_mutex_);
+    const std::lock_guard lock(current_mutex_);
     number_ = number;
     current_ = std::move(attempt);
     if (stopped_ == number) current_->stop.request_stop();
   }
 
   void end() {
-    const std::lock_guard lock(stop_mutex_);
+    const std::lock_guard lock(current_mutex_);
     current_.reset();
   }
 
@@ -133,7 +133,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     message.percent = std::min(progress.percent, kPercentMax);
     message.message = clean_text(progress.message, kProgressTextBytesMax);
     message.checkpoint = std::move(progress.checkpoint);
-    message.checkpoint_n = 1;
+    message.checkpoint_n = progress.awaited_n;
     (void)send(encode_worker_message(message));
   }
 
@@ -149,31 +149,36 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     return true;
   }
 
-  void watch_stops() {
-    IsolateStop stop;
+  void watch_notes() {
+    IsolateNote note;
     while (true) {
-      const ssize_t size = ::read(stops_fd_, &stop, sizeof stop);
+      const ssize_t size = ::read(notes_fd_, &note, sizeof note);
       if (size < 0 && errno == EINTR) continue;
-      if (size != sizeof stop) return;
+      if (size != sizeof note) return;
+      const bool is_stop = note.awaited_n == 0;
       std::shared_ptr<Attempt> meant;
       {
-        const std::lock_guard lock(stop_mutex_);
-        stopped_ = stop.run_number;
-        if (number_ == stop.run_number) meant = current_;
+        const std::lock_guard lock(current_mutex_);
+        if (is_stop) stopped_ = note.run_number;
+        if (number_ == note.run_number) meant = current_;
       }
-      if (meant) meant->stop.request_stop();  // calls what the handler registered
+      if (!meant) continue;
+      if (is_stop)
+        meant->stop.request_stop();  // calls what the handler registered
+      else
+        meant->answer(note.awaited_n, note.is_recorded != 0);
     }
   }
 
   const int jobs_fd_;
-  const int stops_fd_;
+  const int notes_fd_;
   const Handlers& handlers_;
   const std::string node_;
   CpuTimer cpu_;
   FrameReader reader_;
   std::int64_t cpu_us_ = 0;
-  std::mutex send_mutex_;  // a frame is written whole
-  std::mutex stop_mutex_;  // guards all below
+  std::mutex send_mutex_;     // a frame is written whole
+  std::mutex current_mutex_;  // guards all below
   std::uint64_t number_ = 0;
   std::uint64_t stopped_ = 0;  // the newest stop
   std::shared_ptr<Attempt> current_;
@@ -182,12 +187,12 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 }  // namespace
 
 void run_isolate(int jobs_fd,
-                 int stops_fd,
+                 int notes_fd,
                  const Handlers& handlers,
                  const std::string& node,
                  std::uint64_t cpu_s) {
   ::setenv("SLUICE_NODE", node.c_str(), 1);
-  std::make_shared<IsolateLoop>(jobs_fd, stops_fd, handlers, node, cpu_s)->run();
+  std::make_shared<IsolateLoop>(jobs_fd, notes_fd, handlers, node, cpu_s)->run();
 }
 
 }  // namespace sluice

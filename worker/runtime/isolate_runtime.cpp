@@ -22,7 +22,7 @@ namespace {
 
 class IsolateWire : public PoolWire {
  public:
-  IsolateWire(UniqueFd jobs, UniqueFd stops) : jobs_(std::move(jobs)), stops_(std::move(stops)) {}
+  IsolateWire(UniqueFd jobs, UniqueFd notes) : jobs_(std::move(jobs)), notes_(std::move(notes)) {}
 
   [[nodiscard]] int fd() const override { return jobs_.get(); }
 
@@ -36,9 +36,12 @@ class IsolateWire : public PoolWire {
   }
 
   [[nodiscard]] std::string stop(std::uint32_t number) override {
-    const IsolateStop stop{number};
-    (void)::send(stops_.get(), &stop, sizeof stop, MSG_NOSIGNAL | MSG_DONTWAIT);
+    say({.run_number = number});
     return {};
+  }
+
+  void answer(std::uint32_t number, const CheckpointAnswer& answer) override {
+    say({number, answer.awaited_n, answer.is_recorded ? 1U : 0U});
   }
 
   [[nodiscard]] Fill fill() override {
@@ -63,7 +66,8 @@ class IsolateWire : public PoolWire {
                              progress->fence,
                              progress->percent,
                              std::move(progress->message),
-                             std::move(progress->checkpoint)};
+                             std::move(progress->checkpoint),
+                             progress->checkpoint_n};
     auto* results = std::get_if<Results>(&*read);
     if (results == nullptr || results->results.size() != 1)
       return fail(ErrorCode::malformed, "", "neither progress nor one result");
@@ -71,8 +75,12 @@ class IsolateWire : public PoolWire {
   }
 
  private:
+  void say(const IsolateNote& note) const {
+    (void)::send(notes_.get(), &note, sizeof note, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
   UniqueFd jobs_;
-  UniqueFd stops_;
+  UniqueFd notes_;
   FrameReader reader_;
 };
 
@@ -83,20 +91,20 @@ class IsolateKind : public PoolKind {
   [[nodiscard]] tl::expected<std::unique_ptr<PoolWire>, int> start(SpawnerChannel& spawner,
                                                                    std::uint64_t number) override {
     std::array<int, 2> jobs{-1, -1};
-    std::array<int, 2> stops{-1, -1};
+    std::array<int, 2> notes{-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, jobs.data()) != 0)
       return tl::unexpected(errno);
     const UniqueFd far_jobs(jobs[1]);
     UniqueFd near_jobs(jobs[0]);
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stops.data()) != 0)
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, notes.data()) != 0)
       return tl::unexpected(errno);
-    const UniqueFd far_stops(stops[1]);
-    UniqueFd near_stops(stops[0]);
-    for (const UniqueFd* near : {&near_jobs, &near_stops})
+    const UniqueFd far_notes(notes[1]);
+    UniqueFd near_notes(notes[0]);
+    for (const UniqueFd* near : {&near_jobs, &near_notes})
       ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
-    const int error = spawner.isolate(number, limits_, far_jobs.get(), far_stops.get());
+    const int error = spawner.isolate(number, limits_, far_jobs.get(), far_notes.get());
     if (error != 0) return tl::unexpected(error);
-    return std::make_unique<IsolateWire>(std::move(near_jobs), std::move(near_stops));
+    return std::make_unique<IsolateWire>(std::move(near_jobs), std::move(near_notes));
   }
 
   [[nodiscard]] AttemptResult judge_end(const RunJob& job, const PoolEnd& end) const override {
@@ -163,8 +171,8 @@ void IsolateRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
   node_ = node;
   spawner_ = &spawner.open_channel();
   spawner.set_isolate_main(
-      [handlers = by_task_, node](int jobs_fd, int stops_fd, const ProgramLimits& limits) {
-        run_isolate(jobs_fd, stops_fd, handlers, node, limits.cpu_s);
+      [handlers = by_task_, node](int jobs_fd, int notes_fd, const ProgramLimits& limits) {
+        run_isolate(jobs_fd, notes_fd, handlers, node, limits.cpu_s);
       });
 }
 

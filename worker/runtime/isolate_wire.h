@@ -1,8 +1,9 @@
 // What a node and an isolate say to each other. Over a stream of frames, a 32-bit length before
 // each, go the messages of the protocol (codec.h): to the isolate a `run` of one job, back its
-// `progress` and a `result`. Over a second socket go stops: the number of the job's `run`, 64 bits.
-// (Rejected: stops in the stream of jobs. The thread that runs the handler does not read it then,
-// and a second reader would be woken for every job.) Integers are the machine's.
+// `progress` and a `result`. Over a second socket go notes about the job at work: to stop, and what
+// became of a checkpoint. (Rejected: these in the stream of jobs. The thread that runs the handler
+// does not read it then, and a second reader would be woken for every job.) Integers are the
+// machine's.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,11 @@
 
 namespace sluice {
 
-// A stop may come before its job is read, and after its end.
-struct IsolateStop {
+// May come before its job is read, and after its end.
+struct IsolateNote {
   std::uint64_t run_number = 0;
+  std::uint64_t awaited_n = 0;  // 0: a stop; else the answer about this checkpoint
+  std::uint64_t is_recorded = 0;
 };
 
 [[nodiscard]] std::string isolate_frame(std::string_view message);

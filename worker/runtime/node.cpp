@@ -111,6 +111,10 @@ class NodeLoop {
     }
     for (Assignment& assignment : out_.starts)
       start(std::move(assignment));
+    for (const CheckpointAnswer& answer : out_.answers) {
+      const auto it = running_.find(answer.key);
+      if (it != running_.end()) it->second->answer(answer);
+    }
     for (const WorkerFact& fact : out_.facts)
       log_fact(fact);
     if (out_.exit == ExitWish::at_once) shut_down_runtimes();  // before anybody hears of it

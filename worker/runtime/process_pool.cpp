@@ -100,6 +100,13 @@ class PoolRuntime : public Runtime {
     }
   }
 
+  void answer(const CheckpointAnswer& answer) override {
+    const auto it = numbers_.find(answer.key);
+    if (it == numbers_.end()) return;
+    const Member& member = members_.at(it->second);
+    if (member.wire) member.wire->answer(member.job_count, answer);
+  }
+
   [[nodiscard]] int fd() const override { return epoll_.get(); }
 
   [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {

@@ -78,6 +78,9 @@ class PoolWire {
   // Asks it to end that job soon. What is returned is to be written to the stream.
   [[nodiscard]] virtual std::string stop(std::uint32_t number) = 0;
 
+  // Tells it what became of a checkpoint of that job, if it waits for such.
+  virtual void answer(std::uint32_t /*number*/, const CheckpointAnswer& /*answer*/) {}
+
   // One read(2).
   [[nodiscard]] virtual Fill fill() = 0;
 

@@ -37,6 +37,9 @@ class Runtime {
   // that `dropped` replaces any.
   virtual void stop(const JobId& id, Fence fence, StopReason reason) = 0;
 
+  // What became of a checkpoint with an `awaited_n`. Unknown attempts are ignored.
+  virtual void answer(const CheckpointAnswer&) {}
+
   // Readable (level-triggered) when poll() has something to do.
   [[nodiscard]] virtual int fd() const = 0;
 

@@ -143,11 +143,11 @@ int SpawnerChannel::spawn(const SpawnRequest& request) {
 int SpawnerChannel::isolate(std::uint64_t id,
                             const ProgramLimits& limits,
                             int jobs_fd,
-                            int stops_fd) {
+                            int notes_fd) {
   const SpawnerHead head{SpawnerOp::isolate, id};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   bytes.append(reinterpret_cast<const char*>(&limits), sizeof limits);
-  return send_with(std::move(bytes), {jobs_fd, stops_fd});
+  return send_with(std::move(bytes), {jobs_fd, notes_fd});
 }
 
 int SpawnerChannel::send_with(std::string bytes, const std::vector<int>& fds) {

@@ -57,7 +57,7 @@ struct SpawnReport {
 // What an isolate does. Called in a process forked from the spawner, which has no descriptor but
 // the three standard ones and these two; when it returns, the process ends with exit code 0.
 // `limits` are in force already, but for its CPU time, which is its own to count.
-using IsolateMain = std::function<void(int jobs_fd, int stops_fd, const ProgramLimits& limits)>;
+using IsolateMain = std::function<void(int jobs_fd, int notes_fd, const ProgramLimits& limits)>;
 
 // One runtime's line to the spawner. Its ids are its own.
 class SpawnerChannel {
@@ -84,7 +84,7 @@ class SpawnerChannel {
   [[nodiscard]] int isolate(std::uint64_t id,
                             const ProgramLimits& limits,
                             int jobs_fd,
-                            int stops_fd);
+                            int notes_fd);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
 

@@ -143,6 +143,11 @@ class ThreadRuntime : public Runtime {
           AttemptDone{stopped_attempt(it->second->job, reason, "it waited for a free thread")});
   }
 
+  void answer(const CheckpointAnswer& answer) override {
+    const auto it = running_.find(answer.key);
+    if (it != running_.end()) it->second->answer(answer.awaited_n, answer.is_recorded);
+  }
+
   [[nodiscard]] int fd() const override { return shared_->wake.fd(); }
 
   void poll(Now, std::vector<RuntimeEvent>& events) override {

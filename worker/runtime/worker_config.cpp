@@ -170,7 +170,7 @@ Result<void> take_node(const WorkerOptions& options, WorkerConfig& config) {
 }
 
 constexpr const char* kExamples =
-    "Without any task it offers echo, noop, sleep and fail, for a first look.\n"
+    "Without any task it offers echo, noop, sleep, count and fail, for a first look.\n"
     "\nExamples:\n"
     "  sluice-worker --concurrency 4 --task checksum=sha256sum\n"
     "  sluice-worker --config node.toml --name files-1 --state-dir /var/lib/sluice-files-1\n";
@@ -206,7 +206,7 @@ void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins) {
   // Programs of this node see SLUICE_TASK: a worker started by one must not take it for a flag.
   table.set_environment("task", "");
   if (builtins == Builtins::offered)
-    table.add_list("builtin", &options.builtins, "offer echo, noop, sleep or fail");
+    table.add_list("builtin", &options.builtins, "offer echo, noop, sleep, count or fail");
   table.allow_subtree("task", "a task and how it is run, see worker/README.md");
   table.add_duration("drain_grace",
                      &options.drain_grace_ms,

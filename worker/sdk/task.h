@@ -51,8 +51,11 @@ class Task {
 
   // `percent` 0..100; `text` at most 256 bytes, shortened. Cheap: only a few a second are sent.
   void progress(std::uint32_t percent, std::string_view text = {});
-  // Bytes for the next attempt of this job, at most 4096. Throws std::length_error beyond that.
-  void checkpoint(std::string_view bytes);
+  // Bytes for the next attempt of this job, at most 4096; throws std::length_error beyond that.
+  // Returns when they are recorded: whatever happens from then on, the next attempt has these or
+  // newer ones. While there is no broker that takes a while. False if they are not, for the attempt
+  // is no longer the job's, or they were not within a second of a stop.
+  bool checkpoint(std::string_view bytes);
 
  private:
   std::shared_ptr<State> state_;

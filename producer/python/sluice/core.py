@@ -75,6 +75,8 @@ class Output:
     sends: list[dict[str, Any]] = field(default_factory=list)
     starts: list[tuple[Key, dict[str, Any], float]] = field(default_factory=list)  # job, deadline
     stops: list[tuple[Key, str]] = field(default_factory=list)
+    # What became of the checkpoints that handlers wait for: their number, whether it is recorded.
+    answers: list[tuple[Key, int, bool]] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     exit: str = ""  # "drained" or "at_once"
 
@@ -96,6 +98,7 @@ class _Held:
     message: str = ""
     checkpoint: Optional[bytes] = None
     checkpoint_n: int = 0
+    awaited_n: int = 0  # of the newest checkpoint that its handler waits for
     is_checkpoint_due: bool = False
     report_allowed_ms: float = -NEVER
     repeat_checkpoint_ms: float = NEVER
@@ -330,6 +333,9 @@ class WorkerCore:
                     held.checkpoint = None
                     held.is_checkpoint_due = False
                     held.repeat_checkpoint_ms = NEVER
+                    if held.awaited_n > 0:
+                        self._out.answers.append((key, held.awaited_n, not acked.get("stale")))
+                        held.awaited_n = 0
             elif held.phase == FINISHED:
                 if acked.get("stale"):
                     self._fact("result_stale", logging.WARNING, job=key.id, attempt=key.attempt)
@@ -372,8 +378,16 @@ class WorkerCore:
         self._finish(key, held, ended)
 
     def progress(
-        self, key: Key, percent: int, message: str, checkpoint: Optional[bytes], now: float
+        self,
+        key: Key,
+        percent: int,
+        message: str,
+        checkpoint: Optional[bytes],
+        now: float,
+        awaited_n: int = 0,
     ) -> None:
+        """With `awaited_n`, which counts the checkpoints of an attempt, its handler waits until this
+        one is recorded; it is sent at once."""
         held = self._held.get(key)
         if held is None or held.phase != RUNNING or held.is_dropped:
             return
@@ -385,6 +399,9 @@ class WorkerCore:
             held.checkpoint = checkpoint
             held.checkpoint_n = self._checkpoint_n
             held.is_checkpoint_due = True
+            held.awaited_n = max(held.awaited_n, awaited_n)
+            if awaited_n > 0:
+                held.report_allowed_ms = now
 
     def _report(self, key: Key, held: _Held, now: float) -> None:
         message: dict[str, Any] = {

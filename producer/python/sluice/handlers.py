@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import queue
 import resource
+import select
 import signal
 import socket
 import threading
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 from . import core, wire
 from .core import Ended, Key
 from .errors import RETRY_AFTER_MAX, Never, RetryAfter
-from .spawner import Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
+from .spawner import Child, Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
 
 Handler = Callable[["Task"], Any]
 Middleware = Callable[["Task", Handler], Any]
 _UNCONNECTED = 69  # the exit code of a child whose outcome cannot be told: EX_UNAVAILABLE
+_STOPPED_WAIT = 1.0  # seconds that a handler that was asked to stop waits for its checkpoint
 _END_WITHIN = 2.0  # seconds: a process that dies closes its socket a moment before it has ended
 
 
@@ -43,6 +46,7 @@ class Task:
         deadline: Optional[float],
         stop: Callable[[Optional[float]], bool],
         report: Callable[[dict[str, Any]], None],
+        is_recorded: Callable[[int], bool],
     ) -> None:
         self.id: str = job["id"]
         self.task: str = job["task"]
@@ -61,6 +65,8 @@ class Task:
         self.checkpoint: Any = wire.decode_value(job.get("checkpoint", b""), wire.MSGPACK)
         self._stop = stop
         self._report = report
+        self._is_recorded = is_recorded  # waits for it
+        self._checkpoint_n = 0
 
     @property
     def stop_requested(self) -> bool:
@@ -71,9 +77,11 @@ class Task:
         """Sleeps, but not past a stop; True when one was asked for."""
         return self._stop(seconds)
 
-    def progress(self, percent: int, text: str = "", checkpoint: Any = None) -> None:
-        """Tells who watches; a checkpoint (at most 4 KiB) comes with the next attempt. Below 0 is
-        0 percent and above 100 is 100."""
+    def progress(self, percent: int, text: str = "", checkpoint: Any = None) -> bool:
+        """Tells who watches. Below 0 is 0 percent and above 100 is 100. With a checkpoint (at most
+        4 KiB) it returns when that is recorded: whatever happens from then on, the next attempt has
+        it, or a newer one. False when it is not, for the attempt is no longer the job's, or it was
+        not within a second of a stop."""
         clean = wire.clean_text(wire.text_of(text), core.MESSAGE_BYTES_MAX)
         report: dict[str, Any] = {"percent": _percent(percent), "text": clean}
         if checkpoint is not None:
@@ -83,8 +91,10 @@ class Task:
                 raise ValueError(f"checkpoint cannot be kept: {wire.text_of(error)}") from error
             if len(data) > wire.CHECKPOINT_BYTES_MAX:
                 raise ValueError(f"a checkpoint of {len(data)} bytes; allowed are 4096")
-            report["checkpoint"] = data
+            self._checkpoint_n += 1
+            report |= {"checkpoint": data, "awaited_n": self._checkpoint_n}
         self._report(report)
+        return checkpoint is None or self._is_recorded(self._checkpoint_n)
 
 
 def _percent(percent: Any) -> int:
@@ -156,13 +166,14 @@ class Reported:
             before, self._newest = self._newest, report
             if before and "checkpoint" in before:
                 report.setdefault("checkpoint", before["checkpoint"])
+                report.setdefault("awaited_n", before["awaited_n"])
         return before is None
 
-    def take(self) -> tuple[int, str, Optional[bytes]]:
+    def take(self) -> tuple[int, str, Optional[bytes], int]:
         with self._lock:
             report, self._newest = self._newest, None
         assert report is not None
-        return report["percent"], report["text"], report.get("checkpoint")
+        return report["percent"], report["text"], report.get("checkpoint"), report.get("awaited_n", 0)
 
 
 @dataclass(frozen=True)
@@ -183,9 +194,43 @@ class _Attempt:
         self.reason = ""
         self.kill_at_ms = core.NEVER
         self.reported = Reported(key)
+        self._answered = threading.Condition()
+        self._answers = (0, False)  # the newest checkpoint that was answered, and how
         self._lock = threading.Lock()
+        self._child: Optional[Child] = None
         self._pid = 0
         self._was_signalled = 0
+
+    def ask_to_stop(self) -> None:
+        with self._answered:
+            self.stop.set()
+            self._answered.notify_all()
+
+    def answer(self, number: int, is_recorded: bool) -> None:
+        with self._answered:
+            self._answers = (number, is_recorded)
+            self._answered.notify_all()
+        with self._lock:
+            if self._child:
+                self._child.write({"number": number, "is_recorded": is_recorded})
+
+    def is_recorded(self, number: int) -> bool:
+        """Waits for the answer."""
+        with self._answered:
+            self._answered.wait_for(lambda: self._answers[0] >= number or self.stop.is_set())
+            self._answered.wait_for(lambda: self._answers[0] >= number, _STOPPED_WAIT)
+            return self._answers[0] >= number and self._answers[1]
+
+    @contextlib.contextmanager
+    def answering(self, child: Child) -> Iterator[None]:
+        """Meanwhile answers go to this process; it has its job already."""
+        with self._lock:
+            self._child = child
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._child = None
 
     def set_pid(self, pid: int) -> None:
         """0 = gone. A signal that came before the pid is delivered now."""
@@ -258,10 +303,16 @@ class Handlers:
         if is_first or reason == core.DROPPED:
             attempt.reason = reason
         if is_first:
-            attempt.stop.set()
+            attempt.ask_to_stop()
             if attempt.offer.processes:
                 attempt.kill_at_ms = now_ms + attempt.offer.kill_grace * 1000
                 attempt.signal(signal.SIGTERM)
+
+    def answer(self, key: Key, number: int, is_recorded: bool) -> None:
+        """What became of a checkpoint of it."""
+        attempt = self._attempts.get(key)
+        if attempt:
+            attempt.answer(number, is_recorded)
 
     def ended(self, key: Key) -> None:
         """Its Done was taken."""
@@ -304,7 +355,9 @@ class Handlers:
             return attempt.stop.is_set() if seconds == 0 else attempt.stop.wait(seconds)
 
         begun = time.thread_time()
-        task = Task(attempt.job, attempt.deadline, stop, lambda r: self._report(attempt, r))
+        task = Task(
+            attempt.job, attempt.deadline, stop, lambda r: self._report(attempt, r), attempt.is_recorded
+        )
         ended = call(attempt.offer.handler, task)
         ended.cpu_ms = round((time.thread_time() - begun) * 1000)
         return ended
@@ -325,13 +378,14 @@ class Handlers:
         try:
             with child:
                 child.write({"job": attempt.job, "deadline": attempt.deadline})
-                while (frame := child.read()) is not None:
-                    if "outcome" in frame:
-                        last = frame
-                        break
-                    self._report(attempt, frame)
-                else:
-                    has_ended = child.has_ended(within=_END_WITHIN)
+                with attempt.answering(child):
+                    while (frame := child.read()) is not None:
+                        if "outcome" in frame:
+                            last = frame
+                            break
+                        self._report(attempt, frame)
+                    else:
+                        has_ended = child.has_ended(within=_END_WITHIN)
         finally:
             attempt.set_pid(0)
             status = self._spawner.reap(child.pid)
@@ -372,7 +426,14 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
 
     def run(sock: socket.socket) -> None:
         stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        stopped_r, stopped_w = os.pipe()
+
+        def ask_to_stop(*_: Any) -> None:
+            if not stop.is_set():
+                stop.set()
+                os.write(stopped_w, b"\0")
+
+        signal.signal(signal.SIGTERM, ask_to_stop)
         order = read_frame(sock.recv)
         if order is None:
             return
@@ -382,7 +443,20 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
         def wait(seconds: Optional[float]) -> bool:
             return stop.is_set() if seconds == 0 else stop.wait(seconds)
 
-        task = Task(job, order["deadline"], wait, lambda report: write_frame(sock, report))
+        def is_recorded(number: int) -> bool:
+            select.select([sock, stopped_r], [], [])
+            while select.select([sock], [], [], _STOPPED_WAIT if stop.is_set() else None)[0]:
+                answer = read_frame(sock.recv)
+                if answer is None:
+                    return False
+                if answer["number"] >= number:
+                    return bool(answer["is_recorded"])
+                select.select([sock, stopped_r], [], [])
+            return False
+
+        task = Task(
+            job, order["deadline"], wait, lambda report: write_frame(sock, report), is_recorded
+        )
         ended = call(offers[job["task"]].handler, task)
         if os.getpid() != pid:  # a fork of the handler's that returned: it has no word in this
             return

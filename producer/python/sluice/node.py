@@ -327,7 +327,8 @@ class _Loop:
             self._handlers.ended(event.key)
             self._core.done(event.key, event.ended, now)
         elif isinstance(event, Reported):
-            self._core.progress(event.key, *event.take(), now)
+            percent, text, checkpoint, awaited_n = event.take()
+            self._core.progress(event.key, percent, text, checkpoint, now, awaited_n)
         elif isinstance(event, Broken):
             log.error('runtime_failed detail="%s"', event.detail)
             self._core.begin_drain(event.detail, now, grace_ms=0)
@@ -336,6 +337,8 @@ class _Loop:
         _say(out.facts)
         for key, reason in out.stops:
             self._handlers.stop(key, reason, now)
+        for key, number, is_recorded in out.answers:
+            self._handlers.answer(key, number, is_recorded)
         for key, job, deadline in out.starts:
             self._handlers.start(key, job, None if deadline == NEVER else deadline / 1000)
         self._handlers.tick(now)
