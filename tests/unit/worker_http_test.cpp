@@ -1,4 +1,3 @@
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -10,6 +9,7 @@
 #include <gmock/gmock.h>
 
 #include "common/clock.h"
+#include "tests/support/http_job.h"
 #include "tests/support/http_server.h"
 #include "worker/tasks/http.h"
 #include "worker/tasks/retry_after.h"
@@ -17,59 +17,12 @@
 namespace sluice::worker_http_test {
 namespace {
 
+using namespace http_job;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
 constexpr HttpAnswer kNothing{{}, HttpAnswer::Then::hold, {}};
-
-using Values = std::map<std::string, TaskSettings::Value>;
-
-std::unique_ptr<Runtime> runtime_with(Values values, bool allows_loopback = true) {
-  if (allows_loopback) values["allow"] = TaskSettings::Texts{"127.0.0.0/8"};
-  TaskSettings settings("call", std::move(values));
-  HttpRuntimeBuilder builder;
-  const auto added = builder.add(settings);
-  EXPECT_TRUE(added) << added.error().detail;
-  EXPECT_FALSE(settings.untaken());
-  return builder.build();
-}
-
-Assignment assignment_of(const std::string& payload) {
-  Assignment assignment;
-  assignment.job.id = JobId("job-1");
-  assignment.job.fence = {7, 1};
-  assignment.job.task = "call";
-  assignment.job.content_type = "application/json";
-  assignment.job.payload = payload;
-  return assignment;
-}
-
-// The results of `count` attempts; the long time-out only ends a test that hangs.
-std::vector<AttemptResult> wait_for(Runtime& runtime, std::size_t count) {
-  std::vector<RuntimeEvent> events;
-  while (events.size() < count) {
-    pollfd ready{runtime.fd(), POLLIN, 0};
-    if (::poll(&ready, 1, 60'000) <= 0) break;
-    runtime.poll(clock_now(), events);
-  }
-  EXPECT_EQ(events.size(), count);
-  std::vector<AttemptResult> results;
-  for (RuntimeEvent& event : events)
-    results.push_back(std::move(std::get<AttemptDone>(event).result));
-  return results;
-}
-
-AttemptResult wait_for(Runtime& runtime) {
-  const auto results = wait_for(runtime, 1);
-  return results.empty() ? AttemptResult{} : results.front();
-}
-
-AttemptResult run(const std::string& payload, Values values = {}, bool allows_loopback = true) {
-  const auto runtime = runtime_with(std::move(values), allows_loopback);
-  runtime->start(assignment_of(payload));
-  return wait_for(*runtime);
-}
 
 TEST(HttpRuntime, body_of_a_200_is_the_result_and_the_job_id_is_the_idempotency_key) {
   HttpServer server([](const std::string&) { return http_answer("200 OK", "", "hello"); });
@@ -180,10 +133,6 @@ TEST(HttpRuntime, a_target_that_is_down_is_tried_again) {
 }
 
 // ---------------------------------------------------------------- servers that do not behave
-
-std::string get(const HttpServer& server) {
-  return R"({"url":")" + server.url() + R"("})";
-}
 
 TEST(HttpRuntime, an_endless_chunked_body_is_cut_at_the_cap) {
   const std::string chunk = "1000\r\n" + std::string(0x1000, 'x') + "\r\n";

@@ -8,13 +8,15 @@
 // callbacks only note what they saw, and poll() acts.
 #include "worker/tasks/curl_loop.h"
 
-#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -25,6 +27,7 @@
 
 #include "common/clock.h"
 #include "worker/runtime/wake.h"
+#include "worker/tasks/ascii.h"
 #include "worker/tasks/retry_after.h"
 #include "worker/tasks/target_pauses.h"
 #include "worker/tasks/target_room.h"
@@ -37,9 +40,33 @@ constexpr std::size_t kHeaderBytesMax = 64u << 10;
 constexpr std::size_t kErrorBodyBytesMax = 16u << 10;    // kept of an answer that is no success
 constexpr std::size_t kRedirectBodyBytesMax = 1u << 20;  // may come, and is thrown away
 constexpr int kTooManyRequests = 429;
+constexpr std::int64_t kIdleConnectionsMax = 256;  // kept open for later calls
 
 using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
 using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
+
+// Of all calls of a loop.
+struct Connections {
+  std::int64_t open = 0;
+  std::int64_t used = 0;    // by a call each, which has one or will have
+  std::int64_t ending = 0;  // of these, by calls that have their answer but are not over
+
+  // A multiplexed one counts as several that are used, so there may be more.
+  [[nodiscard]] std::int64_t idle() const { return open - used; }
+
+  // By their ends, which is all that libcurl says of the one that a request is about to use.
+  std::unordered_map<std::string, int> socket_of;
+  std::unordered_map<int, std::string> ends_of;
+
+  void remember(int fd, const std::string& ends) {
+    socket_of[ends] = fd;
+    ends_of[fd] = ends;
+  }
+
+  void forget(int fd) {
+    if (const auto node = ends_of.extract(fd)) socket_of.erase(node.mapped());
+  }
+};
 
 struct Call {
   CallId id = 0;
@@ -50,12 +77,18 @@ struct Call {
   Easy easy{nullptr, curl_easy_cleanup};
   HeaderList headers{nullptr, curl_slist_free_all};
   std::array<char, CURL_ERROR_SIZE> error_text{};
+  Connections* connections = nullptr;
   // What the callbacks saw of the current request.
   HttpReply reply;
   std::size_t header_bytes = 0;
   std::size_t body_bytes = 0;  // that came, kept or not
   bool is_too_large = false;
   bool is_refused = false;
+  std::vector<int> sockets;  // opened for it: none when it uses a connection again
+  std::string ends;          // of its connection
+  bool is_stale = false;     // that connection is of no use
+  bool is_ending = false;
+  bool has_bad_length = false;
 };
 
 int status_of(CURL* easy) {
@@ -88,6 +121,37 @@ std::size_t on_body(char* bytes, std::size_t, std::size_t size, void* user) {
   return 0;
 }
 
+// One that can only be a length, and the same as was said before. Who took any other might take a
+// part of the body for the whole, or another's (RFC 9112, 6.3).
+bool is_length(const Call& call, std::string_view value) {
+  constexpr std::size_t kDigitsMax = 18;
+  const std::string earlier = call.reply.header("content-length");
+  return !value.empty() && value.size() <= kDigitsMax &&
+         value.find_first_not_of("0123456789") == std::string_view::npos &&
+         (earlier.empty() || earlier == value);
+}
+
+// An answer whose head has come, and with it most likely the rest.
+bool is_short(const HttpReply& reply, int status) {
+  constexpr std::size_t kDigitsMax = 4;
+  const std::size_t digits = reply.header("content-length").size();
+  return status == 204 || status == 304 || (digits > 0 && digits <= kDigitsMax);
+}
+
+// After a head. libcurl's own bound of what is kept open counts those in use: when there are more,
+// no call finds one. What is said here counts when the call is over.
+void keep_few_idle(Call& call) {
+  Connections& connections = *call.connections;
+  const int status = status_of(call.easy.get());
+  if (status < 200) return;
+  if (connections.idle() + connections.ending >= kIdleConnectionsMax)
+    curl_easy_setopt(call.easy.get(), CURLOPT_FORBID_REUSE, 1L);
+  if (!call.is_ending && is_short(call.reply, status)) {
+    call.is_ending = true;
+    ++connections.ending;
+  }
+}
+
 std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
   Call& call = *static_cast<Call*>(user);
   call.header_bytes += size;
@@ -98,31 +162,81 @@ std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
   std::string_view line(bytes, size);
   while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
     line.remove_suffix(1);
+  if (line.empty()) keep_few_idle(call);
   if (line.starts_with("HTTP/")) call.reply.headers.clear();  // a 100 came before
+  if (line.starts_with("HTTP/2")) call.connections->socket_of.erase(call.ends);  // input is usual
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || line.starts_with("HTTP/")) return size;
   std::string_view value = line.substr(colon + 1);
   value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
-  call.reply.headers.push_back({std::string(line.substr(0, colon)), std::string(value)});
+  const std::string_view name = line.substr(0, colon);
+  if (equals_ignoring_case(name, "content-length") && !is_length(call, value)) {
+    call.has_bad_length = true;
+    return 0;
+  }
+  call.reply.headers.push_back({std::string(name), std::string(value)});
   return size;
 }
 
 curl_socket_t open_socket(void* user, curlsocktype, curl_sockaddr* address) {
   Call& call = *static_cast<Call*>(user);
   if (!call.request.rules->allows(call.request.target.host, &address->addr)) {
-    call.is_refused = true;
+    // Of a host with several addresses one that is open to it decides.
+    call.is_refused = call.sockets.empty();
     return CURL_SOCKET_BAD;
   }
-  return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  call.is_refused = false;
+  const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  if (fd < 0) return fd;
+  ++call.connections->open;
+  call.sockets.push_back(fd);
+  return fd;
+}
+
+int close_socket(void* user, curl_socket_t fd) {
+  Connections& connections = *static_cast<Connections*>(user);
+  --connections.open;
+  connections.forget(fd);
+  return ::close(fd);
+}
+
+bool has_local_port(int fd, int port) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return false;
+  in_port_t bound = 0;
+  if (address.ss_family == AF_INET)
+    bound = reinterpret_cast<const sockaddr_in&>(address).sin_port;
+  else if (address.ss_family == AF_INET6)
+    bound = reinterpret_cast<const sockaddr_in6&>(address).sin6_port;
+  return ntohs(bound) == port;
+}
+
+// Or its end: whatever came while nothing was asked is not the answer to what is asked next, and
+// this libcurl would take it for that.
+bool has_input(int fd) {
+  char byte = 0;
+  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
 // Also before a request on a connection that another task opened under its own rules.
-int before_request(void* user, char* remote, char*, int, int) {
+int before_request(void* user, char* remote, char*, int remote_port, int local_port) {
   Call& call = *static_cast<Call*>(user);
-  if (call.request.rules->allows(call.request.target.host, std::string(remote)))
-    return CURL_PREREQFUNC_OK;
-  call.is_refused = true;
-  return CURL_PREREQFUNC_ABORT;
+  Connections& connections = *call.connections;
+  if (!call.request.rules->allows(call.request.target.host, std::string(remote))) {
+    call.is_refused = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  call.ends = std::to_string(local_port) + ' ' + remote + ' ' + std::to_string(remote_port);
+  if (call.sockets.empty()) {
+    const auto used = connections.socket_of.find(call.ends);
+    call.is_stale = used != connections.socket_of.end() && has_input(used->second);
+    return call.is_stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+  }
+  for (const int fd : call.sockets)
+    if (call.sockets.size() == 1 || has_local_port(fd, local_port))
+      connections.remember(fd, call.ends);
+  return CURL_PREREQFUNC_OK;
 }
 
 template <typename Value>
@@ -164,6 +278,8 @@ void set_callbacks(Call& call) {
   set(easy, CURLOPT_HEADERDATA, static_cast<void*>(&call));
   set(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
   set(easy, CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
+  set(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);  // of a connection, which outlives the call
+  set(easy, CURLOPT_CLOSESOCKETDATA, static_cast<void*>(call.connections));
   set(easy, CURLOPT_PREREQFUNCTION, before_request);
   set(easy, CURLOPT_PREREQDATA, static_cast<void*>(&call));
 }
@@ -184,6 +300,11 @@ void set_request(Call& call) {
   CURL* easy = call.easy.get();
   const HttpRequest& request = call.request;
   set(easy, CURLOPT_URL, request.target.url.c_str());
+  // libcurl would look at every connection that is in use, for each call anew. (One of TLS may be
+  // multiplexed, and so be used by one more.)
+  const bool is_plain = request.target.origin.starts_with("http:");
+  if (call.is_stale || (is_plain && call.connections->idle() <= 0))
+    set(easy, CURLOPT_FRESH_CONNECT, 1L);
   if (request.body) {
     set(easy, CURLOPT_POSTFIELDS, request.body->data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));
@@ -212,7 +333,22 @@ struct Failure {
   bool retryable;
 };
 
-Failure failure_of(CURLcode code) {
+// libcurl says the same of a line of the head that is longer than it holds.
+bool has_endless_header(const Call& call, CURLcode code) {
+  long request_bytes = 0;
+  curl_easy_getinfo(call.easy.get(), CURLINFO_REQUEST_SIZE, &request_bytes);
+  return code == CURLE_OUT_OF_MEMORY && request_bytes > 0;
+}
+
+// Nothing was wrong with the connection: what came over it was (chunks without a size).
+bool is_malformed(const Call& call, CURLcode code) {
+  long error = 0;
+  curl_easy_getinfo(call.easy.get(), CURLINFO_OS_ERRNO, &error);
+  return code == CURLE_RECV_ERROR && error == 0;
+}
+
+Failure failure_of(const Call& call, CURLcode code) {
+  if (is_malformed(call, code)) return {"bad_response", true};
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
       return {"dns_failed", true};
@@ -251,14 +387,18 @@ void judge(Call& call, CURLcode code) {
     reply.error_code = "target_refused";
     reply.error = call.request.target.host +
                   " is not a public address; the task's setting `allow` opens others";
-  } else if (call.is_too_large) {
+  } else if (call.is_too_large || has_endless_header(call, code)) {
     reply.error_code = "response_too_large";
     const std::size_t most = call.body_bytes > 0
                                  ? bounds_of(call.request, reply.status).body_bytes_max
                                  : kHeaderBytesMax;
     reply.error = "the answer is larger than " + std::to_string(most) + " bytes";
+  } else if (call.has_bad_length) {
+    reply.error_code = "bad_response";
+    reply.error = "the answer's Content-Length is no length, or there are several";
+    reply.retryable = true;
   } else {
-    const Failure failure = failure_of(code);
+    const Failure failure = failure_of(call, code);
     reply.error_code = failure.code;
     reply.retryable = failure.retryable;
     reply.error = call.error_text[0] != '\0' ? call.error_text.data() : curl_easy_strerror(code);
@@ -272,7 +412,9 @@ struct CurlLoop::State {
   int timer_fd = -1;  // libcurl's
   int pause_fd = -1;  // when the next pause is over, or the time of one in line
   WakeFd wake;
+  bool is_timer_due = false;  // it is readable, or will be at once
   CURLM* multi = nullptr;
+  Connections connections;
   CallId last_id = 0;
   std::unordered_map<CallId, std::unique_ptr<Call>> calls;
   std::vector<FinishedCall> finished;  // what ended before it began
@@ -299,7 +441,7 @@ struct CurlLoop::State {
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, &State::set_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 256L);  // kept open when idle
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1'000'000L);  // keep_few_idle() says how many
   }
 
   State(const State&) = delete;
@@ -307,7 +449,7 @@ struct CurlLoop::State {
 
   ~State() {
     for (const auto& [id, call] : calls)
-      curl_multi_remove_handle(multi, call->easy.get());
+      remove(*call);
     calls.clear();
     curl_multi_cleanup(multi);
     ::close(pause_fd);
@@ -315,16 +457,17 @@ struct CurlLoop::State {
     ::close(epoll_fd);
   }
 
-  void watch_fd(int fd, std::uint32_t events) const {
+  void watch_fd(int fd, std::uint32_t events, bool is_known = false) const {
     epoll_event event{};
     event.events = events;
     event.data.fd = fd;
-    if (::epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0)
-      ::epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    const int first = is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    const int other = is_known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (::epoll_ctl(epoll_fd, first, fd, &event) != 0) ::epoll_ctl(epoll_fd, other, fd, &event);
   }
 
-  static int watch(CURL*, curl_socket_t fd, int what, void* user, void*) {
-    const State& state = *static_cast<State*>(user);
+  static int watch(CURL*, curl_socket_t fd, int what, void* user, void* known) {
+    State& state = *static_cast<State*>(user);
     if (what == CURL_POLL_REMOVE) {
       epoll_event none{};
       ::epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, fd, &none);
@@ -333,7 +476,8 @@ struct CurlLoop::State {
     std::uint32_t events = 0;
     if ((what & CURL_POLL_IN) != 0) events |= EPOLLIN;
     if ((what & CURL_POLL_OUT) != 0) events |= EPOLLOUT;
-    state.watch_fd(fd, events);
+    state.watch_fd(fd, events, known != nullptr);
+    if (known == nullptr) curl_multi_assign(state.multi, fd, &state);  // until it is removed
     return 0;
   }
 
@@ -350,7 +494,10 @@ struct CurlLoop::State {
   }
 
   static int set_timer(CURLM*, long delay_ms, void* user) {
-    arm(static_cast<State*>(user)->timer_fd, delay_ms);
+    State& state = *static_cast<State*>(user);
+    const bool is_due = delay_ms == 0;
+    if (!is_due || !state.is_timer_due) arm(state.timer_fd, delay_ms);
+    state.is_timer_due = is_due;
     return 0;
   }
 
@@ -359,13 +506,23 @@ struct CurlLoop::State {
     if (!call.easy) throw std::bad_alloc();
     call.reply = {};
     call.header_bytes = call.body_bytes = 0;
-    call.is_too_large = call.is_refused = false;
+    call.is_too_large = call.is_refused = call.has_bad_length = false;
+    call.sockets.clear();
     call.error_text[0] = '\0';
+    call.connections = &connections;
     set_bounds(call);
     set_callbacks(call);
     set_request(call);
+    call.is_stale = false;
     if (curl_multi_add_handle(multi, call.easy.get()) != CURLM_OK)
       throw std::runtime_error("libcurl does not take the call");
+    ++connections.used;
+  }
+
+  void remove(Call& call) {
+    curl_multi_remove_handle(multi, call.easy.get());
+    --connections.used;
+    if (std::exchange(call.is_ending, false)) --connections.ending;
   }
 
   // For now, and without a request.
@@ -495,6 +652,10 @@ struct CurlLoop::State {
           std::min(call->request.deadline_mono_ms,
                    timeout_ms > 0 ? after(clock_now().mono_ms, timeout_ms) : kNever);
     }
+    send(std::move(call));
+  }
+
+  void send(std::unique_ptr<Call> call) {
     try {
       configure_and_add(*call);
     } catch (const std::exception& exception) {
@@ -526,29 +687,37 @@ struct CurlLoop::State {
     return std::nullopt;
   }
 
+  void ended(std::unique_ptr<Call> call, CURLcode code) {
+    if (call->is_stale) {  // nothing was sent yet
+      remove(*call);
+      send(std::move(call));
+      return;
+    }
+    judge(*call, code);
+    note_pause(*call);
+    auto target = next_target(*call);
+    remove(*call);
+    leave_room(*call);
+    if (!target) {
+      finished.push_back({call->id, std::move(call->reply)});
+      return;
+    }
+    call->was_redirected = true;
+    call->request = redirected(std::move(call->request), call->reply.status, std::move(*target));
+    begin(std::move(call));
+  }
+
+  // All messages first: libcurl looks for those of a call that is removed among all that are left.
   void reap() {
-    int left = 0;
-    while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
+    std::vector<std::pair<CallId, CURLcode>> done;
+    for (int left = 0; const CURLMsg* message = curl_multi_info_read(multi, &left);) {
       if (message->msg != CURLMSG_DONE) continue;
-      const CURLcode code = message->data.result;
       void* user = nullptr;
       curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
-      auto node = calls.extract(static_cast<Call*>(user)->id);
-      std::unique_ptr<Call> call = std::move(node.mapped());
-      judge(*call, code);
-      note_pause(*call);
-      auto target = next_target(*call);
-      curl_multi_remove_handle(multi, call->easy.get());
-      leave_room(*call);
-      if (target) {
-        call->was_redirected = true;
-        call->request =
-            redirected(std::move(call->request), call->reply.status, std::move(*target));
-        begin(std::move(call));
-      } else {
-        finished.push_back({call->id, std::move(call->reply)});
-      }
+      done.emplace_back(static_cast<Call*>(user)->id, message->data.result);
     }
+    for (const auto& [id, code] : done)
+      ended(std::move(calls.extract(id).mapped()), code);
     if (std::exchange(has_grown, false)) begin_waiting();
     fill_room();
   }
@@ -557,8 +726,9 @@ struct CurlLoop::State {
     int running = 0;
     if (fd == timer_fd) {
       std::uint64_t expirations = 0;
-      if (::read(timer_fd, &expirations, sizeof expirations) > 0)
-        curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+      if (::read(timer_fd, &expirations, sizeof expirations) <= 0) return;
+      is_timer_due = false;
+      curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
     } else if (fd == pause_fd) {
       std::uint64_t expirations = 0;
       if (::read(pause_fd, &expirations, sizeof expirations) > 0) end_pauses();
@@ -597,7 +767,7 @@ CallId CurlLoop::start(HttpRequest request) {
 void CurlLoop::cancel(CallId id) {
   const auto it = state_->calls.find(id);
   if (it != state_->calls.end()) {
-    curl_multi_remove_handle(state_->multi, it->second->easy.get());
+    state_->remove(*it->second);
     state_->leave_room(*it->second);
     state_->calls.erase(it);
   } else if (const auto call = state_->out_of_line(id)) {
