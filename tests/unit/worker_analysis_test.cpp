@@ -1,71 +1,40 @@
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <filesystem>
-
 #include <gmock/gmock.h>
 
-#include "common/clock.h"
-#include "tests/support/http_server.h"
+#include "tests/support/http_job.h"
+#include "tests/support/python_server.h"
 #include "worker/tasks/analysis.h"
 
 #include <nlohmann/json.hpp>
 
-extern char** environ;
-
 namespace sluice::worker_analysis_test {
 namespace {
 
-// Debian's own: another that is first in PATH may be a script of many processes.
-constexpr const char* kPython = "/usr/bin/python3";
+using http_job::wait_for;
+using testing::HasSubstr;
+using testing::Not;
+using Values = http_job::Values;
 
-// tests/support/langgraph_standin.py as a process of its own.
+// The stand-in of the real server, as a process of its own.
 class StandIn {
  public:
-  explicit StandIn(std::vector<std::string> arguments = {}) {
-    const auto script = std::filesystem::path(__FILE__).parent_path().parent_path() / "support" /
-                        "langgraph_standin.py";
-    std::vector<std::string> words = {kPython, script.string()};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& word : words)
-      argv.push_back(word.data());
-    argv.push_back(nullptr);
-    int ends[2];
-    EXPECT_EQ(::pipe(ends), 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    EXPECT_EQ(::posix_spawn(&pid_, kPython, &actions, nullptr, argv.data(), environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    ::close(ends[1]);
-    char line[128] = {};
-    EXPECT_GT(::read(ends[0], line, sizeof line - 1), 0);
-    ::close(ends[0]);
-    port_ = nlohmann::json::parse(line).at("port").get<int>();
-  }
+  explicit StandIn(std::vector<std::string> arguments = {})
+      : server_("langgraph_standin.py", std::move(arguments)) {}
 
-  ~StandIn() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+  [[nodiscard]] std::string url() const {
+    return "http://127.0.0.1:" + std::to_string(server_.said().at("port").get<int>());
   }
-
-  [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
  private:
-  pid_t pid_ = 0;
-  int port_ = 0;
+  PythonServer server_;
 };
 
 std::unique_ptr<Runtime> runtime_for(const std::string& base_url,
-                                     const std::string& assistant = "trading") {
-  TaskSettings settings("analysis",
-                        {{"base_url", base_url},
-                         {"assistant_id", assistant},
-                         {"allow", TaskSettings::Texts{"127.0.0.0/8"}}});
+                                     const std::string& assistant = "trading",
+                                     Values more = {}) {
+  more["base_url"] = base_url;
+  more["assistant_id"] = assistant;
+  more["allow"] = TaskSettings::Texts{"127.0.0.0/8"};
+  TaskSettings settings("analysis", std::move(more));
   AnalysisRuntimeBuilder builder;
   const auto added = builder.add(settings);
   EXPECT_TRUE(added) << added.error().detail;
@@ -80,17 +49,6 @@ Assignment analysis_of(const std::string& ticker, std::uint32_t attempt = 1) {
   assignment.job.content_type = "application/json";
   assignment.job.payload = R"({"ticker":")" + ticker + R"(","trade_date":"2024-01-15"})";
   return assignment;
-}
-
-AttemptResult wait_for(Runtime& runtime) {
-  std::vector<RuntimeEvent> events;
-  for (int turn = 0; turn < 1000 && events.empty(); ++turn) {
-    pollfd ready{runtime.fd(), POLLIN, 0};
-    if (::poll(&ready, 1, 20'000) <= 0) break;
-    runtime.poll(clock_now(), events);
-  }
-  EXPECT_EQ(events.size(), 1u);
-  return events.empty() ? AttemptResult{} : std::get<AttemptDone>(events.front()).result;
 }
 
 TEST(AnalysisRuntime, gives_the_report_and_a_second_attempt_takes_the_same_run) {
@@ -131,6 +89,30 @@ TEST(AnalysisRuntime, a_429_is_tried_again_when_the_server_says) {
   const AttemptResult result = wait_for(*runtime);
   EXPECT_EQ(result.error_code, "http_429");
   EXPECT_EQ(result.retry_after_ms, 1000);
+}
+
+TEST(AnalysisRuntime, an_api_key_is_sent_and_a_wrong_one_is_never_tried_again) {
+  StandIn server({"--api-key", "hunter-two"});
+  const Values values{{"api_key", "secret:LANGGRAPH_TEST"}};
+  for (const auto& [key, code] : {std::pair{"hunter-two", ""}, {"hunter-one", "http_403"}}) {
+    ::setenv("SLUICE_SECRET_LANGGRAPH_TEST", key, 1);
+    const auto runtime = runtime_for(server.url(), "trading", values);
+    runtime->start(analysis_of("AAPL"));
+    const AttemptResult result = wait_for(*runtime);
+    EXPECT_EQ(result.error_code, code) << result.error;
+    if (result.outcome == Outcome::completed) continue;
+    EXPECT_FALSE(result.retryable);
+    EXPECT_THAT(result.error, Not(HasSubstr(key)));
+  }
+}
+
+TEST(AnalysisRuntime, a_report_larger_than_a_result_may_be_is_never_tried_again) {
+  StandIn server;
+  const auto runtime = runtime_for(server.url());
+  runtime->start(analysis_of("HUGE"));
+  const AttemptResult result = wait_for(*runtime);
+  EXPECT_EQ(result.error_code, "result_too_large");
+  EXPECT_FALSE(result.retryable);
 }
 
 TEST(AnalysisRuntime, an_answer_that_is_nested_without_end_costs_that_attempt_alone) {

@@ -324,7 +324,9 @@ class AnalysisRuntime : public Runtime {
   }
 
   void listed(Attempt& attempt, const Json& runs) {
-    if (std::string id = run_with_status(runs, {"success"}); !id.empty()) {
+    if (!runs.is_array()) {  // who cannot say what runs there are is not asked for another
+      fail_with(attempt, "bad_response", "the server's answer is no list of runs");
+    } else if (std::string id = run_with_status(runs, {"success"}); !id.empty()) {
       attempt.run_id = std::move(id);
       fetch_state(attempt);
     } else if (id = run_with_status(runs, {"running", "pending"}); !id.empty()) {
@@ -346,6 +348,8 @@ class AnalysisRuntime : public Runtime {
       wait_and_look(attempt, now);
     } else if (status == "success" && attempt.graph_error.empty()) {
       fetch_state(attempt);
+    } else if (status.empty()) {
+      fail_with(attempt, "bad_response", "the server's answer names no status of the run");
     } else if (status == "timeout" || status == "interrupted") {
       fail_with(attempt, "run_" + status, "run " + attempt.run_id + " ended as " + status);
     } else {
@@ -362,8 +366,9 @@ class AnalysisRuntime : public Runtime {
 
   void reported(Attempt& attempt, const Json& state, Now now) {
     const auto values = state.is_object() ? state.find("values") : state.end();
-    const std::string report =
+    std::string report =
         values == state.end() ? std::string() : text_of(*values, "final_trade_decision");
+    redact(report, attempt.secrets);  // before its bytes are escaped and counted
     if (report.empty()) {
       fail_with(attempt, "no_report", "the thread's state has no final_trade_decision");
       return;

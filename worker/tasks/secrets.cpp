@@ -66,6 +66,15 @@ Result<std::string> read_private_file(const std::string& path, const std::string
   return value;
 }
 
+// In one pass: a target knows the secret it is sent, and may answer with nothing else.
+std::string replaced(const std::string& text, const std::string& what, const std::string& by) {
+  std::string result;
+  std::size_t at = 0;
+  for (std::size_t next; (next = text.find(what, at)) != std::string::npos; at = next + what.size())
+    result.append(text, at, next - at).append(by);
+  return result.append(text, at);
+}
+
 }  // namespace
 
 Result<std::string> SecretStore::find(std::string_view name) const {
@@ -109,11 +118,7 @@ void redact(std::string& text, const std::vector<UsedSecret>& used) {
   for (const UsedSecret& secret : secrets) {
     if (secret.value.empty()) continue;
     const std::string shown = "[secret:" + secret.name + "]";
-    std::size_t at = 0;
-    while ((at = text.find(secret.value, at)) != std::string::npos) {
-      text.replace(at, secret.value.size(), shown);
-      at += shown.size();
-    }
+    text = replaced(text, secret.value, shown);
   }
 }
 
