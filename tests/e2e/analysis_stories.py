@@ -61,11 +61,24 @@ class AnalysisStories:
 
     def test_a_graph_that_raises_fails_the_job_with_its_words(self):
         self.start_cluster()
+        before = self.runs()
         [job_id] = self.client.submit(analysis("BAD", max_retries=1))
         ended = self.end_of(job_id)
         self.assertEqual((ended["state"], ended["error_code"], ended["attempt"]),
                          ("failed", "graph_error", 2))
         self.assertIn("unknown ticker", ended["error"])
+        first, second = self.runs_since(before)
+        self.assertEqual(first["thread_id"], second["thread_id"])
+
+    def test_a_person_s_retry_is_a_run_on_another_thread(self):
+        self.start_cluster()
+        before = self.runs()
+        [job_id] = self.client.submit(analysis("BAD", max_retries=0))
+        self.assertEqual(self.end_of(job_id)["state"], "failed")
+        self.client.ask("retry", ids=[job_id])
+        self.assertEqual(self.end_of(job_id)["state"], "failed")
+        first, second = self.runs_since(before)
+        self.assertNotEqual(first["thread_id"], second["thread_id"])
 
     def test_an_assistant_that_does_not_exist_is_never_tried_again(self):
         self.start_cluster()
