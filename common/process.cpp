@@ -11,11 +11,13 @@
 
 namespace sluice {
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals(std::initializer_list<int> others) {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  for (const int signal : others)
+    sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
@@ -25,12 +27,12 @@ StopSignals::~StopSignals() {
   ::close(fd_);
 }
 
-int StopSignals::take_count() const {
-  int count = 0;
+StopSignals::Taken StopSignals::take() const {
+  Taken taken;
   signalfd_siginfo info{};
   while (::read(fd_, &info, sizeof info) == sizeof info)
-    ++count;
-  return count;
+    ++(info.ssi_signo == SIGHUP ? taken.hangups : taken.stops);
+  return taken;
 }
 
 void fill_closed_descriptors() {

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace sluice {
 
-// SIGTERM and SIGINT as something to read. Made before any thread starts, for it blocks them in
-// this thread and those started by it. Throws std::system_error.
+// SIGTERM and SIGINT, and others that are asked for, as something to read. Made before any thread
+// starts, for it blocks them in this thread and those started by it. Throws std::system_error.
 class StopSignals {
  public:
-  StopSignals();
+  explicit StopSignals(std::initializer_list<int> others = {});
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
@@ -17,8 +18,13 @@ class StopSignals {
   // Readable when one has come; not blocking.
   [[nodiscard]] int fd() const { return fd_; }
 
+  struct Taken {
+    int stops = 0;
+    int hangups = 0;  // SIGHUP
+  };
+
   // How many have come since the last call.
-  [[nodiscard]] int take_count() const;
+  [[nodiscard]] Taken take() const;
 
  private:
   int fd_ = -1;

@@ -390,8 +390,8 @@ class Cluster:
         self.addresses = [ready["producers"], ready["workers"], ready["events"]]
         return self.broker
 
-    def start_worker(self, *arguments, name=None, program="sluice-worker", **environment):
-        """Returns at once; until_workers() waits for it."""
+    def start_worker(self, *arguments, name=None, program="sluice-worker", inside=(), **environment):
+        """Returns at once; until_workers() waits for it. `inside`: a command that runs it."""
         name = name or f"w{len(self.processes)}-{self.tag}"
         if program == "sluice-worker":
             arguments = ["--name", name, "--broker", self.addresses[1], *arguments]
@@ -400,7 +400,7 @@ class Cluster:
         else:
             environment = {"SLUICE_NAME": name, "SLUICE_WORKER_BROKER": self.addresses[1],
                            **environment}
-        return self.start([BIN / program, *arguments], **environment)
+        return self.start([*inside, BIN / program, *arguments], **environment)
 
     def start_redis(self, *settings, path=None, ignored=None, inside=(), waits=True):
         """A redis-server of its own; returns the process and the path of its socket, when it

@@ -37,6 +37,7 @@ class RuntimeFixture : public testing::Test {
     TaskSettings settings("t", std::move(values));
     const auto added = builder.add(settings);
     ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
+    builder.teach(node_, spawner_);
     builder.prepare(node_, spawner_);
     spawner_.fork();
     runtime_ = builder.build();

@@ -500,6 +500,26 @@ TEST(WorkerCore, a_drain_hands_back_what_waits_at_once_and_what_runs_after_the_g
   EXPECT_EQ(node.out.unacknowledged_count, 0U);
 }
 
+TEST(WorkerCore, tasks_that_changed_are_told_and_what_waits_for_one_withdrawn_is_handed_back) {
+  Node node(1);
+  node.connect();
+  node.run({"a", "b"});  // b waits
+  node.tell(TasksChanged{{"u"}});
+  ASSERT_THAT(node.sent<Status>(), SizeIs(1));
+  EXPECT_EQ(node.sent<Status>()[0].tasks, std::vector<std::string>{"u"});
+  ASSERT_THAT(node.results(), SizeIs(1));
+  EXPECT_EQ(node.results()[0].id, JobId("b"));
+  EXPECT_EQ(node.results()[0].outcome, Outcome::handed_back);
+  node.run({"c"});  // dealt before the broker knew
+  ASSERT_THAT(node.results(), SizeIs(1));
+  EXPECT_EQ(node.results()[0].outcome, Outcome::handed_back);
+  node.done("a");
+  EXPECT_EQ(node.results()[0].outcome, Outcome::completed) << "what runs ends as it began";
+  node.tell(TasksChanged{{"t"}});
+  node.run({"d"});
+  EXPECT_EQ(node.started(), std::vector<std::string>{"d"});
+}
+
 TEST(WorkerCore, an_idle_node_leaves_at_once_with_a_goodbye) {
   Node node;
   node.connect();

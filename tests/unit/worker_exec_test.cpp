@@ -401,6 +401,38 @@ TEST(Spawner, waits_for_a_thread_that_is_ending_and_refuses_one_that_stays) {
   stays.join();
 }
 
+TEST(Spawner, a_channel_may_be_opened_when_it_runs_but_not_when_there_is_none) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
+#endif
+  Spawner spawner;
+  (void)spawner.open_channel();
+  spawner.fork();
+  std::thread([] {}).join();
+  SpawnerChannel& later = spawner.open_channel();
+  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(later.spawn({.id = 7,
+                         .argv = {"/bin/sh", "-c", "exit 5"},
+                         .environment = {},
+                         .cwd = {},
+                         .stdin_fd = nothing,
+                         .stdout_fd = nothing,
+                         .stderr_fd = nothing}),
+            0);
+  ::close(nothing);
+  std::vector<SpawnReport> reports;
+  while (reports.empty()) {
+    pollfd item{later.fd(), POLLIN, 0};
+    ASSERT_GT(::poll(&item, 1, 20'000), 0);
+    ASSERT_TRUE(later.read(reports));
+  }
+  EXPECT_EQ(reports.at(0).id, 7U);
+  EXPECT_EQ(WEXITSTATUS(reports.at(0).wait_status), 5);
+  Spawner none;
+  none.fork();
+  EXPECT_THROW((void)none.open_channel(), std::runtime_error);
+}
+
 // A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a
 // pipe open; that the pipe ends is the proof that it is gone.
 TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {

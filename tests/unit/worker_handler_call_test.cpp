@@ -38,7 +38,7 @@ std::string taken(std::map<std::string, TaskSettings::Value> values, const Handl
   const auto handler = take_handler(settings, handlers);
   if (!handler) return handler.error().where + ": " + handler.error().detail;
   Task task(std::make_shared<Told>());
-  return call_handler(*handler, task).result;
+  return call_handler(handlers.at(*handler), task).result;
 }
 
 TEST(HandlerCall, the_handler_is_the_named_one_or_that_of_the_task_s_own_name) {

@@ -36,7 +36,7 @@ class IsolateProcessTest : public testing::Test {
     jobs_ = UniqueFd(jobs[0]);
     stops_ = UniqueFd(stops[0]);
     isolate_ = std::thread([this, far_jobs = jobs[1], far_notes = stops[1]] {
-      run_isolate(far_jobs, far_notes, handlers_, "test@1", 0);
+      run_isolate(far_jobs, far_notes, handlers_.at("t"), "test@1", 0);
       // Never closed: the thread that waits for stops may still be about to read the end of its
       // socket, under a number that the next test must not have. A process of its own just ends.
       ::shutdown(far_jobs, SHUT_RDWR);

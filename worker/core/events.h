@@ -3,6 +3,7 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "common/protocol/messages.h"
 #include "worker/core/attempt.h"
@@ -13,6 +14,11 @@ namespace sluice {
 struct ConnectionUp {};
 
 struct ConnectionDown {};
+
+// The node offers these tasks from now on: its task table was read again.
+struct TasksChanged {
+  std::vector<std::string> tasks;
+};
 
 // The first SIGTERM: finish what runs within the grace, hand back the rest, leave.
 struct StopRequested {};
@@ -30,6 +36,7 @@ using WorkerEvent = std::variant<BrokerMessage,
                                  ConnectionDown,
                                  AttemptDone,
                                  AttemptProgress,
+                                 TasksChanged,
                                  StopRequested,
                                  LeaveRequested,
                                  RuntimeBroken>;

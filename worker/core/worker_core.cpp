@@ -147,6 +147,7 @@ void WorkerCore::take(Run& run, Now, WorkerOutput& out) {
     waiting_.push_back(key);
   }
   if (is_draining()) hand_back_waiting(out);
+  hand_back_withdrawn(out);
 }
 
 void WorkerCore::take(CancelAttempts& cancel, Now, WorkerOutput& out) {
@@ -372,6 +373,15 @@ void WorkerCore::on(StopRequested&, Now now, WorkerOutput& out) {
   begin_drain("signal", settings_.drain_grace_ms, now, out);
 }
 
+void WorkerCore::on(TasksChanged& changed, Now, WorkerOutput& out) {
+  withdrawn_.insert(settings_.tasks.begin(), settings_.tasks.end());
+  settings_.tasks = std::move(changed.tasks);
+  for (const std::string& task : settings_.tasks)
+    withdrawn_.erase(task);
+  status_wanted_ = true;
+  hand_back_withdrawn(out);
+}
+
 void WorkerCore::on(RuntimeBroken& broken, Now now, WorkerOutput& out) {
   begin_drain(std::move(broken.detail), 0, now, out);
   drain_deadline_ms_ = std::min(drain_deadline_ms_, now.mono_ms);
@@ -394,6 +404,17 @@ void WorkerCore::hand_back_waiting(WorkerOutput& out) {
     const auto it = held_.find(key);
     if (it == held_.end() || it->second.phase != Phase::waiting) continue;
     finish(it->first, it->second, ended(key, Outcome::handed_back), out);
+  }
+}
+
+// The broker dealt them before it knew.
+void WorkerCore::hand_back_withdrawn(WorkerOutput& out) {
+  if (withdrawn_.empty()) return;
+  for (const AttemptKey& key : waiting_) {
+    const auto it = held_.find(key);
+    if (it == held_.end() || it->second.phase != Phase::waiting) continue;
+    if (withdrawn_.contains(it->second.job.task))
+      finish(it->first, it->second, ended(key, Outcome::handed_back), out);
   }
 }
 

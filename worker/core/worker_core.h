@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -112,6 +113,7 @@ class WorkerCore {
   void on(ConnectionDown&, Now now, WorkerOutput& out);
   void on(AttemptDone& done, Now now, WorkerOutput& out);
   void on(AttemptProgress& progress, Now now, WorkerOutput& out);
+  void on(TasksChanged& changed, Now now, WorkerOutput& out);
   void on(StopRequested&, Now now, WorkerOutput& out);
   void on(LeaveRequested&, Now now, WorkerOutput& out);
   void on(RuntimeBroken& broken, Now now, WorkerOutput& out);
@@ -131,6 +133,7 @@ class WorkerCore {
   void forget(HeldMap::iterator it);
   void begin_drain(std::string why, std::int64_t grace_ms, Now now, WorkerOutput& out);
   void hand_back_waiting(WorkerOutput& out);
+  void hand_back_withdrawn(WorkerOutput& out);
   void drain(Now now, WorkerOutput& out);
   void leave(ExitWish exit, Now now, WorkerOutput& out);
   void fire_timers(Now now, WorkerOutput& out);
@@ -146,6 +149,7 @@ class WorkerCore {
   std::deque<AttemptKey> waiting_;  // in the order of arrival; may name what is gone
   std::deque<AttemptKey> outbox_;   // finished, to be sent; may name what is gone
   std::set<std::tuple<std::int64_t, Timer, AttemptKey>> timers_;
+  std::set<std::string, std::less<>> withdrawn_;  // tasks that it offered once
   std::size_t running_ = 0;
   std::size_t finished_ = 0;
   std::size_t in_flight_bytes_ = 0;

@@ -132,12 +132,11 @@ bool Task::checkpoint(std::string_view bytes) {
   return state.recorded_n >= number;
 }
 
-Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers) {
+Result<std::string> take_handler(TaskSettings& settings, const Handlers& handlers) {
   auto named = settings.take_text("handler");
   if (!named) return tl::unexpected(named.error());
-  const std::string name = named->value_or(settings.task());
-  const auto handler = handlers.find(name);
-  if (handler != handlers.end()) return handler->second;
+  std::string name = named->value_or(settings.task());
+  if (handlers.contains(name)) return name;
   std::string known;
   for (const auto& [other, callable] : handlers)
     known += (known.empty() ? "" : ", ") + other;

@@ -49,7 +49,7 @@ struct Task::State {
 };
 
 // The setting `handler` of a task, the name of one of `handlers` (default: the task's own name).
-[[nodiscard]] Result<TaskHandler> take_handler(TaskSettings& settings, const Handlers& handlers);
+[[nodiscard]] Result<std::string> take_handler(TaskSettings& settings, const Handlers& handlers);
 
 // Each handler within all of them; the first is the outermost.
 [[nodiscard]] Handlers with_middlewares(Handlers handlers,

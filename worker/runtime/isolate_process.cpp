@@ -60,10 +60,10 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
  public:
   IsolateLoop(int jobs_fd,
               int notes_fd,
-              const Handlers& handlers,
+              const TaskHandler& handler,
               const std::string& node,
               std::uint64_t cpu_s)
-      : jobs_fd_(jobs_fd), notes_fd_(notes_fd), handlers_(handlers), node_(node), cpu_(cpu_s) {}
+      : jobs_fd_(jobs_fd), notes_fd_(notes_fd), handler_(handler), node_(node), cpu_(cpu_s) {}
 
   void run() {
     std::thread([self = shared_from_this()] { self->watch_notes(); }).detach();
@@ -102,11 +102,8 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 
   AttemptResult call(const std::shared_ptr<Attempt>& attempt) {
     Task task(attempt);
-    const auto handler = handlers_.find(attempt->job.task);
-    TaskOutcome outcome = handler == handlers_.end()
-                              ? TaskOutcome::failed("task_not_offered", "no handler for this task")
-                              : call_handler(handler->second, task);
-    AttemptResult result = bounded(to_result(attempt->job, std::move(outcome)), kResultBytesMax);
+    AttemptResult result =
+        bounded(to_result(attempt->job, call_handler(handler_, task)), kResultBytesMax);
     end_what_was_left();
     const std::int64_t cpu = cpu_us();
     result.usage = {(cpu - std::exchange(cpu_us_, cpu)) / 1000, rss_bytes_max()};
@@ -172,7 +169,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 
   const int jobs_fd_;
   const int notes_fd_;
-  const Handlers& handlers_;
+  const TaskHandler& handler_;
   const std::string node_;
   CpuTimer cpu_;
   FrameReader reader_;
@@ -188,11 +185,11 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 
 void run_isolate(int jobs_fd,
                  int notes_fd,
-                 const Handlers& handlers,
+                 const TaskHandler& handler,
                  const std::string& node,
                  std::uint64_t cpu_s) {
   ::setenv("SLUICE_NODE", node.c_str(), 1);
-  std::make_shared<IsolateLoop>(jobs_fd, notes_fd, handlers, node, cpu_s)->run();
+  std::make_shared<IsolateLoop>(jobs_fd, notes_fd, handler, node, cpu_s)->run();
 }
 
 }  // namespace sluice

@@ -13,12 +13,12 @@
 
 namespace sluice {
 
-// Returns when the node has closed the socket or is gone. `handlers` are by task; `node` is the
-// node's id, the marker for child processes (SLUICE_NODE). `cpu_s` is the CPU time that each job
-// may use, 0 = as much as it wants.
+// Returns when the node has closed the socket or is gone. `node` is the node's id, the marker for
+// child processes (SLUICE_NODE). `cpu_s` is the CPU time that each job may use, 0 = as much as it
+// wants.
 void run_isolate(int jobs_fd,
                  int notes_fd,
-                 const Handlers& handlers,
+                 const TaskHandler& handler,
                  const std::string& node,
                  std::uint64_t cpu_s);
 

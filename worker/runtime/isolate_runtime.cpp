@@ -86,7 +86,8 @@ class IsolateWire : public PoolWire {
 
 class IsolateKind : public PoolKind {
  public:
-  explicit IsolateKind(const ProgramLimits& limits) : limits_(limits) {}
+  IsolateKind(std::string handler, const ProgramLimits& limits)
+      : handler_(std::move(handler)), limits_(limits) {}
 
   [[nodiscard]] tl::expected<std::unique_ptr<PoolWire>, int> start(SpawnerChannel& spawner,
                                                                    std::uint64_t number) override {
@@ -102,7 +103,7 @@ class IsolateKind : public PoolKind {
     UniqueFd near_notes(notes[0]);
     for (const UniqueFd* near : {&near_jobs, &near_notes})
       ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
-    const int error = spawner.isolate(number, limits_, far_jobs.get(), far_notes.get());
+    const int error = spawner.isolate(number, handler_, limits_, far_jobs.get(), far_notes.get());
     if (error != 0) return tl::unexpected(error);
     return std::make_unique<IsolateWire>(std::move(near_jobs), std::move(near_notes));
   }
@@ -135,6 +136,7 @@ class IsolateKind : public PoolKind {
   }
 
  private:
+  std::string handler_;
   ProgramLimits limits_;
 };
 
@@ -161,25 +163,31 @@ Result<void> IsolateRuntimeBuilder::add(TaskSettings& settings) {
   if (auto taken = take_wear(settings, *pool); !taken) return taken;
   const auto limits = take_handler_limits(settings);
   if (!limits) return tl::unexpected(limits.error());
-  by_task_[settings.task()] = std::move(*handler);
-  tasks_[settings.task()] = {*pool, *limits};
+  tasks_[settings.task()] = {std::move(*handler), *pool, *limits};
   return {};
 }
 
-// The spawner's copy of the handlers and of the node's id is what its isolates have.
+// The spawner's copy of the handlers and of the node's id is what its isolates have: all of them,
+// for a task table that is read later may name others.
+void IsolateRuntimeBuilder::teach(const std::string& node, Spawner& spawner) {
+  spawner.set_isolate_main(
+      [handlers = handlers_,
+       node](int jobs_fd, int notes_fd, const std::string& handler, const ProgramLimits& limits) {
+        run_isolate(jobs_fd, notes_fd, handlers.at(handler), node, limits.cpu_s);
+      });
+}
+
 void IsolateRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
   node_ = node;
   spawner_ = &spawner.open_channel();
-  spawner.set_isolate_main(
-      [handlers = by_task_, node](int jobs_fd, int notes_fd, const ProgramLimits& limits) {
-        run_isolate(jobs_fd, notes_fd, handlers, node, limits.cpu_s);
-      });
 }
 
 std::unique_ptr<Runtime> IsolateRuntimeBuilder::build() {
   std::map<std::string, PoolSetup, std::less<>> pools;
   for (const auto& [task, settings] : tasks_)
-    pools.emplace(task, PoolSetup{settings.pool, std::make_unique<IsolateKind>(settings.limits)});
+    pools.emplace(
+        task,
+        PoolSetup{settings.pool, std::make_unique<IsolateKind>(settings.handler, settings.limits)});
   return make_pool_runtime(std::move(pools), *spawner_, node_);
 }
 

@@ -23,14 +23,15 @@ class IsolateRuntimeBuilder : public RuntimeBuilder {
   // Settings: handler, isolates_min, isolates_max, idle, reuse, recycle_after, recycle_memory,
   // timeout, grace, limits.memory, limits.cpu, limits.file_size.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+  void teach(const std::string& node, Spawner& spawner) override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 
  private:
   const Handlers& handlers_;
-  Handlers by_task_;
 
   struct IsolateTask {
+    std::string handler;
     PoolSettings pool;
     ProgramLimits limits;
   };

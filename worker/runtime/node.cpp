@@ -1,5 +1,6 @@
 #include "worker/runtime/node.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -8,7 +9,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <exception>
 #include <iterator>
+#include <list>
 #include <map>
 #include <unordered_map>
 #include <utility>
@@ -27,14 +30,41 @@ namespace sluice {
 
 namespace {
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names)
+    all += (all.empty() ? "" : ",") + name;
+  return all;
+}
+
+bool has_terminal() {
+  const int fd = ::open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd >= 0) ::close(fd);
+  return fd >= 0;
+}
+
+// A task table and what came of it. Attempts end in the one that they began in.
+struct Generation {
+  explicit Generation(std::unique_ptr<TaskTable> table)
+      : tasks(std::move(table)), built(tasks->build()) {}
+
+  std::unique_ptr<TaskTable> tasks;
+  TaskTable::Built built;
+};
+
 class NodeLoop {
  public:
-  NodeLoop(const NodeOptions& options, WorkerSettings settings, TaskTable::Built built)
+  NodeLoop(const NodeOptions& options,
+           WorkerSettings settings,
+           std::unique_ptr<TaskTable> tasks,
+           ReadTasks read_again)
       : core_(std::move(settings)),
-        built_(std::move(built)),
+        read_again_(std::move(read_again)),
         link_(options.broker, options.concurrency),
         health_(health_place(options.name, options.state_dir)),
-        broker_(options.broker) {}
+        broker_(options.broker) {
+    generations_.emplace_back(std::move(tasks));
+  }
 
   NodeExit run() {
     while (true) {
@@ -45,6 +75,7 @@ class NodeLoop {
         core_.handle(std::move(event), now, out_);
       core_.settle(now, out_);
       carry_out();
+      if (generations_.size() > 1) end_old_generations();
       if (is_health_asked_) tell_health();
       if (out_.exit != ExitWish::none) return leave();
       out_.clear();
@@ -59,10 +90,11 @@ class NodeLoop {
     const std::size_t health_item = items_.size();
     if (health_.fd() >= 0) items_.push_back({nullptr, health_.fd(), ZMQ_POLLIN, 0});
     std::int64_t deadline = std::min(core_.next_deadline_mono_ms(), link_.next_deadline_mono_ms());
-    for (const auto& runtime : built_.runtimes) {
-      items_.push_back({nullptr, runtime->fd(), ZMQ_POLLIN, 0});
-      deadline = std::min(deadline, runtime->next_deadline_mono_ms());
-    }
+    for (const Generation& generation : generations_)
+      for (const auto& runtime : generation.built.runtimes) {
+        items_.push_back({nullptr, runtime->fd(), ZMQ_POLLIN, 0});
+        deadline = std::min(deadline, runtime->next_deadline_mono_ms());
+      }
     std::int64_t timeout_ms = -1;
     if (!events_.empty())
       timeout_ms = 0;
@@ -78,17 +110,61 @@ class NodeLoop {
 
   void gather(Now now) {
     link_.read(now, events_);
-    for (int count = signals_.take_count(); count > 0; --count) {
+    const StopSignals::Taken taken = signals_.take();
+    const bool has_lost_terminal = taken.hangups > 0 && had_terminal_ && !has_terminal();
+    if (taken.hangups > 0 && !has_lost_terminal) read_tasks_again();
+    for (int count = taken.stops + (has_lost_terminal ? 1 : 0); count > 0; --count) {
       if (std::exchange(is_asked_, true))
         events_.emplace_back(LeaveRequested{});
       else
         events_.emplace_back(StopRequested{});
     }
     happened_.clear();
-    for (const auto& runtime : built_.runtimes)
-      runtime->poll(now, happened_);
+    for (const Generation& generation : generations_)
+      for (const auto& runtime : generation.built.runtimes)
+        runtime->poll(now, happened_);
     for (RuntimeEvent& event : happened_)
       std::visit([this](auto& what) { take(what); }, event);
+  }
+
+  void read_tasks_again() {
+    const auto refuse = [](const std::string& where, const std::string& detail) {
+      log_line(
+          LogLevel::error,
+          "tasks_not_read",
+          {{"where", where},
+           {"detail", detail},
+           {"what_next", "the tasks are offered as before; mend that, and send SIGHUP again"}});
+    };
+    auto read = read_again_(*generations_.back().tasks);
+    if (!read) return refuse(read.error().where, read.error().detail);
+    const std::vector<std::string> names = (*read)->tasks();
+    try {
+      (*read)->prepare(core_.settings().node);
+      generations_.emplace_back(std::move(*read));
+    } catch (const std::exception& error) {
+      return refuse("", error.what());
+    }
+    log_line(LogLevel::info, "tasks_read", {{"tasks", joined(names)}});
+    events_.emplace_back(TasksChanged{names});
+  }
+
+  // Those in which nothing runs any more.
+  void end_old_generations() {
+    const auto is_at_work = [this](const Generation& generation) {
+      return std::ranges::any_of(running_, [&](const auto& attempt) {
+        return std::ranges::any_of(generation.built.runtimes, [&](const auto& runtime) {
+          return runtime.get() == attempt.second;
+        });
+      });
+    };
+    const Generation* newest = &generations_.back();
+    std::erase_if(generations_, [&](const Generation& generation) {
+      if (&generation == newest || is_at_work(generation)) return false;
+      for (const auto& runtime : generation.built.runtimes)
+        (void)runtime->shut_down();
+      return true;
+    });
   }
 
   void take(AttemptDone& done) {
@@ -124,14 +200,16 @@ class NodeLoop {
     }
   }
 
+  // Of the tasks as they are now.
   void add_figures(Status& status) {
-    for (const auto& runtime : built_.runtimes)
+    for (const auto& runtime : generations_.back().built.runtimes)
       std::ranges::move(runtime->figures(), std::back_inserter(status.isolates));
   }
 
   void start(Assignment assignment) {
-    const auto runtime = built_.by_task.find(assignment.job.task);
-    if (runtime != built_.by_task.end()) {
+    const auto& by_task = generations_.back().built.by_task;
+    const auto runtime = by_task.find(assignment.job.task);
+    if (runtime != by_task.end()) {
       running_[{assignment.job.id, assignment.job.fence}] = runtime->second;
       runtime->second->start(std::move(assignment));
       return;
@@ -156,8 +234,9 @@ class NodeLoop {
   }
 
   void shut_down_runtimes() {
-    for (const auto& runtime : built_.runtimes)
-      if (!runtime->shut_down()) is_stuck_ = true;
+    for (const Generation& generation : generations_)
+      for (const auto& runtime : generation.built.runtimes)
+        if (!runtime->shut_down()) is_stuck_ = true;
   }
 
   NodeExit leave() {
@@ -174,9 +253,12 @@ class NodeLoop {
     return code;
   }
 
-  StopSignals signals_;  // first: the threads of ZeroMQ and of the pool inherit the blocked signals
+  // First: the threads of ZeroMQ and of the pool inherit the blocked signals.
+  StopSignals signals_{SIGHUP};
+  const bool had_terminal_ = has_terminal();
   WorkerCore core_;
-  TaskTable::Built built_;
+  ReadTasks read_again_;
+  std::list<Generation> generations_;  // the newest is the last; never empty
   BrokerLink link_;
   HealthSocket health_;
   std::string broker_;
@@ -213,17 +295,17 @@ NodeOptions with_defaults(NodeOptions options) {
   return options;
 }
 
-NodeExit run_node(NodeOptions options, TaskTable& tasks) {
+NodeExit run_node(NodeOptions options, std::unique_ptr<TaskTable> tasks, ReadTasks read_again) {
   ::signal(SIGPIPE, SIG_IGN);
   options = with_defaults(std::move(options));
   check_descriptors(options.concurrency);
   const Life life = begin_life(options.name, options.state_dir);
-  tasks.prepare(life.node());
+  tasks->prepare(life.node());
   WorkerSettings settings;
   settings.node = life.node();
   settings.replaces = life.replaces();
   settings.concurrency = options.concurrency;
-  settings.tasks = tasks.tasks();
+  settings.tasks = tasks->tasks();
   settings.queues = options.queues;
   settings.labels = options.labels;
   settings.drain_grace_ms = options.drain_grace_ms;
@@ -233,7 +315,7 @@ NodeExit run_node(NodeOptions options, TaskTable& tasks) {
             {"replaces", settings.replaces},
             {"broker", options.broker},
             {"concurrency", std::to_string(settings.concurrency)}});
-  return NodeLoop(options, std::move(settings), tasks.build()).run();
+  return NodeLoop(options, std::move(settings), std::move(tasks), std::move(read_again)).run();
 }
 
 }  // namespace sluice

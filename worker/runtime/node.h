@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/exit_codes.h"
 #include "common/limits.h"
 #include "common/protocol/messages.h"
+#include "common/result.h"
 #include "worker/runtime/task_table.h"
 
 namespace sluice {
@@ -34,10 +37,17 @@ enum NodeExit : int {
 // Fills in what was left open.
 [[nodiscard]] NodeOptions with_defaults(NodeOptions options);
 
-// Runs until the node has left: a first SIGTERM or SIGINT drains, a second leaves at once. Blocks
-// both signals in the calling thread and leaves them blocked. Throws std::exception when it cannot
-// begin. Does not return but ends the process (with the same code) when a handler cannot be
-// stopped.
-[[nodiscard]] NodeExit run_node(NodeOptions options, TaskTable& tasks);
+// Reads the task table once more; `before` is the one in force.
+using ReadTasks = std::function<Result<std::unique_ptr<TaskTable>>(const TaskTable& before)>;
+
+// Runs until the node has left: a first SIGTERM or SIGINT drains, a second leaves at once. SIGHUP
+// has the task table read again: what begins from then on is run as it says; one with a mistake is
+// refused in the log, and the old one stays in force. But when it comes for the terminal of the
+// node is gone, it drains. Blocks these signals in the calling thread and leaves them blocked.
+// Throws std::exception when it cannot begin. Does not return but ends the process (with the same
+// code) when a handler cannot be stopped.
+[[nodiscard]] NodeExit run_node(NodeOptions options,
+                                std::unique_ptr<TaskTable> tasks,
+                                ReadTasks read_again);
 
 }  // namespace sluice

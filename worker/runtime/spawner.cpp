@@ -58,11 +58,12 @@ Spawner::~Spawner() {
   for (const int fd : far_ends_)
     ::close(fd);
   channels_.clear();
+  control_.reset();
   while (pid_ > 0 && ::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
-SpawnerChannel& Spawner::open_channel() {
+Spawner::Ends Spawner::make_ends() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     throw std::runtime_error(std::string("socketpair: ") + std::strerror(errno));
@@ -70,16 +71,37 @@ SpawnerChannel& Spawner::open_channel() {
   for (const int end : ends)
     ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
   ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  far_ends_.push_back(ends[1]);
-  return *channels_.emplace_back(std::make_unique<SpawnerChannel>(ends[0]));
+  return {ends[0], ends[1]};
+}
+
+SpawnerChannel& Spawner::open_channel() {
+  if (is_settled_ && pid_ < 0)
+    throw std::runtime_error(
+        "this node began without programs and isolates, and can have none before it is started "
+        "again");
+  const Ends ends = make_ends();
+  SpawnerChannel& channel = *channels_.emplace_back(std::make_unique<SpawnerChannel>(ends.near));
+  if (!is_settled_) {
+    far_ends_.push_back(ends.far);
+    return channel;
+  }
+  const int error = control_->add_channel(ends.far);
+  ::close(ends.far);
+  if (error != 0) throw std::runtime_error(std::string("spawner: ") + std::strerror(error));
+  channel.set_spawner(pid_);
+  return channel;
 }
 
 void Spawner::fork() {
+  is_settled_ = true;
   if (channels_.empty()) return;
   if (!is_alone())
     throw std::runtime_error(
         "programs cannot be run: this process already has a second thread, and the spawner must be "
         "forked before that");
+  const Ends control = make_ends();
+  control_ = std::make_unique<SpawnerChannel>(control.near);
+  far_ends_.push_back(control.far);
   pid_ = ::fork();
   if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
   if (pid_ == 0) run_spawner(far_ends_, isolate_main_);
@@ -87,6 +109,7 @@ void Spawner::fork() {
     ::close(fd);
   for (const auto& channel : channels_)
     channel->set_spawner(pid_);
+  control_->set_spawner(pid_);
 }
 
 SpawnerChannel::~SpawnerChannel() {
@@ -141,13 +164,20 @@ int SpawnerChannel::spawn(const SpawnRequest& request) {
 }
 
 int SpawnerChannel::isolate(std::uint64_t id,
+                            const std::string& handler,
                             const ProgramLimits& limits,
                             int jobs_fd,
                             int notes_fd) {
   const SpawnerHead head{SpawnerOp::isolate, id};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   bytes.append(reinterpret_cast<const char*>(&limits), sizeof limits);
+  bytes.append(handler.c_str()).push_back('\0');
   return send_with(std::move(bytes), {jobs_fd, notes_fd});
+}
+
+int SpawnerChannel::add_channel(int far_end) {
+  const SpawnerHead head{SpawnerOp::channel, 0};
+  return send_with(std::string(reinterpret_cast<const char*>(&head), sizeof head), {far_end});
 }
 
 int SpawnerChannel::send_with(std::string bytes, const std::vector<int>& fds) {

@@ -56,8 +56,10 @@ struct SpawnReport {
 
 // What an isolate does. Called in a process forked from the spawner, which has no descriptor but
 // the three standard ones and these two; when it returns, the process ends with exit code 0.
-// `limits` are in force already, but for its CPU time, which is its own to count.
-using IsolateMain = std::function<void(int jobs_fd, int notes_fd, const ProgramLimits& limits)>;
+// `limits` are in force already, but for its CPU time, which is its own to count. `handler` is what
+// it was asked to run, by its name.
+using IsolateMain = std::function<void(
+    int jobs_fd, int notes_fd, const std::string& handler, const ProgramLimits& limits)>;
 
 // One runtime's line to the spawner. Its ids are its own.
 class SpawnerChannel {
@@ -82,11 +84,14 @@ class SpawnerChannel {
   [[nodiscard]] int spawn(const SpawnRequest& request);
   // Asks for an isolate with these ends of its sockets, which stay the caller's. As spawn().
   [[nodiscard]] int isolate(std::uint64_t id,
+                            const std::string& handler,
                             const ProgramLimits& limits,
                             int jobs_fd,
                             int notes_fd);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
+  // Gives the spawner the far end of another channel, which stays the caller's. 0, or an errno.
+  [[nodiscard]] int add_channel(int far_end);
 
   // Appends the reports at hand. False when the spawner is gone.
   [[nodiscard]] bool read(std::vector<SpawnReport>& reports);
@@ -117,7 +122,8 @@ class SpawnerChannel {
   std::deque<Packet> backlog_;
 };
 
-// The process. Channels are opened first, then it is forked; it ends when all of them are closed.
+// The process. Channels are opened first, then it is forked, and more of them later if there was
+// one; it ends when all of them are closed.
 class Spawner {
  public:
   Spawner() = default;
@@ -125,23 +131,35 @@ class Spawner {
   Spawner(const Spawner&) = delete;
   Spawner& operator=(const Spawner&) = delete;
 
-  // Before fork(). Belongs to this spawner, which must outlive its users.
+  // Belongs to this spawner, which must outlive its users. Throws std::runtime_error, with a
+  // sentence, when there are no descriptors, and after a fork() that had no channel.
   [[nodiscard]] SpawnerChannel& open_channel();
 
   // What isolates do; before fork(). At most one for a spawner.
   void set_isolate_main(IsolateMain isolate_main) { isolate_main_ = std::move(isolate_main); }
 
-  // Nothing when there is no channel. Throws std::runtime_error, with a sentence, when the process
-  // has more than one thread.
+  // Once; nothing when there is no channel. Throws std::runtime_error, with a sentence, when the
+  // process has more than one thread.
   void fork();
 
   [[nodiscard]] pid_t pid() const { return pid_; }
 
+  [[nodiscard]] bool is_settled() const { return is_settled_; }  // fork() was called
+
  private:
+  struct Ends {
+    int near = -1;
+    int far = -1;
+  };
+
+  [[nodiscard]] static Ends make_ends();
+
+  std::unique_ptr<SpawnerChannel> control_;  // over which others are opened later
   std::vector<std::unique_ptr<SpawnerChannel>> channels_;
   std::vector<int> far_ends_;
   IsolateMain isolate_main_;
   pid_t pid_ = -1;
+  bool is_settled_ = false;
 };
 
 }  // namespace sluice

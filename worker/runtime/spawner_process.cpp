@@ -34,6 +34,7 @@ constexpr int kOrphanSignal = SIGUSR1;
 struct Order {
   std::uint64_t id = 0;
   bool is_isolate = false;  // else a program
+  std::string handler;      // of an isolate
   ProgramLimits limits;
   std::string cwd;
   std::string user;
@@ -154,7 +155,7 @@ int out_of_the_way(int error_fd) {
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
   if (apply_limits(lasting) != 0) ::_exit(127);
-  isolate_main(order.fds[0], order.fds[1], order.limits);
+  isolate_main(order.fds[0], order.fds[1], order.handler, order.limits);
   ::_exit(0);
 }
 
@@ -275,7 +276,12 @@ class SpawnerProcess {
     if (static_cast<std::size_t>(size) < sizeof(SpawnerHead)) return false;
     SpawnerHead head;
     std::memcpy(&head, buffer_.data(), sizeof head);
-    if (head.op == SpawnerOp::spawn || head.op == SpawnerOp::isolate) {
+    if (head.op == SpawnerOp::channel) {
+      const cmsghdr* header = CMSG_FIRSTHDR(&message);
+      int far_end = -1;
+      if (header != nullptr) std::memcpy(&far_end, CMSG_DATA(header), sizeof far_end);
+      if (far_end >= 0) fds_.push_back(far_end);
+    } else if (head.op == SpawnerOp::spawn || head.op == SpawnerOp::isolate) {
       Order order = read_order(head, static_cast<std::size_t>(size));
       const cmsghdr* header = CMSG_FIRSTHDR(&message);
       if (header != nullptr) std::memcpy(order.fds.data(), CMSG_DATA(header), fd_bytes(*header));
@@ -301,11 +307,14 @@ class SpawnerProcess {
     order.id = head.id;
     order.is_isolate = head.op == SpawnerOp::isolate;
     std::memcpy(&order.limits, buffer_.data() + sizeof(SpawnerHead), sizeof order.limits);
-    if (order.is_isolate) return order;
     std::vector<std::string> texts;
     for (std::size_t at = sizeof(SpawnerHead) + sizeof order.limits; at < size;) {
       texts.emplace_back(buffer_.data() + at);
       at += texts.back().size() + 1;
+    }
+    if (order.is_isolate) {
+      order.handler = texts.at(0);
+      return order;
     }
     order.cwd = texts.at(0);
     order.user = texts.at(1);

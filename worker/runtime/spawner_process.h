@@ -13,15 +13,16 @@ enum class SpawnerOp : std::uint64_t {
   spawn,
   isolate,
   terminate,
-  kill
+  kill,
+  channel
 };
 
 constexpr std::size_t kPacketFdsMax = 4;
 
 // Head of every packet to the spawner. A spawn goes on with its ProgramLimits and NUL-terminated
 // texts: working directory, user, number of arguments, arguments, environment; and carries stdin,
-// stdout, stderr and, where there is one, the descriptor 3. An isolate carries the ends of its two
-// sockets.
+// stdout, stderr and, where there is one, the descriptor 3. An isolate goes on with its limits and
+// the name of its handler, and carries the ends of its two sockets; a channel carries its far end.
 struct SpawnerHead {
   SpawnerOp op = SpawnerOp::spawn;
   std::uint64_t id = 0;

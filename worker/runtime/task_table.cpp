@@ -136,10 +136,13 @@ std::vector<std::string> TaskTable::tasks() const {
 }
 
 void TaskTable::prepare(const std::string& node) {
+  if (!spawner_->is_settled())
+    for (const auto& [run, builder] : kinds_)
+      builder->teach(node, *spawner_);
   std::map<std::string, bool> is_done;
   for (const auto& [task, kind] : kind_of_)
     if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare(node, *spawner_);
-  spawner_->fork();
+  if (!spawner_->is_settled()) spawner_->fork();
 }
 
 TaskTable::Built TaskTable::build() {

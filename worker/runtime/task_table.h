@@ -76,9 +76,15 @@ class RuntimeBuilder {
   // Called once, after the spawner was forked, and only if add() was called.
   [[nodiscard]] virtual std::unique_ptr<Runtime> build() = 0;
 
-  // Called once before the spawner is forked, and only if add() was called: the place to open a
-  // channel to it, which stays the spawner's. `node` is this life's node id, the marker for child
-  // processes (SLUICE_NODE). Throws std::runtime_error with a sentence.
+  // Called before the spawner is forked, whether or not add() was: what its children must know.
+  virtual void teach(const std::string& node, Spawner& spawner) {
+    (void)node;
+    (void)spawner;
+  }
+
+  // Called once, and only if add() was called: the place to open a channel to the spawner, which
+  // stays the spawner's. `node` is this life's node id, the marker for child processes
+  // (SLUICE_NODE). Throws std::runtime_error with a sentence.
   virtual void prepare(const std::string& node, Spawner& spawner) {
     (void)node;
     (void)spawner;
@@ -87,14 +93,26 @@ class RuntimeBuilder {
 
 class TaskTable {
  public:
+  TaskTable() = default;
+  TaskTable(const TaskTable&) = delete;
+  TaskTable& operator=(const TaskTable&) = delete;
+
+  // An empty one that is to take its place in a node that runs: it has the same spawner.
+  [[nodiscard]] std::unique_ptr<TaskTable> make_successor() const {
+    auto next = std::make_unique<TaskTable>();
+    next->spawner_ = spawner_;
+    return next;
+  }
+
   void add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder);
   // `settings` has the key `run`, which chooses the kind. Errors: bad_field (unknown kind, a bad or
   // unknown key, a task named twice, a bad name).
   [[nodiscard]] Result<void> add(TaskSettings settings);
 
   [[nodiscard]] std::vector<std::string> tasks() const;
-  // Forks the spawner, if one is needed; before any thread, socket or ZeroMQ context exists. See
-  // RuntimeBuilder::prepare. The table must outlive its runtimes.
+  // Forks the spawner, if one is needed and there is none from an earlier table; before any thread,
+  // socket or ZeroMQ context exists. See RuntimeBuilder::prepare. The table must outlive its
+  // runtimes.
   void prepare(const std::string& node);
 
   // Makes the runtimes. Once. The pointers of `by_task` point into `runtimes`.
@@ -106,7 +124,7 @@ class TaskTable {
   [[nodiscard]] Built build();
 
  private:
-  std::unique_ptr<Spawner> spawner_ = std::make_unique<Spawner>();
+  std::shared_ptr<Spawner> spawner_ = std::make_shared<Spawner>();
   std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;
   std::map<std::string, std::string> kind_of_;  // task -> kind; only kinds that stand in kinds_
 };

@@ -209,9 +209,9 @@ ThreadRuntimeBuilder::ThreadRuntimeBuilder(const Handlers& handlers, StartThread
 }
 
 Result<void> ThreadRuntimeBuilder::add(TaskSettings& settings) {
-  auto handler = take_handler(settings, handlers_);
+  const auto handler = take_handler(settings, handlers_);
   if (!handler) return tl::unexpected(handler.error());
-  by_task_[settings.task()] = std::move(*handler);
+  by_task_[settings.task()] = handlers_.at(*handler);
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/utf8.h"
 #include "worker/runtime/exec.h"
+#include "worker/runtime/first_process.h"
 #include "worker/runtime/health.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/kept_runtime.h"
@@ -31,6 +32,35 @@ void add_kinds(TaskTable& tasks, const Handlers& handlers) {
   tasks.add_kind("analysis", std::make_unique<AnalysisRuntimeBuilder>());
 }
 
+std::vector<std::string> own_tasks(const WorkerProgram& program) {
+  std::vector<std::string> names;
+  if (program.offers_all)
+    for (const auto& [name, handler] : program.handlers)
+      names.push_back(name);
+  return names;
+}
+
+// The task table as it is configured now: the file is read once more.
+Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
+                                              const char* const* argv,
+                                              const WorkerProgram& program,
+                                              const TaskTable& before) {
+  WorkerOptions options;
+  ConfigTable table(program.name, program.purpose);
+  describe(table, options, program.offers_all ? Builtins::none : Builtins::offered);
+  const auto action = table.parse(argc, argv);
+  if (!action) return tl::unexpected(action.error());
+  if (program.decide) program.decide(options);
+  auto config = worker_config(options, table.subtree("task"), own_tasks(program));
+  if (!config) return tl::unexpected(config.error());
+  auto tasks = before.make_successor();
+  add_kinds(*tasks, program.handlers);
+  for (TaskSettings& task : config->tasks)
+    if (const auto added = tasks->add(std::move(task)); !added)
+      return tl::unexpected(added.error());
+  return tasks;
+}
+
 // What is in force. The log has no thread of its own: the spawner is not forked yet.
 void say_effective(const ConfigTable& table, const TaskTable& tasks) {
   for (const std::string& line : table.effective())
@@ -39,14 +69,6 @@ void say_effective(const ConfigTable& table, const TaskTable& tasks) {
   for (const std::string& task : tasks.tasks())
     names += (names.empty() ? "" : ",") + task;
   log_line(LogLevel::info, "config", {{"tasks", names}});
-}
-
-std::vector<std::string> own_tasks(const WorkerProgram& program) {
-  std::vector<std::string> names;
-  if (program.offers_all)
-    for (const auto& [name, handler] : program.handlers)
-      names.push_back(name);
-  return names;
 }
 
 constexpr int kAskMs = 5'000;
@@ -77,17 +99,20 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   auto config = worker_config(options, table.subtree("task"), own_tasks(program));
   if (!config) return table.explain(config.error());
   if (options.is_asked) return ask_node(program.name, config->node);
-  TaskTable tasks;
-  add_kinds(tasks, program.handlers);
+  auto tasks = std::make_unique<TaskTable>();
+  add_kinds(*tasks, program.handlers);
   for (TaskSettings& task : config->tasks)
-    if (const auto added = tasks.add(std::move(task)); !added) return table.explain(added.error());
+    if (const auto added = tasks->add(std::move(task)); !added) return table.explain(added.error());
   if (action->is_check) {
     table.confirm();
     return node_drained;
   }
+  step_below_first_process();
   log::set_up(log_options(options));
-  say_effective(table, tasks);
-  return run_node(config->node, tasks);
+  say_effective(table, *tasks);
+  return run_node(config->node, std::move(tasks), [&](const TaskTable& before) {
+    return read_tasks(argc, argv, program, before);
+  });
 }
 
 }  // namespace
