@@ -21,6 +21,8 @@ Json attempt_to_json(const AttemptRecord& attempt) {
                {"outcome", to_string(attempt.end)}};
   if (!attempt.error_code.empty()) json["error_code"] = attempt.error_code;
   if (!attempt.error.empty()) json["error"] = attempt.error;
+  if (attempt.cpu_ms != 0) json["cpu_ms"] = attempt.cpu_ms;
+  if (attempt.rss_bytes_max != 0) json["rss_bytes_max"] = attempt.rss_bytes_max;
   return json;
 }
 
@@ -81,14 +83,24 @@ constexpr std::size_t kOrderedBytesMax = std::size_t{32} << 10;
 // What is nested deeper is shown as text, or as base64.
 constexpr std::size_t kDepthMax = 128;
 
+// Of an attempt, as far as it is known. Nobody tells of less than a millisecond of CPU time.
+std::string usage_text(const AttemptRecord& attempt) {
+  std::string text = span_text(attempt.ended_ms - attempt.started_ms);
+  if (attempt.cpu_ms != 0) text += ", " + span_text(attempt.cpu_ms) + " CPU";
+  if (attempt.rss_bytes_max != 0) text += ", " + bytes_text(attempt.rss_bytes_max) + " at its peak";
+  return text;
+}
+
 std::string attempts_table(const Job& job, bool with_colour) {
-  Table table({">attempt", "outcome", "node", "started", ">took", "error"});
+  Table table({">attempt", "outcome", "node", "started", ">took", ">CPU", ">peak", "error"});
   for (const AttemptRecord& attempt : job.attempts)
     table.add({fmt::format("{}", attempt.attempt),
                std::string(to_string(attempt.end)),
                attempt.node,
                local_time(attempt.started_ms),
                span_text(attempt.ended_ms - attempt.started_ms),
+               attempt.cpu_ms == 0 ? "" : span_text(attempt.cpu_ms),
+               attempt.rss_bytes_max == 0 ? "" : bytes_text(attempt.rss_bytes_max),
                printable(attempt.error_code + (attempt.error.empty() ? "" : ": ") +
                          attempt.error.substr(0, attempt.error.find('\n')))});
   return table.str(with_colour);
@@ -193,6 +205,8 @@ std::string job_to_text(const JobView& view, std::int64_t now_ms, bool with_colo
   if (job.state == JobState::pending) lines.add_time("due", job.due_ms, now_ms);
   lines.add_time("started", job.started_ms, now_ms);
   lines.add_time("finished", job.finished_ms, now_ms);
+  if (!job.attempts.empty() && is_ended(job.state))
+    lines.add("usage", usage_text(job.attempts.back()));
   if (job.progress_percent != 0 && !is_ended(job.state))
     lines.add("progress",
               fmt::format("{} %  {}", job.progress_percent, printable(job.progress_message)));

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -90,6 +91,20 @@ std::string span_text(std::int64_t span_ms) {
   const std::int64_t hours = minutes / 60;
   if (hours < 48) return fmt::format("{} h {} min", hours, minutes % 60);
   return fmt::format("{} d {} h", hours / 24, hours % 24);
+}
+
+std::string bytes_text(std::int64_t bytes) {
+  constexpr std::array kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  auto amount = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  // What would be written as 1024 of one is 1.0 of the next.
+  while (amount >= 1023.5 && unit + 1 < kUnits.size()) {
+    amount /= 1024;
+    ++unit;
+  }
+  return amount < 9.95 ? fmt::format("{:.1f} {}", amount, kUnits[unit])
+                       : fmt::format("{:.0f} {}", amount, kUnits[unit]);
 }
 
 std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms) {

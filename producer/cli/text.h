@@ -19,6 +19,8 @@ namespace sluice::cli {
 [[nodiscard]] std::string local_time(std::int64_t wall_ms);
 // `350 ms`, `12.3 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`.
 [[nodiscard]] std::string span_text(std::int64_t span_ms);
+// `512 B`, `34 KiB`, `1.5 GiB`: a decimal below ten.
+[[nodiscard]] std::string bytes_text(std::int64_t bytes);
 // `12.3 s ago`, `in 5 min 0 s`.
 [[nodiscard]] std::string relative_time(std::int64_t wall_ms, std::int64_t now_ms);
 

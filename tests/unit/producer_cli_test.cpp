@@ -490,6 +490,21 @@ TEST(Show, a_failed_job_shows_its_attempts) {
   EXPECT_THAT(text, HasSubstr("exit_1: boom"));
 }
 
+TEST(Show, what_the_last_attempt_has_used_is_said_as_far_as_it_is_known) {
+  JobView view = ended_view("j1", JobState::completed);
+  std::vector<AttemptRecord>& attempts = view.job->attempts;
+  attempts.push_back({1, "n@1", 0, 1'250, AttemptEnd::completed, "", "", 830, 34 << 20});
+  EXPECT_THAT(job_to_text(view, 0, false),
+              HasSubstr("usage      1.2 s, 830 ms CPU, 34 MiB at its peak\n"));
+  EXPECT_THAT(job_to_text(view, 0, false), HasSubstr("  830 ms  34 MiB"));
+  attempts.push_back({2, "n@1", 2'000, 2'040, AttemptEnd::completed, "", "", 0, 0});
+  EXPECT_THAT(job_to_text(view, 0, false), HasSubstr("usage      40 ms\n"));
+  const Json json = job_to_json(view)["attempts"];
+  EXPECT_EQ(json[0]["cpu_ms"], 830);
+  EXPECT_EQ(json[0]["rss_bytes_max"], 34 << 20);
+  EXPECT_FALSE(json[1].contains("cpu_ms"));
+}
+
 TEST(Text, spans_and_relative_times) {
   EXPECT_EQ(span_text(350), "350 ms");
   EXPECT_EQ(span_text(12'345), "12.3 s");

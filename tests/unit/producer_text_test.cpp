@@ -28,6 +28,20 @@ TEST(CliText, a_span_changes_its_unit_where_the_next_begins) {
   EXPECT_EQ(relative_time(5, 5), "0 ms ago");
 }
 
+TEST(CliText, bytes_have_a_decimal_below_ten_of_a_unit) {
+  const std::vector<std::pair<std::int64_t, const char*>> sizes = {
+      {0, "0 B"},
+      {1'023, "1023 B"},
+      {1'024, "1.0 KiB"},
+      {10'239, "10 KiB"},
+      {34 << 20, "34 MiB"},
+      {(1 << 30) - 1, "1.0 GiB"},
+      {std::int64_t{3} << 29, "1.5 GiB"},
+      {INT64_MAX, "8388608 TiB"}};
+  for (const auto& [bytes, text] : sizes)
+    EXPECT_EQ(bytes_text(bytes), text);
+}
+
 TEST(CliText, a_time_is_of_the_zone_of_tz) {
   const char* before = std::getenv("TZ");  // NOLINT(concurrency-mt-unsafe)
   const std::string zone = before == nullptr ? "" : before;

@@ -24,6 +24,7 @@
 #include "common/limits.h"
 #include "tests/support/runtime_fixture.h"
 #include "worker/runtime/exec.h"
+#include "worker/runtime/process_meter.h"
 
 namespace sluice::worker_exec_test {
 namespace {
@@ -342,6 +343,39 @@ TEST_F(ExecTest, without_descriptors_in_the_spawner_a_job_is_handed_back_and_non
     expect_handed_back_for_want_of_descriptors(run());
   }
   EXPECT_EQ(run().outcome, Outcome::completed) << "none was lost on the way";
+}
+
+// Python that uses so much CPU time.
+constexpr const char* kBurn = "import time\nwhile time.process_time() < 0.2: pass\n";
+
+TEST_F(ExecTest, an_attempt_has_the_cpu_time_and_the_peak_memory_of_its_program) {
+  rusage own{};
+  ::getrusage(RUSAGE_SELF, &own);
+  const std::int64_t much = spent_of(own).rss_bytes_max + (64 << 20);  // more than a copy of us
+  use({"/usr/bin/python3", "-c", kBurn + ("x = bytearray(" + std::to_string(much) + ")")});
+  const Usage usage = run().usage;
+  EXPECT_GE(usage.cpu_ms, 200);
+  EXPECT_GE(usage.rss_bytes_max, much);
+}
+
+TEST_F(ExecTest, what_escaped_from_a_program_counts_with_it) {
+  use({"/bin/sh",
+       "-c",
+       R"sh((setsid /usr/bin/python3 -c "$0" >"$1" & ) ; read -r line <"$1")sh",
+       std::string(kBurn) + "print('burnt', flush=True)\ntime.sleep(600)",
+       file("pipe")});
+  ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+  EXPECT_GE(run().usage.cpu_ms, 200);
+}
+
+// Which it does not have by itself: the kernel says of each program what the copy of the node had
+// from which it came.
+TEST_F(ExecTest, the_peak_of_a_small_program_is_not_that_of_the_node) {
+  const std::string much(64 << 20, 'x');  // and so has the spawner
+  use({"/bin/true"});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.outcome, Outcome::completed);
+  EXPECT_EQ(got.usage.rss_bytes_max, 0) << much.size();
 }
 
 TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {

@@ -299,6 +299,62 @@ TEST_F(IsolateTest, one_is_replaced_when_it_had_too_much_memory) {
   EXPECT_NE(run().result, first);
 }
 
+// Has so many MiB, and gives them back.
+void have_mib(std::size_t mib) {
+  void* memory = ::mmap(nullptr,
+                        mib << 20,
+                        PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+                        -1,
+                        0);
+  ::munmap(memory, mib << 20);
+}
+
+TEST_F(IsolateTest, the_peak_memory_of_an_attempt_is_none_of_the_next_one) {
+  use([](Task& task) { have_mib(std::stoul(task.payload())); });
+  const std::int64_t much = run("64").usage.rss_bytes_max;
+  EXPECT_GE(much, 64 << 20);
+  EXPECT_LT(run("1").usage.rss_bytes_max, much - (32 << 20));
+}
+
+TEST_F(IsolateTest, a_crash_has_the_usage_of_its_own_attempt_and_not_of_those_before) {
+  use([](Task& task) {
+    if (task.payload() == "crash") ::raise(SIGSEGV);
+    have_mib(64);
+    const std::clock_t end = std::clock() + CLOCKS_PER_SEC / 5;
+    while (std::clock() < end) {
+    }
+  });
+  const Usage first = run().usage;
+  const Usage crash = run("crash").usage;
+  EXPECT_GE(first.cpu_ms, 200);
+  EXPECT_LT(crash.cpu_ms, 200);
+  EXPECT_LT(crash.rss_bytes_max, first.rss_bytes_max - (32 << 20));
+}
+
+TEST_F(IsolateTest, what_an_attempt_left_behind_counts_with_it) {
+  use([](Task& task) {
+    if (::fork() == 0) {
+      ::setsid();
+      const std::clock_t end = std::clock() + CLOCKS_PER_SEC / 5;
+      while (std::clock() < end) {
+      }
+      task.progress(1, "burnt");
+      while (true)
+        ::pause();
+    }
+    while (!task.stop_requested())
+      ::usleep(1'000);
+    if (task.payload() == "crash") ::raise(SIGKILL);
+  });
+  for (const char* how : {"end", "crash"}) {
+    start("a", how);
+    EXPECT_EQ(progress(), "burnt");
+    stop("a", StopReason::hand_back);
+    EXPECT_GE(result().usage.cpu_ms, 200) << how;
+  }
+}
+
 TEST_F(IsolateTest, the_pool_starts_with_the_configured_number) {
   use(own_pid, {{"isolates_min", std::int64_t{3}}});
   EXPECT_EQ(figures().total, 3U);

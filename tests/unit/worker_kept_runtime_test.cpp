@@ -57,6 +57,29 @@ TEST_F(KeptTest, one_process_runs_job_after_job) {
   EXPECT_EQ(figures().jobs, 3U);
 }
 
+TEST_F(KeptTest, each_attempt_has_the_cpu_time_and_the_peak_memory_of_its_own) {
+  python(R"(
+import json, os, sys, time
+for line in sys.stdin:
+    what = json.loads(line)["payload"]
+    if what == "much":
+        end = time.process_time() + 0.2
+        while time.process_time() < end: pass
+        b"x" * (64 << 20)
+    if what == "die":
+        os.kill(os.getpid(), 9)
+    print('{"result": ""}', flush=True)
+)");
+  const Usage much = run("much").usage;
+  EXPECT_GE(much.cpu_ms, 200);
+  EXPECT_GE(much.rss_bytes_max, 64 << 20);
+  for (const char* what : {"little", "die"}) {
+    const Usage usage = run(what).usage;
+    EXPECT_LT(usage.cpu_ms, 200) << what;
+    EXPECT_LT(usage.rss_bytes_max, 32 << 20) << what;
+  }
+}
+
 TEST_F(KeptTest, it_is_given_the_job_and_the_environment_of_its_task) {
   ::setenv("KEPT_SECRET", "1", 1);
   python(R"(

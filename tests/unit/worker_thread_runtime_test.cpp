@@ -95,6 +95,18 @@ TEST_F(ThreadRuntimeTest, what_a_handler_returns_is_the_result) {
   EXPECT_EQ(got.id.str(), "a");
 }
 
+TEST_F(ThreadRuntimeTest, an_attempt_has_the_cpu_time_of_its_thread) {
+  use([](Task&) {
+    timespec now{};
+    while (now.tv_nsec < 30'000'000)
+      ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  });
+  start("a");
+  const Usage usage = result().usage;
+  EXPECT_GE(usage.cpu_ms, 25);
+  EXPECT_EQ(usage.rss_bytes_max, 0);
+}
+
 TEST_F(ThreadRuntimeTest, an_exception_is_a_failed_attempt_with_its_words) {
   use([](Task&) { throw std::runtime_error("no luck"); });
   start("a");

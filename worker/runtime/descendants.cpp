@@ -20,12 +20,15 @@ std::vector<pid_t> children_of_self() {
   return pids;
 }
 
-void end_descendants() {
+Spent end_descendants() {
+  Spent spent;
   while (true) {
     for (const pid_t pid : children_of_self())
       ::kill(pid, SIGKILL);
-    const pid_t pid = ::waitpid(-1, nullptr, 0);
-    if (pid < 0 && errno == ECHILD) return;
+    rusage usage{};
+    const pid_t pid = ::wait4(-1, nullptr, 0, &usage);
+    if (pid > 0) spent.add(spent_of(usage));
+    if (pid < 0 && errno == ECHILD) return spent;
   }
 }
 

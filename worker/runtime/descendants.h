@@ -6,12 +6,14 @@
 
 #include <vector>
 
+#include "worker/runtime/process_meter.h"
+
 namespace sluice {
 
 // Of every thread of this process.
 [[nodiscard]] std::vector<pid_t> children_of_self();
 
-// Kills what is below us until nothing is, and waits for each.
-void end_descendants();
+// Kills what is below us until nothing is, and waits for each. What they have used.
+Spent end_descendants();
 
 }  // namespace sluice

@@ -86,7 +86,7 @@ AttemptResult judge(Running& running, const SpawnReport& report) {
   AttemptResult result = running.reason
                              ? stopped_attempt(running.job, *running.reason, running.error_tail)
                              : judge_exit(running, report);
-  result.usage = {report.cpu_ms, report.rss_bytes_max};
+  result.usage = usage_of(report);
   return result;
 }
 

@@ -184,6 +184,7 @@ AttemptResult after_stop(const RunJob& job, StopReason reason, AttemptResult res
   AttemptResult stopped;
   stopped.id = job.id;
   stopped.fence = job.fence;
+  stopped.usage = result.usage;
   if (reason == StopReason::timed_out) {
     stopped.outcome = Outcome::failed;
     stopped.error_code = "timeout";

@@ -21,28 +21,17 @@
 #include "worker/core/text.h"
 #include "worker/runtime/descendants.h"
 #include "worker/runtime/isolate_wire.h"
+#include "worker/runtime/process_meter.h"
 #include "worker/runtime/program_limits.h"
 
 namespace sluice {
 
 namespace {
 
-// CPU time of this process and of what it waited for.
-std::int64_t cpu_us() {
-  std::int64_t total = 0;
-  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
-    rusage usage{};
-    ::getrusage(who, &usage);
-    for (const timeval& time : {usage.ru_utime, usage.ru_stime})
-      total += time.tv_sec * 1'000'000 + time.tv_usec;
-  }
-  return total;
-}
-
-std::int64_t rss_bytes_max() {
+Spent spent_by(int who) {
   rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
+  ::getrusage(who, &usage);
+  return spent_of(usage);
 }
 
 // Quick when there is nothing: one system call.
@@ -51,7 +40,9 @@ void end_what_was_left() {
     const pid_t pid = ::waitpid(-1, nullptr, WNOHANG);
     if (pid < 0 && errno == EINTR) continue;
     if (pid < 0) return;
-    if (pid == 0) return end_descendants();
+    if (pid > 0) continue;
+    (void)end_descendants();  // which getrusage counts, too
+    return;
   }
 }
 
@@ -93,6 +84,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
         job.timeout_ms > 0 ? after(clock_now().mono_ms, job.timeout_ms) : kNever;
     const auto attempt = std::make_shared<Attempt>(*this, std::move(job), deadline);
     cpu_.begin();
+    peak_.begin();
     begin(read->number.n, attempt);
     const AttemptResult result = call(attempt);
     end();
@@ -105,9 +97,16 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     AttemptResult result =
         bounded(to_result(attempt->job, call_handler(handler_, task)), kResultBytesMax);
     end_what_was_left();
-    const std::int64_t cpu = cpu_us();
-    result.usage = {(cpu - std::exchange(cpu_us_, cpu)) / 1000, rss_bytes_max()};
+    result.usage = lap();
     return result;
+  }
+
+  // Whole milliseconds of all so far, less those of before: what short jobs use is not lost, it is
+  // told by one of them.
+  Usage lap() {
+    const Spent self = spent_by(RUSAGE_SELF);
+    const std::int64_t cpu_ms = (self.cpu_us + spent_by(RUSAGE_CHILDREN).cpu_us) / 1000;
+    return {cpu_ms - std::exchange(told_cpu_ms_, cpu_ms), self.rss_bytes_max};
   }
 
   void begin(std::uint64_t number, std::shared_ptr<Attempt> attempt) {
@@ -172,8 +171,9 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
   const TaskHandler& handler_;
   const std::string node_;
   CpuTimer cpu_;
+  PeakMemory peak_;
   FrameReader reader_;
-  std::int64_t cpu_us_ = 0;
+  std::int64_t told_cpu_ms_ = 0;
   std::mutex send_mutex_;     // a frame is written whole
   std::mutex current_mutex_;  // guards all below
   std::uint64_t number_ = 0;

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "worker/runtime/process_meter.h"
 #include "worker/runtime/process_result.h"
 #include "worker/runtime/unique_fd.h"
 
@@ -23,6 +24,8 @@ class KeptWire : public PoolWire {
         reader_(protocol) {}
 
   [[nodiscard]] int fd() const override { return stream_.get(); }
+
+  void started(pid_t pid) override { meter_.attach(pid); }
 
   [[nodiscard]] int error_fd() const override { return errors_.get(); }
 
@@ -47,6 +50,7 @@ class KeptWire : public PoolWire {
     id_ = job.id;
     fence_ = job.fence;
     error_tail_.clear();
+    meter_.begin();
     return kept_job(job, protocol_);
   }
 
@@ -60,6 +64,7 @@ class KeptWire : public PoolWire {
     if (!*message) return std::nullopt;
     auto word = read_kept(**message, id_, fence_, protocol_);
     if (!word) return tl::unexpected(word.error());
+    if (auto* result = std::get_if<AttemptResult>(&*word)) result->usage = meter_.lap();
     return std::move(*word);
   }
 
@@ -68,6 +73,7 @@ class KeptWire : public PoolWire {
   UniqueFd stream_;
   UniqueFd errors_;
   KeptReader reader_;
+  ProcessMeter meter_;
   std::string error_tail_;
   JobId id_;  // its job's, or the last one's
   Fence fence_;
@@ -100,7 +106,8 @@ class KeptKind : public PoolKind {
                                .limits = settings_.program.limits,
                                .stdin_fd = far_stream.get(),
                                .stdout_fd = far_stream.get(),
-                               .stderr_fd = far_errors.get()};
+                               .stderr_fd = far_errors.get(),
+                               .tells_start = true};
     const int error = spawner.spawn(request);
     if (error != 0) return tl::unexpected(error);
     return std::make_unique<KeptWire>(settings_.protocol,

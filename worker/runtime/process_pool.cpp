@@ -10,6 +10,7 @@
 #include <deque>
 #include <optional>
 #include <set>
+#include <span>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
@@ -34,11 +35,13 @@ struct Member {
   std::unique_ptr<PoolWire> wire;  // gone when it is asked to leave
   std::string unsent;              // of its job, and of a stop
   std::uint32_t job_count = 0;
-  bool is_silent = false;        // its stream ended or makes no sense: it can say nothing more
-  bool is_gone = false;          // the spawner said so
-  bool has_unread = false;       // it left without having read all that it was given
-  std::string spoiled;           // what makes no sense, or that it said nothing more and lived on
-  std::int64_t due_ms = kNever;  // its place among the timers
+  std::int64_t told_cpu_ms = 0;    // by its results so far
+  std::int64_t rss_bytes_max = 0;  // of its jobs so far
+  bool is_silent = false;          // its stream ended or makes no sense: it can say nothing more
+  bool is_gone = false;            // the spawner said so
+  bool has_unread = false;         // it left without having read all that it was given
+  std::string spoiled;             // what makes no sense, or that it said nothing more and lived on
+  std::int64_t due_ms = kNever;    // its place among the timers
   // Its attempt; the job is without its payload.
   std::optional<RunJob> job;
   std::optional<StopReason> reason;
@@ -117,13 +120,15 @@ class PoolRuntime : public Runtime {
   void poll(Now now, std::vector<RuntimeEvent>& events) override {
     std::array<epoll_event, 64> ready{};
     const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), 0);
-    for (int i = 0; i < count; ++i) {
-      const epoll_event& item = ready[static_cast<std::size_t>(i)];
-      if (item.data.u64 == kSpawnerTag)
-        on_spawner();
-      else if (const auto it = members_.find(item.data.u64); it != members_.end())
+    const std::span items(ready.data(), static_cast<std::size_t>(std::max(count, 0)));
+    const auto is_spawner = [](const epoll_event& item) {
+      return item.data.u64 == kSpawnerTag;
+    };
+    // First who has begun, then what those say.
+    if (std::ranges::any_of(items, is_spawner)) on_spawner();
+    for (const epoll_event& item : items)
+      if (const auto it = members_.find(item.data.u64); it != members_.end())
         on_ready(it->second, item.events);
-    }
     fire(now);
     watch_backlog();
     for (RuntimeEvent& event : std::exchange(events_, {}))
@@ -233,10 +238,10 @@ class PoolRuntime : public Runtime {
     arm(member, after(clock_now().mono_ms, kLeaveGraceMs));
   }
 
-  [[nodiscard]] bool is_worn(const Member& member, const Usage& usage) const {
+  [[nodiscard]] static bool is_worn(const Member& member) {
     const PoolSettings& settings = member.pool->settings;
     return (settings.jobs_max > 0 && member.job_count >= settings.jobs_max) ||
-           (settings.memory_max_bytes > 0 && usage.rss_bytes_max > settings.memory_max_bytes);
+           (settings.memory_max_bytes > 0 && member.rss_bytes_max > settings.memory_max_bytes);
   }
 
   // ---------------------------------------------------------------- one attempt
@@ -343,9 +348,9 @@ class PoolRuntime : public Runtime {
   }
 
   void finish(Member& member, AttemptResult result) {
-    const Usage usage = result.usage;
+    member.told_cpu_ms += result.usage.cpu_ms;
+    member.rss_bytes_max = std::max(member.rss_bytes_max, result.usage.rss_bytes_max);
     if (member.reason) result = after_stop(*member.job, *member.reason, std::move(result));
-    result.usage = usage;
     numbers_.erase({result.id, result.fence});
     std::erase(spared_, result.id);
     member.job.reset();
@@ -354,7 +359,7 @@ class PoolRuntime : public Runtime {
     ++pool.job_count;
     pool.busy_ms += clock_now().mono_ms - member.given_ms;
     if (member.is_gone) return tell(std::move(result));
-    if (is_worn(member, usage)) {
+    if (is_worn(member)) {
       ++pool.recycle_count;
       member.result = std::move(result);
       retire(member);
@@ -395,7 +400,11 @@ class PoolRuntime : public Runtime {
     const bool is_alive = spawner_.read(reports_);
     for (const SpawnReport& report : reports_) {
       const auto it = members_.find(report.id);
-      if (it != members_.end()) on_end(it->second, report);
+      if (it == members_.end()) continue;
+      if (report.started_pid == 0)
+        on_end(it->second, report);
+      else if (it->second.wire)
+        it->second.wire->started(report.started_pid);
     }
     if (!is_alive) give_up();
   }
@@ -410,11 +419,10 @@ class PoolRuntime : public Runtime {
     if (member.result) tell(std::move(*member.result));
     if (member.job) {
       numbers_.erase({member.job->id, member.job->fence});
-      AttemptResult result = is_to_spare(member)
-                                 ? stopped_attempt(*member.job, StopReason::hand_back)
-                                 : judge(member, report);
-      result.usage = {report.cpu_ms, report.rss_bytes_max};
-      tell(std::move(result));
+      if (is_to_spare(member))
+        tell(stopped_attempt(*member.job, StopReason::hand_back));
+      else
+        tell(judge(member, report));
     }
     if (member.wire) {
       --pool.total;
@@ -445,9 +453,15 @@ class PoolRuntime : public Runtime {
   static AttemptResult judge(Member& member, const SpawnReport& report) {
     const RunJob& job = *member.job;
     const std::string tail = member.wire ? member.wire->error_tail() : std::string();
-    if (member.reason) return stopped_attempt(job, *member.reason, tail);
-    if (report.is_spawner_lost != 0) return stopped_attempt(job, StopReason::hand_back);
-    return member.pool->kind->judge_end(job, {report, std::move(member.spoiled), tail});
+    if (!member.reason && report.is_spawner_lost != 0) member.reason = StopReason::hand_back;
+    AttemptResult result =
+        member.reason
+            ? stopped_attempt(job, *member.reason, tail)
+            : member.pool->kind->judge_end(job, {report, std::move(member.spoiled), tail});
+    // The report is of its whole life; what the jobs before this one were told is theirs.
+    result.usage = usage_of(report);
+    result.usage.cpu_ms = std::max<std::int64_t>(result.usage.cpu_ms - member.told_cpu_ms, 0);
+    return result;
   }
 
   // The spawner is gone, and what it started with it; what they had started is swept by its marks.

@@ -32,7 +32,7 @@ struct PoolSettings {
   std::uint32_t processes_max = 0;    // 0 = as many as there are slots
   std::int64_t idle_ms = 30'000;      // one above the minimum leaves after so long without a job
   std::uint32_t jobs_max = 0;         // replaced after so many jobs; 0 = never, 1 = never reused
-  std::int64_t memory_max_bytes = 0;  // replaced after a job when it ever had more; 0 = never
+  std::int64_t memory_max_bytes = 0;  // replaced after a job when one had more; 0 = never
   std::int64_t timeout_ms = 0;        // 0 = only the job's; else the lesser of both
   std::int64_t grace_ms = 5000;       // between asking to stop and SIGKILL
 };
@@ -42,7 +42,7 @@ struct PoolSettings {
 [[nodiscard]] Result<PoolSettings> take_pool_settings(TaskSettings& settings,
                                                       const std::string& name);
 
-// What a process has said of the attempt that it was given.
+// What a process has said of the attempt that it was given; a result has its usage.
 using PoolWord = std::variant<AttemptProgress, AttemptResult>;
 
 // One process' line to its node. Its end asks the process to leave.
@@ -62,6 +62,9 @@ class PoolWire {
 
   // A stream, which does not block: jobs are written to it, and words read from it.
   [[nodiscard]] virtual int fd() const = 0;
+
+  // Its process begins, if the spawner was asked to tell.
+  virtual void started(pid_t pid) { (void)pid; }
 
   // What else is to be read when there is something, or -1: its standard error.
   [[nodiscard]] virtual int error_fd() const { return -1; }

@@ -50,6 +50,10 @@ AttemptResult stopped_attempt(const RunJob& job, StopReason reason, const std::s
   return result;
 }
 
+Usage usage_of(const SpawnReport& report) {
+  return {report.cpu_ms + report.left_cpu_ms, report.rss_bytes_max};
+}
+
 std::string signal_name(int signal) {
   const char* name = ::sigabbrev_np(signal);
   return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);

@@ -6,6 +6,7 @@
 
 #include "common/protocol/messages.h"
 #include "worker/core/attempt.h"
+#include "worker/runtime/spawner.h"
 
 namespace sluice {
 
@@ -22,6 +23,9 @@ namespace sluice {
 [[nodiscard]] AttemptResult stopped_attempt(const RunJob& job,
                                             StopReason reason,
                                             const std::string& tail = {});
+
+// Of the whole life of what has ended, with all that it left behind.
+[[nodiscard]] Usage usage_of(const SpawnReport& report);
 
 [[nodiscard]] std::string signal_name(int signal);  // SIGSEGV
 

@@ -144,7 +144,7 @@ bool SpawnerChannel::has_ended_within(int patience_ms) const {
 }
 
 int SpawnerChannel::spawn(const SpawnRequest& request) {
-  SpawnerHead head{SpawnerOp::spawn, request.id};
+  const SpawnerHead head{SpawnerOp::spawn, request.id, request.tells_start ? 1U : 0U};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   const auto append = [&bytes](const std::string& text) {
     bytes.append(text.c_str()).push_back('\0');

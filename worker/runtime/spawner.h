@@ -39,16 +39,21 @@ struct SpawnRequest {
   int stdin_fd = -1;  // passed on; stays the caller's
   int stdout_fd = -1;
   int stderr_fd = -1;
-  int progress_fd = -1;  // its descriptor 3; -1 = it has none
+  int progress_fd = -1;      // its descriptor 3; -1 = it has none
+  bool tells_start = false;  // a report comes when it begins, too
 };
 
-// The program or isolate has ended and nothing of it is left. Sent as it stands between the
-// processes.
+// The program or isolate has ended and nothing of it is left; or, with a `started_pid`, it begins.
+// Sent as it stands between the processes.
 struct SpawnReport {
   std::uint64_t id = 0;
+  std::int32_t started_pid = 0;  // not 0: no end, all else says nothing
   std::int32_t wait_status = 0;  // as of waitpid
   std::int32_t exec_errno = 0;   // not 0: it never ran
   std::int64_t cpu_ms = 0;       // of the program and everything it waited for
+  std::int64_t left_cpu_ms = 0;  // of what it left behind
+  // The greatest of them. 0: not known, for a program that had no more than the copy of the node
+  // from which it was made, which the system counts as its own.
   std::int64_t rss_bytes_max = 0;
   std::int32_t is_keeper_lost = 0;   // somebody killed the keeper: the status is not known
   std::int32_t is_spawner_lost = 0;  // ended because the spawner died, through no fault of its own

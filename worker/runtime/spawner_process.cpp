@@ -18,9 +18,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "worker/runtime/descendants.h"
+#include "worker/runtime/process_meter.h"
 #include "worker/runtime/spawner.h"
 
 namespace sluice {
@@ -35,6 +37,7 @@ struct Order {
   std::uint64_t id = 0;
   bool is_isolate = false;  // else a program
   std::string handler;      // of an isolate
+  bool tells_start = false;
   ProgramLimits limits;
   std::string cwd;
   std::string user;
@@ -102,18 +105,49 @@ int confine(const Order& order) {
   return apply_limits(order.limits);
 }
 
-// Of the program's own descriptors. Without another one, this one says so.
-int out_of_the_way(int error_fd) {
-  const int copy = ::fcntl(error_fd, F_DUPFD_CLOEXEC, kPacketFdsMax);
-  if (copy >= 0) return copy;
-  const int error = errno;
-  (void)!::write(error_fd, &error, sizeof error);
+// What a copy of the spawner may have more when it is the program than when it told its peak: what
+// it touches on the way, and the kernel counts pages in batches, on each CPU.
+constexpr std::int64_t kRssErrorBytes = 2 << 20;
+
+// What the program's process says to its keeper until it is the program.
+struct ExecWord {
+  std::int64_t rss_bytes = 0;  // the peak of a copy of the spawner: what exec does not take away
+  std::int64_t error = 0;      // why it is no program, or 0
+};
+
+[[noreturn]] void give_up(int word_fd, int error) {
+  const ExecWord word{0, error};
+  (void)!::write(word_fd, &word, sizeof word);
   ::_exit(127);
 }
 
-[[noreturn]] void become_program(const Order& order, int error_fd) {
+// Of the program's own descriptors. `word_fd` is where it is told if there is no other one.
+int out_of_the_way(int fd, int word_fd) {
+  if (fd >= static_cast<int>(kPacketFdsMax)) return fd;
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, kPacketFdsMax);
+  if (copy < 0) give_up(word_fd, errno);
+  return copy;
+}
+
+// By the program's process itself: before anything that it could say.
+void tell_start(const Order& order, int node_fd) {
+  SpawnReport report;
+  report.id = order.id;
+  report.started_pid = ::getpid();
+  (void)::send(node_fd, &report, sizeof report, MSG_NOSIGNAL);
+}
+
+void tell_peak(int word_fd) {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const ExecWord word{spent_of(usage).rss_bytes_max, 0};
+  (void)!::write(word_fd, &word, sizeof word);
+}
+
+[[noreturn]] void become_program(const Order& order, int node_fd, int word_fd) {
   ::setsid();
-  if (error_fd < static_cast<int>(kPacketFdsMax)) error_fd = out_of_the_way(error_fd);
+  if (order.tells_start) tell_start(order, node_fd);
+  word_fd = out_of_the_way(word_fd, word_fd);
   for (int target = 0; target < 3; ++target)
     ::dup2(order.fds[static_cast<std::size_t>(target)], target);
   const bool has_progress = order.fds[3] >= 0;
@@ -121,17 +155,14 @@ int out_of_the_way(int error_fd) {
     ::dup2(order.fds[3], 3);
     ::fcntl(3, F_SETFD, 0);  // it may have been 3 before
   }
-  keep_only({has_progress ? 3 : -1, error_fd});
+  keep_only({has_progress ? 3 : -1, word_fd});
   default_signals();
   const std::vector<char*> argv = pointers(order.argv);
   const std::vector<char*> environment = pointers(order.environment);
-  int error = confine(order);
-  if (error == 0) {
-    ::execvpe(argv[0], argv.data(), environment.data());
-    error = errno;
-  }
-  (void)!::write(error_fd, &error, sizeof error);
-  ::_exit(127);
+  if (const int error = confine(order); error != 0) give_up(word_fd, error);
+  tell_peak(word_fd);
+  ::execvpe(argv[0], argv.data(), environment.data());
+  give_up(word_fd, errno);
 }
 
 // Standard output and error are the node's. A subreaper, so that it can tell after every job
@@ -161,28 +192,45 @@ int out_of_the_way(int error_fd) {
 
 // ---------------------------------------------------------------- the keeper
 
-std::int64_t milliseconds(const timeval& time) {
-  return time.tv_sec * 1000 + time.tv_usec / 1000;
-}
-
-void take_end(int status, const rusage& usage, SpawnReport& report) {
+void take_end(int status, const Spent& spent, SpawnReport& report) {
   report.wait_status = status;
-  report.cpu_ms = milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime);
-  report.rss_bytes_max = usage.ru_maxrss * 1024;
+  report.cpu_ms = spent.cpu_us / 1000;
+  report.rss_bytes_max = spent.rss_bytes_max;
 }
 
-// Waits for the program, passing on what it is asked meanwhile. Orphans are reaped on the way.
-void attend(pid_t program, SpawnReport& report) {
+void take_left(const Spent& left, SpawnReport& report) {
+  report.left_cpu_ms = left.cpu_us / 1000;
+  report.rss_bytes_max = std::max(report.rss_bytes_max, left.rss_bytes_max);
+}
+
+// Until it is the program, or cannot be.
+ExecWord hear_of_exec(int word_fd) {
+  ExecWord all;
+  ExecWord word;
+  while (::read(word_fd, &word, sizeof word) == sizeof word) {
+    all.rss_bytes = std::max(all.rss_bytes, word.rss_bytes);
+    all.error = word.error;
+  }
+  return all;
+}
+
+// Waits for the program, passing on what it is asked meanwhile. Orphans are reaped on the way; what
+// those have used is returned.
+Spent attend(pid_t program, SpawnReport& report) {
   const sigset_t signals = kept_signals();
+  Spent left;
   while (true) {
     int status = 0;
     rusage usage{};
     pid_t pid = 0;
     while ((pid = ::wait4(-1, &status, WNOHANG, &usage)) > 0) {
-      if (pid != program) continue;
-      take_end(status, usage, report);
+      if (pid != program) {
+        left.add(spent_of(usage));
+        continue;
+      }
+      take_end(status, spent_of(usage), report);
       ::kill(-program, SIGKILL);
-      return;
+      return left;
     }
     const int signal = ::sigwaitinfo(&signals, nullptr);
     if (signal == SIGTERM) ::kill(-program, SIGTERM);
@@ -205,18 +253,19 @@ void attend(pid_t program, SpawnReport& report) {
   SpawnReport report;
   report.id = order.id;
   const pid_t program = ::pipe2(pipe.data(), O_CLOEXEC) == 0 ? ::fork() : -1;
-  if (program == 0) become_program(order, pipe[1]);
+  if (program == 0) become_program(order, node_fd, pipe[1]);
   const int error = errno;
   close_fds(order);
   if (program < 0) {
     report.exec_errno = error;
   } else {
     ::close(pipe[1]);
-    int exec_errno = 0;
-    if (::read(pipe[0], &exec_errno, sizeof exec_errno) == sizeof exec_errno)
-      report.exec_errno = exec_errno;
-    attend(program, report);
-    end_descendants();
+    const ExecWord word = hear_of_exec(pipe[0]);
+    report.exec_errno = static_cast<std::int32_t>(word.error);
+    Spent left = attend(program, report);
+    left.add(end_descendants());
+    if (report.rss_bytes_max < word.rss_bytes + kRssErrorBytes) report.rss_bytes_max = 0;
+    take_left(left, report);
   }
   while (::send(node_fd, &report, sizeof report, MSG_NOSIGNAL) < 0 && errno == EINTR) {
   }
@@ -306,6 +355,7 @@ class SpawnerProcess {
     Order order;
     order.id = head.id;
     order.is_isolate = head.op == SpawnerOp::isolate;
+    order.tells_start = head.tells_start != 0;
     std::memcpy(&order.limits, buffer_.data() + sizeof(SpawnerHead), sizeof order.limits);
     std::vector<std::string> texts;
     for (std::size_t at = sizeof(SpawnerHead) + sizeof order.limits; at < size;) {
@@ -344,7 +394,8 @@ class SpawnerProcess {
   }
 
   // A keeper has reported, unless it was killed; then what it held is our child now, as is what an
-  // isolate left. None of it may live on when its end is told.
+  // isolate left. None of it may live on when its end is told. What of it ended by itself before is
+  // booked to the next one whose end is told: mostly the one that had it.
   void reap() {
     int status = 0;
     pid_t pid = 0;
@@ -353,22 +404,27 @@ class SpawnerProcess {
       const auto it = std::find_if(children_.begin(), children_.end(), [&](const Child& child) {
         return child.pid == pid;
       });
-      if (it == children_.end()) continue;
+      if (it == children_.end()) {
+        strangers_.add(spent_of(usage));
+        continue;
+      }
       const Child ended = *it;
       children_.erase(it);
       const bool has_reported = !ended.is_isolate && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-      if (!has_reported) report_end(ended, status, usage);
+      if (!has_reported) report_end(ended, status, spent_of(usage));
     }
   }
 
-  void report_end(const Child& ended, int status, const rusage& usage) {
+  void report_end(const Child& ended, int status, const Spent& spent) {
     end_strangers();
     SpawnReport report;
     report.id = ended.id;
     if (ended.is_isolate)
-      take_end(status, usage, report);
+      take_end(status, spent, report);
     else
       report.is_keeper_lost = 1;
+    take_left(std::exchange(strangers_, {}), report);
+    if (!ended.is_isolate) report.rss_bytes_max = 0;  // a program's, and copies of the node
     (void)::send(ended.fd, &report, sizeof report, MSG_NOSIGNAL);
   }
 
@@ -383,8 +439,9 @@ class SpawnerProcess {
       });
       if (strangers.empty()) return;
       for (const pid_t stranger : strangers) {
+        rusage usage{};
         ::kill(stranger, SIGKILL);
-        (void)::waitpid(stranger, nullptr, 0);
+        if (::wait4(stranger, nullptr, 0, &usage) > 0) strangers_.add(spent_of(usage));
       }
     }
   }
@@ -405,6 +462,7 @@ class SpawnerProcess {
   std::vector<int> fds_;
   std::string buffer_;
   std::vector<Child> children_;  // few: one for each process that runs
+  Spent strangers_;              // of children that we did not start, since the last report
 };
 
 }  // namespace

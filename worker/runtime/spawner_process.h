@@ -26,6 +26,7 @@ constexpr std::size_t kPacketFdsMax = 4;
 struct SpawnerHead {
   SpawnerOp op = SpawnerOp::spawn;
   std::uint64_t id = 0;
+  std::uint64_t tells_start = 0;  // of a spawn: 0 or 1
 };
 
 // Never returns. `fds` are the sockets to the node, one for each channel.

@@ -1,6 +1,7 @@
 #include "worker/runtime/thread_runtime.h"
 
 #include <condition_variable>
+#include <ctime>
 #include <deque>
 #include <mutex>
 #include <system_error>
@@ -62,15 +63,24 @@ struct ThreadAttempt : Task::State {
   std::optional<StopReason> reason;
 };
 
+// Of this thread.
+std::int64_t cpu_us() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * 1'000'000 + time.tv_nsec / 1'000;
+}
+
 void run_one(ThreadShared& shared, const std::shared_ptr<ThreadAttempt>& attempt) {
   const RunJob& job = attempt->job;
   Task task(attempt);
   const auto handler = shared.handlers.find(job.task);
+  const std::int64_t begun_us = cpu_us();
   AttemptResult result = to_result(
       job,
       handler == shared.handlers.end()
           ? TaskOutcome::failed("task_not_offered", "this node has no handler for " + job.task)
           : call_handler(handler->second, task));
+  result.usage.cpu_ms = (cpu_us() - begun_us + 500) / 1'000;
   std::optional<StopReason> reason;
   {
     const std::lock_guard lock(attempt->reason_mutex);
