@@ -10,5 +10,6 @@ int main(int argc, char** argv) {
       argv,
       {.name = "sluice-worker",
        .purpose = "A worker node of a Sluice cluster: takes jobs from a broker and runs them.",
-       .handlers = sluice::builtin_handlers()});
+       .handlers = sluice::builtin_handlers(),
+       .for_isolates = sluice::crashing_handlers()});
 }

@@ -30,11 +30,15 @@ RunJob job_with(std::string payload) {
   return job;
 }
 
-TaskOutcome outcome_of(const std::string& name, std::string payload, bool is_stopped = false) {
+TaskOutcome outcome_of(const TaskHandler& handler, std::string payload, bool is_stopped = false) {
   const auto state = std::make_shared<Unheard>(job_with(std::move(payload)));
   if (is_stopped) state->stop.request_stop();
   Task task(state);
-  return call_handler(builtin_handlers().at(name), task);
+  return call_handler(handler, task);
+}
+
+TaskOutcome outcome_of(const std::string& name, std::string payload, bool is_stopped = false) {
+  return outcome_of(builtin_handlers().at(name), std::move(payload), is_stopped);
 }
 
 TEST(BuiltinTasks, those_that_are_listed_are_those_that_there_are) {
@@ -50,6 +54,20 @@ TEST(BuiltinTasks, echo_gives_back_any_bytes_and_noop_nothing) {
   EXPECT_EQ(outcome_of("echo", bytes).result, bytes);
   EXPECT_TRUE(outcome_of("noop", bytes).is_completed);
   EXPECT_EQ(outcome_of("noop", bytes).result, "");
+}
+
+TEST(BuiltinTasks, crash_refuses_what_it_does_not_understand) {
+  const TaskHandler crash = crashing_handlers().at("crash");
+  for (const char* payload : {"now",
+                              "[]",
+                              R"({"signal":"SIGCHLD"})",
+                              R"({"signal":11})",
+                              R"({"attempts":-1})",
+                              R"({"attempts":"2"})"}) {
+    const TaskOutcome outcome = outcome_of(crash, payload);
+    EXPECT_EQ(outcome.error_code, "bad_payload") << payload;
+    EXPECT_FALSE(outcome.retryable) << payload;
+  }
 }
 
 TEST(BuiltinTasks, sleep_takes_a_number_or_a_map_with_it_and_nothing_else) {

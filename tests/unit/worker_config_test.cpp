@@ -62,6 +62,14 @@ TEST(WorkerConfig, a_built_in_task_that_is_none_is_named) {
   EXPECT_EQ(refusal(options), "--builtin: nope is none; there are echo, noop, sleep, count, fail");
 }
 
+TEST(WorkerConfig, the_built_in_crash_is_not_offered_where_it_would_end_the_node) {
+  WorkerOptions options;
+  options.builtins = {"crash"};
+  EXPECT_EQ(refusal(options),
+            "--builtin: crash ends the process that it runs in: it wants a table [task.crash] with "
+            "run = \"isolate\"");
+}
+
 TEST(WorkerConfig, a_node_without_tasks_offers_the_built_in_ones) {
   const auto config = worker_config({}, "");
   ASSERT_TRUE(config);

@@ -51,6 +51,18 @@ TEST(HandlerCall, the_handler_is_the_named_one_or_that_of_the_task_s_own_name) {
   EXPECT_EQ(taken({{"handler", true}}, handlers), "task.t.handler: must be a text");
 }
 
+TEST(HandlerCall, one_that_is_for_isolates_only_is_refused_elsewhere) {
+  const Handlers for_isolates{{"crash", make_handler([](Task&) {})}};
+  for (const char* task : {"crash", "t"}) {
+    TaskSettings settings(task, {{"handler", std::string("crash")}});
+    const auto handler = take_handler(settings, {}, for_isolates);
+    ASSERT_FALSE(handler);
+    EXPECT_EQ(handler.error().where, std::string("task.") + task + ".run");
+    EXPECT_EQ(handler.error().detail,
+              "crash ends the process that it runs in, here the node: it wants run = \"isolate\"");
+  }
+}
+
 TEST(HandlerCall, middlewares_lie_around_each_other_and_see_what_the_handler_threw) {
   std::string seen;
   const auto named = [&seen](const char* name) {

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "tests/support/runtime_fixture.h"
+#include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/unique_fd.h"
 
@@ -353,6 +354,18 @@ TEST_F(IsolateTest, what_an_attempt_left_behind_counts_with_it) {
     stop("a", StopReason::hand_back);
     EXPECT_GE(result().usage.cpu_ms, 200) << how;
   }
+}
+
+TEST_F(IsolateTest, the_built_in_crash_dies_as_it_is_told_in_its_first_attempts) {
+  handlers_["t"] = crashing_handlers().at("crash");
+  build(builder_, {});
+  const auto crash = [&](const std::string& payload) {
+    start("a", payload, kNever, "application/json");
+    return result();
+  };
+  EXPECT_EQ(crash("").error, "isolate crashed: SIGSEGV");
+  EXPECT_EQ(crash(R"({"signal": "SIGABRT", "attempts": 3})").error, "isolate crashed: SIGABRT");
+  EXPECT_EQ(crash(R"({"attempts": 2})").result, "3");
 }
 
 TEST_F(IsolateTest, the_pool_starts_with_the_configured_number) {

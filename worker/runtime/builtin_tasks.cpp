@@ -1,10 +1,15 @@
 #include "worker/runtime/builtin_tasks.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
+#include <cstdlib>
 #include <mutex>
+#include <string>
+#include <string_view>
 
 #include "common/limits.h"
 #include "worker/runtime/payload.h"
@@ -88,6 +93,42 @@ TaskOutcome fail_as_asked(Task& task) {
   return outcome;
 }
 
+struct DeadlySignal {
+  std::string_view name;
+  int number;
+};
+
+constexpr std::array kDeadlySignals{DeadlySignal{"SIGSEGV", SIGSEGV},
+                                    DeadlySignal{"SIGABRT", SIGABRT},
+                                    DeadlySignal{"SIGBUS", SIGBUS},
+                                    DeadlySignal{"SIGFPE", SIGFPE},
+                                    DeadlySignal{"SIGILL", SIGILL},
+                                    DeadlySignal{"SIGKILL", SIGKILL},
+                                    DeadlySignal{"SIGTERM", SIGTERM}};
+
+TaskOutcome bad_crash(std::string_view why) {
+  return TaskOutcome::failed("bad_payload", "crash wants " + std::string(why), false);
+}
+
+TaskOutcome crash(Task& task) {
+  nlohmann::json asked = nlohmann::json::object();
+  if (!task.payload().empty()) {
+    const auto body = payload_as_json(task.content_type(), task.payload());
+    if (!body || !body->is_object()) return bad_crash(R"({"signal": "SIGSEGV", "attempts": N})");
+    asked = *body;
+  }
+  const nlohmann::json name = asked.value("signal", nlohmann::json("SIGSEGV"));
+  const auto* const deadly = std::ranges::find_if(kDeadlySignals, [&](const DeadlySignal& signal) {
+    return name.is_string() && name.get<std::string>() == signal.name;
+  });
+  if (deadly == kDeadlySignals.end()) return bad_crash("a \"signal\" that ends a process");
+  const nlohmann::json attempts = asked.value("attempts", nlohmann::json(UINT64_MAX));
+  if (!attempts.is_number_unsigned()) return bad_crash("\"attempts\": N");
+  if (task.attempt() > attempts.get<std::uint64_t>()) return std::to_string(task.attempt());
+  ::raise(deadly->number);
+  std::abort();  // something before us has taken the signal for itself
+}
+
 }  // namespace
 
 Handlers builtin_handlers() {
@@ -96,6 +137,10 @@ Handlers builtin_handlers() {
           {"sleep", make_handler(sleep)},
           {"count", make_handler(count)},
           {"fail", make_handler(fail_as_asked)}};
+}
+
+Handlers crashing_handlers() {
+  return {{std::string(kCrashTask), make_handler(crash)}};
 }
 
 }  // namespace sluice

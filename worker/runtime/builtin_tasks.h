@@ -6,6 +6,9 @@
 //   attempt
 //          goes on from there; answers {"from": FIRST, "to": 10}
 //   fail   {"code": "...", "message": "...", "retryable": false, "retry_after_ms": 100}
+//   crash  {"signal": "SIGSEGV", "attempts": 2}: dies of this signal in its first attempts, in all
+//   of
+//          them without a number; then gives back the number of the attempt
 #pragma once
 
 #include <array>
@@ -18,6 +21,12 @@ namespace sluice {
 inline constexpr std::array<std::string_view, 5> kBuiltinTasks{
     "echo", "noop", "sleep", "count", "fail"};
 
+inline constexpr std::string_view kCrashTask = "crash";
+
+// Those of kBuiltinTasks.
 [[nodiscard]] Handlers builtin_handlers();
+
+// kCrashTask, which ends the process that it runs in.
+[[nodiscard]] Handlers crashing_handlers();
 
 }  // namespace sluice

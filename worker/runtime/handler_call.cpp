@@ -132,11 +132,17 @@ bool Task::checkpoint(std::string_view bytes) {
   return state.recorded_n >= number;
 }
 
-Result<std::string> take_handler(TaskSettings& settings, const Handlers& handlers) {
+Result<std::string> take_handler(TaskSettings& settings,
+                                 const Handlers& handlers,
+                                 const Handlers& for_isolates) {
   auto named = settings.take_text("handler");
   if (!named) return tl::unexpected(named.error());
   std::string name = named->value_or(settings.task());
   if (handlers.contains(name)) return name;
+  if (for_isolates.contains(name))
+    return tl::unexpected(settings.error(
+        "run",
+        name + " ends the process that it runs in, here the node: it wants run = \"isolate\""));
   std::string known;
   for (const auto& [other, callable] : handlers)
     known += (known.empty() ? "" : ", ") + other;

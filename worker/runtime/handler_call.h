@@ -49,7 +49,10 @@ struct Task::State {
 };
 
 // The setting `handler` of a task, the name of one of `handlers` (default: the task's own name).
-[[nodiscard]] Result<std::string> take_handler(TaskSettings& settings, const Handlers& handlers);
+// One of `for_isolates` is refused with a sentence.
+[[nodiscard]] Result<std::string> take_handler(TaskSettings& settings,
+                                               const Handlers& handlers,
+                                               const Handlers& for_isolates = {});
 
 // Each handler within all of them; the first is the outermost.
 [[nodiscard]] Handlers with_middlewares(Handlers handlers,

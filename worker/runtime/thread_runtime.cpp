@@ -213,13 +213,17 @@ class ThreadRuntime : public Runtime {
 
 }  // namespace
 
-ThreadRuntimeBuilder::ThreadRuntimeBuilder(const Handlers& handlers, StartThread start_thread)
-    : handlers_(handlers), start_thread_(std::move(start_thread)) {
+ThreadRuntimeBuilder::ThreadRuntimeBuilder(const Handlers& handlers,
+                                           StartThread start_thread,
+                                           Handlers for_isolates)
+    : handlers_(handlers),
+      start_thread_(std::move(start_thread)),
+      for_isolates_(std::move(for_isolates)) {
   if (!start_thread_) start_thread_ = start_detached;
 }
 
 Result<void> ThreadRuntimeBuilder::add(TaskSettings& settings) {
-  const auto handler = take_handler(settings, handlers_);
+  const auto handler = take_handler(settings, handlers_, for_isolates_);
   if (!handler) return tl::unexpected(handler.error());
   by_task_[settings.task()] = handlers_.at(*handler);
   return {};

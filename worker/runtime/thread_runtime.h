@@ -21,8 +21,10 @@ using StartThread = std::function<void(std::function<void()>)>;
 class ThreadRuntimeBuilder : public RuntimeBuilder {
  public:
   // `handlers` are those that settings may name; must outlive the builder. Without a
-  // `start_thread` threads are the system's.
-  explicit ThreadRuntimeBuilder(const Handlers& handlers, StartThread start_thread = {});
+  // `start_thread` threads are the system's. Those of `for_isolates` would end the node.
+  explicit ThreadRuntimeBuilder(const Handlers& handlers,
+                                StartThread start_thread = {},
+                                Handlers for_isolates = {});
 
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
@@ -30,6 +32,7 @@ class ThreadRuntimeBuilder : public RuntimeBuilder {
  private:
   const Handlers& handlers_;
   StartThread start_thread_;
+  Handlers for_isolates_;
   Handlers by_task_;
 };
 

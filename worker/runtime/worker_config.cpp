@@ -130,6 +130,12 @@ Result<void> take_builtins(const WorkerOptions& options, WorkerConfig& config) {
   if (names.empty() && config.tasks.empty())
     names.assign(kBuiltinTasks.begin(), kBuiltinTasks.end());
   for (const std::string& name : names) {
+    if (name == kCrashTask)
+      return fail(
+          ErrorCode::bad_field,
+          "--builtin",
+          "crash ends the process that it runs in: it wants a table [task.crash] with run = "
+          "\"isolate\"");
     if (std::ranges::find(kBuiltinTasks, name) == kBuiltinTasks.end())
       return fail(ErrorCode::bad_field,
                   "--builtin",
@@ -170,7 +176,8 @@ Result<void> take_node(const WorkerOptions& options, WorkerConfig& config) {
 }
 
 constexpr const char* kExamples =
-    "Without any task it offers echo, noop, sleep, count and fail, for a first look.\n"
+    "Without any task it offers echo, noop, sleep, count and fail, for a first look; in an isolate "
+    "(a\n[task.crash] with run = \"isolate\") crash as well.\n"
     "\nExamples:\n"
     "  sluice-worker --concurrency 4 --task checksum=sha256sum\n"
     "  sluice-worker --config node.toml --name files-1 --state-dir /var/lib/sluice-files-1\n";

@@ -22,10 +22,13 @@ namespace sluice {
 
 namespace {
 
-// Every kind of runtime that there is (`run = ...`).
-void add_kinds(TaskTable& tasks, const Handlers& handlers) {
-  tasks.add_kind("thread", std::make_unique<ThreadRuntimeBuilder>(handlers));
-  tasks.add_kind("isolate", std::make_unique<IsolateRuntimeBuilder>(handlers));
+// Every kind of runtime that there is (`run = ...`). Both maps must outlive the table.
+void add_kinds(TaskTable& tasks, const WorkerProgram& program, const Handlers& in_isolates) {
+  tasks.add_kind("thread",
+                 std::make_unique<ThreadRuntimeBuilder>(program.handlers,
+                                                        StartThread{},
+                                                        program.for_isolates));
+  tasks.add_kind("isolate", std::make_unique<IsolateRuntimeBuilder>(in_isolates));
   tasks.add_kind("exec", std::make_unique<ExecRuntimeBuilder>());
   tasks.add_kind("kept", std::make_unique<KeptRuntimeBuilder>());
   tasks.add_kind("http", std::make_unique<HttpRuntimeBuilder>());
@@ -44,6 +47,7 @@ std::vector<std::string> own_tasks(const WorkerProgram& program) {
 Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
                                               const char* const* argv,
                                               const WorkerProgram& program,
+                                              const Handlers& in_isolates,
                                               const TaskTable& before) {
   WorkerOptions options;
   ConfigTable table(program.name, program.purpose);
@@ -54,7 +58,7 @@ Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
   auto config = worker_config(options, table.subtree("task"), own_tasks(program));
   if (!config) return tl::unexpected(config.error());
   auto tasks = before.make_successor();
-  add_kinds(*tasks, program.handlers);
+  add_kinds(*tasks, program, in_isolates);
   for (TaskSettings& task : config->tasks)
     if (const auto added = tasks->add(std::move(task)); !added)
       return tl::unexpected(added.error());
@@ -99,8 +103,10 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   auto config = worker_config(options, table.subtree("task"), own_tasks(program));
   if (!config) return table.explain(config.error());
   if (options.is_asked) return ask_node(program.name, config->node);
+  Handlers in_isolates = program.handlers;
+  in_isolates.insert(program.for_isolates.begin(), program.for_isolates.end());
   auto tasks = std::make_unique<TaskTable>();
-  add_kinds(*tasks, program.handlers);
+  add_kinds(*tasks, program, in_isolates);
   for (TaskSettings& task : config->tasks)
     if (const auto added = tasks->add(std::move(task)); !added) return table.explain(added.error());
   if (action->is_check) {
@@ -111,7 +117,7 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   log::set_up(log_options(options));
   say_effective(table, *tasks);
   return run_node(config->node, std::move(tasks), [&](const TaskTable& before) {
-    return read_tasks(argc, argv, program, before);
+    return read_tasks(argc, argv, program, in_isolates, before);
   });
 }
 

@@ -11,9 +11,10 @@
 namespace sluice {
 
 struct WorkerProgram {
-  std::string name;     // stands before what it says on stderr
-  std::string purpose;  // one sentence for --help
-  Handlers handlers;    // what settings may name
+  std::string name;            // stands before what it says on stderr
+  std::string purpose;         // one sentence for --help
+  Handlers handlers;           // what settings may name
+  Handlers for_isolates = {};  // what they may name in an isolate beside those, and only there
   // Every handler is a task, on a thread unless a [task.NAME] table says otherwise. Else they are
   // the built-in ones, offered by --builtin, or when there is no other task.
   bool offers_all = false;
