@@ -2,13 +2,15 @@
 processes. Handlers run in isolates, as they did there."""
 
 import itertools
+import json
 import signal
+import subprocess
 import unittest
 
 import msgpack
 import zmq
 
-from cluster import Story, below, is_running, job, json_job, until
+from cluster import BIN, Story, below, clean_environment, is_running, job, json_job, until
 
 SLOTS = 4
 POOL = f"""
@@ -23,11 +25,21 @@ isolates_max = {SLOTS}
 [task.fail]
 run = "isolate"
 
+[task.crash]
+run = "isolate"
+
 [task.direct]
 run = "exec"
 program = ["sh", "-c", "echo $$"]
+
+[task.fresh]
+run = "isolate"
+handler = "echo"
+reuse = false
+isolates_max = 1
 """
 FOREVER = 600_000
+SOON = {"base_ms": 1, "cap_ms": 1, "jitter": 0.0}
 
 
 class Parity(Story):
@@ -44,6 +56,20 @@ class Parity(Story):
     def figures(self, task="echo"):
         [node] = self.client.until_workers(1)
         return next((of for of in node.get("isolates", []) if of["task"] == task), {})
+
+    def shown(self, task):
+        """The figures as `sluice workers` shows them, worked out of those."""
+        environment = {**clean_environment(), "SLUICE_BROKER": self.cluster.addresses[0]}
+        said = subprocess.run([BIN / "sluice", "workers", "--json"], env=environment, check=True, capture_output=True)
+        [node] = json.loads(said.stdout)["workers"]
+        return next(of for of in node["isolates"] if of["task"] == task)
+
+    def until_all_isolates(self):
+        """The pids of the least that there are: two of `echo`, one of each other task."""
+        def look():
+            found = {pid for pid, name in below(self.node.pid).items() if name == "sluice-isolate"}
+            return found if len(found) == 6 else None
+        return until(look, "there are not six isolates")
 
     def sleepers(self, count, **more):
         """Jobs that run until somebody ends them; running when this returns."""
@@ -98,7 +124,13 @@ class Parity(Story):
         ids = self.sleepers(3)
         until(lambda: self.figures("sleep").get("busy") == 3)
         self.assertEqual((self.figures("sleep")["total"], self.figures("sleep")["waiting"]), (3, 0))
-        self.cancel(ids)
+        self.assertEqual(self.shown("sleep")["utilisation"], 1.0)
+        self.cancel(ids[:1])
+        until(lambda: self.figures("sleep").get("busy") == 2)
+        shown = self.shown("sleep")
+        self.assertEqual((shown["busy"], shown["available"]), (2, 1))
+        self.assertAlmostEqual(shown["utilisation"], 2 / 3, 3)
+        self.cancel(ids[1:])
         until(lambda: (of := self.figures("sleep")).get("busy") == 0 and of["jobs"] == 3 and of["busy_ms"] > 0)
 
     def test_disposal_cleans_up(self):
@@ -137,6 +169,13 @@ class Parity(Story):
         ids = self.client.submit(*[job("direct") for _ in range(5)])
         pids = {ended["result"] for ended in self.client.wait(ids).values()}
         self.assertEqual(len(pids), 5)
+        before = self.until_all_isolates()
+        ids = self.client.submit(*[job("fresh", b"%d" % number) for number in range(3)])
+        ended = self.client.wait(ids)
+        self.assertEqual([ended[job_id]["result"] for job_id in ids], [b"0", b"1", b"2"])
+        self.assertEqual(len(before - self.until_all_isolates()), 1)  # those of the other tasks live on
+        until(lambda: (of := self.figures("fresh")).get("recycles") == of.get("jobs") == 3)
+        self.assertEqual(self.figures("fresh")["crashes"], 0)
 
     # ---- the jobs
 
@@ -175,14 +214,16 @@ class Parity(Story):
         self.assertEqual(redis.hash(f"job:{job_id}"), {})
 
     def test_crash_inside_an_isolate(self):
-        [job_id] = self.sleepers(1, max_retries=0)
-        until(lambda: self.figures("sleep").get("busy") == 1)
-        isolates = [pid for pid, name in below(self.node.pid).items() if name == "sluice-isolate"]
-        for isolate in isolates:
-            self.cluster.kill_pid(isolate)
-        self.assertIn("isolate crashed: SIGKILL", self.client.wait([job_id])[job_id]["error"])
-        [next_id] = self.client.submit(self.echo())
-        self.assertEqual(self.client.wait([next_id])[next_id]["state"], "completed")
+        ids = self.client.submit(json_job("crash", {}, max_retries=0),
+                                 json_job("crash", {"attempts": 2}, max_retries=2, retry=SOON))
+        ended = self.client.wait(ids)
+        self.assertEqual(ended[ids[0]]["state"], "failed")
+        self.assertEqual(ended[ids[0]]["error"], "isolate crashed: SIGSEGV")
+        self.assertEqual([each.get("error") for each in ended[ids[1]]["attempts"]],
+                         ["isolate crashed: SIGSEGV"] * 2 + [None])
+        self.assertEqual(ended[ids[1]]["result"], b"3")
+        until(lambda: (of := self.figures("crash")).get("crashes") == 3 and of["total"] > 0)
+        self.assertTrue(self.node.is_alive())
 
     def test_whole_flow_from_queue_to_end(self):
         self.client.ask("pause", queue="default")
@@ -210,8 +251,7 @@ class Parity(Story):
         self.assertEqual(whole, ["queued", "started", "completed"])
 
     def test_retries(self):
-        retry = {"base_ms": 1, "cap_ms": 1, "jitter": 0.0}
-        [job_id] = self.client.submit(json_job("fail", {}, max_retries=2, retry=retry))
+        [job_id] = self.client.submit(json_job("fail", {}, max_retries=2, retry=SOON))
         ended = self.client.wait([job_id])[job_id]
         self.assertEqual((ended["state"], ended["retry_count"], ended["attempt"]), ("failed", 2, 3))
 
