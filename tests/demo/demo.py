@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A whole cluster on this machine, on real work, with one node killed on the way.
+"""A whole cluster on this machine, on real work, with crashes and a node killed on the way.
 
 Exit status: 0 every job was completed and every result is right; 1 not so, and the last lines say
 what; 2 wrong usage, or no cluster to stop; 130 interrupted. Nothing is left behind, unless --keep
@@ -36,9 +36,10 @@ KILL_AT = 0.35  # share of the jobs that have ended
 DOWN_SECONDS = 1.5
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 180
+HEARTBEAT_SECONDS = 15
 ROUNDS = 5
 ENDED = ("completed", "failed", "cancelled")
-QUEUES = {"checksum": "files", "analysis": "analysis"}
+QUEUES = {"checksum": "files", "analysis": "analysis", "fragile": "fragile"}
 
 NODE_CONFIG = """\
 [task.checksum]
@@ -52,6 +53,10 @@ base_url = "http://127.0.0.1:{port}"
 assistant_id = "trading"
 allow = ["127.0.0.0/8"]
 poll_interval = "250ms"
+
+[task.fragile]
+run = "isolate"
+handler = "crash"
 """
 
 
@@ -73,7 +78,8 @@ class Demo:
         say = self.screen.say
         self.files = work.checksums(self.options.checksums)
         self.stocks = work.analyses(self.options.analyses)
-        self.jobs = self.files + self.stocks
+        self.crashers = [work.fragile(number) for number in range(1, self.options.crashers + 1)]
+        self.jobs = self.files + self.stocks + self.crashers
         say("Sluice demo", "bold")
         self.start()
         say(f"  broker  {self.cluster.producers}, its own Redis in {self.cluster.data}")
@@ -89,14 +95,23 @@ class Demo:
                 self.watch(pool.submit(self.submit))
             wall = time.monotonic() - began
             views = self.client.get([job.id for job in self.jobs])
+            report = Report(self.screen, self.cluster, self.jobs, views)
+            self.await_heartbeats(report)
             next(self.client.list("failed"), None)  # a list brings the view in Redis up to date
         self.screen.end()
-        self.judge(Report(self.screen, self.cluster, self.jobs, views), wall)
+        self.judge(report, wall)
+
+    def await_heartbeats(self, report: Report) -> None:
+        """A node's figures are those of its last heartbeat: until they have all crashes."""
+        deadline = time.monotonic() + HEARTBEAT_SECONDS
+        while not report.takes_crashes(self.client.workers()) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
 
     def judge(self, report: Report, wall_seconds: float) -> None:
         report.table(wall_seconds)
         report.faults(self.standin_port)
-        problems = report.differences()
+        report.crashes()
+        problems = report.differences() + report.wrong_crashes()
         report.look_into_redis()
         problems += report.wrong_results()
         if problems:
@@ -130,18 +145,20 @@ class Demo:
         return NODE_CONFIG.format(program=program, port=self.standin_port)
 
     def submit(self) -> None:
-        """In rounds, so that both kinds of jobs stand in line between each other."""
+        """In rounds, so that all kinds of jobs stand in line between each other."""
         jsonl = self.cluster.directory / "files.jsonl"
         for turn in range(ROUNDS):
             files = self.files[turn::ROUNDS]
             jsonl.write_text("".join(json.dumps(job.fields) + "\n" for job in files))
             self.submit_files(jsonl, files)
-            for answer in self.client.submit_many(map(wire_job, self.stocks[turn::ROUNDS])):
+            others = self.stocks[turn::ROUNDS] + self.crashers[turn::ROUNDS]
+            for answer in self.client.submit_many(map(wire_job, others)):
                 if answer.status != "accepted":
                     raise Wrong(f"{answer.id} was not accepted: {answer.error()}")
         say = self.screen.note
         say(f"{len(self.files)} checksum jobs accepted (sluice submit --jsonl): sha256sum of files")
         say(f"{len(self.stocks)} analysis jobs accepted (Python): HTTP calls, ticker and date")
+        say(f"{len(self.crashers)} fragile jobs accepted (Python): a handler that crashes at first")
 
     def submit_files(self, jsonl: Path, files: list[work.Work]) -> None:
         if not files:
@@ -260,7 +277,8 @@ class Demo:
 
 def wire_job(job: work.Work) -> dict[str, Any]:
     fields = dict(job.fields)
-    options = {key: fields[key] for key in ("id", "queue", "tags", "max_retries", "retry")}
+    names = ("id", "queue", "tags", "max_retries", "retry")
+    options = {key: fields[key] for key in names if key in fields}
     return sluice.make_job(
         job.task,
         fields["payload"],
@@ -280,6 +298,7 @@ def read_options() -> argparse.Namespace:
     option("--seed", type=int, default=1, help="of the stand-in's faults")
     option("--checksums", type=int, default=500)
     option("--analyses", type=int, default=60, help="at most 60")
+    option("--crashers", type=int, default=20, help="jobs whose handler crashes at first")
     option("--faults", type=float, default=0.06, help="share of the stand-in's calls")
     option("--slow-ms", type=float, default=900.0, help="an analysis takes 1 to 2.5 times that")
     option("--liar", action="store_true", help=f"for the test: {LIAR} answers wrong checksums")

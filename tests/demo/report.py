@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import urllib.request
+from collections import Counter
 from typing import Any, Mapping, Sequence
 
 import work
@@ -31,6 +32,7 @@ class Report:
         self.screen = screen
         self.cluster = cluster
         self.pairs = list(zip(jobs, views))
+        self.isolates: dict[str, Mapping[str, Any]] = {}  # of the fragile jobs, by node and life
         tasks = dict.fromkeys(job.task for job in jobs)
         self.outcomes = [
             work.Outcome.of(task, [view for job, view in self.pairs if job.task == task])
@@ -57,6 +59,46 @@ class Report:
         say = self.screen.say
         say(f"  {stats['calls']} calls to the stand-in: {named['429']} were answered 429,")
         say(f"  {named['500']} were answered 500, {named['silent']} not at all.")
+
+    def takes_crashes(self, workers: Sequence[Mapping[str, Any]]) -> bool:
+        """Takes the nodes' own figures of their isolates; whether they are up to what the jobs say."""
+        self.isolates = {
+            node["node"]: figures
+            for node in workers
+            for figures in node.get("isolates", [])
+            if figures["task"] == "fragile"
+        }
+        return not self.wrong_crashes()
+
+    def crashes(self) -> None:
+        """What the nodes say of them, and what they cannot say of a life that was killed."""
+        named = [(node_name({"node": node}), self.isolates[node]) for node in sorted(self.isolates)]
+        crashed = ", ".join(f"{name} {figures['crashes']}" for name, figures in named)
+        alive = ", ".join(f"{name} {figures['total']}" for name, figures in named)
+        of_jobs = self.crashes_of_jobs()
+        gone = sum(count for node, count in of_jobs.items() if node not in self.isolates)
+        say = self.screen.say
+        say("  Isolates that crashed (SIGSEGV) and were replaced, by the nodes' own figures:")
+        say(f"  {crashed}; there now: {alive}. By the jobs {of_jobs.total()} crashed,")
+        say(f"  {gone} of them on the node that was killed, before that.")
+
+    def crashes_of_jobs(self) -> "Counter[str]":
+        """By node and life."""
+        return Counter(
+            attempt["node"]
+            for _, view in self.pairs
+            for attempt in view.get("attempts", [])
+            if attempt.get("error_code") == "isolate_crashed"
+        )
+
+    def wrong_crashes(self) -> list[str]:
+        """Where a node that lives counts other crashes than the jobs that it ran."""
+        of_jobs = self.crashes_of_jobs()
+        return [
+            f"{node} says that {figures['crashes']} isolates crashed, its jobs {of_jobs[node]}"
+            for node, figures in self.isolates.items()
+            if figures["crashes"] != of_jobs[node]
+        ]
 
     def differences(self) -> list[str]:
         """Where the totals in Redis are not those of the jobs themselves."""
@@ -105,9 +147,10 @@ class Report:
         return problems
 
     def praise(self) -> None:
-        checksums, analyses = (
-            sum(job.task == task for job, _ in self.pairs) for task in ("checksum", "analysis")
+        checksums, analyses, fragile = (
+            sum(job.task == task for job, _ in self.pairs) for task in work.CHECKS
         )
         self.screen.say("\nNo job was lost, and every result is right:", "green")
         self.screen.say(f"{checksums} checksums are those of hashlib,", "green")
-        self.screen.say(f"{analyses} reports are for the ticker and date asked for.", "green")
+        self.screen.say(f"{analyses} reports are for the ticker and date asked for,", "green")
+        self.screen.say(f"{fragile} fragile jobs ended well after their handler had crashed.", "green")

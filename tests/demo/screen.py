@@ -9,7 +9,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
+TASKS = {"checksum": "yellow", "analysis": "cyan", "fragile": "magenta"}
 PLAIN_EVERY_SECONDS = 2.0
 WIDTH_MAX = 96
 
@@ -105,7 +106,7 @@ class Screen:
         return self.colour("green", on * full) + self.colour("dim", off * (width - full))
 
     def _task(self, task: str, text: str) -> str:
-        return self.colour("cyan" if task == "analysis" else "yellow", text)
+        return self.colour(TASKS[task], text)
 
     def _node(self, node: NodeView) -> str:
         taken = node.running[: node.limit]

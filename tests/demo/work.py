@@ -26,7 +26,7 @@ class Work:
 
     def wrong(self, result: bytes) -> Optional[str]:
         """Why this result is not right; None when it is."""
-        return (wrong_checksum if self.task == "checksum" else wrong_report)(self, result)
+        return CHECKS[self.task](self, result)
 
 
 def plain_files(root: str) -> Iterator[str]:
@@ -78,6 +78,20 @@ def analysis(ticker: str, trade_date: str) -> Work:
     return Work(fields["id"], "analysis", fields)
 
 
+def fragile(number: int) -> Work:
+    """A job whose handler crashes in its first attempts, and then says the number of the attempt."""
+    fields = {
+        "id": f"fragile-{number:02}",
+        "task": "fragile",
+        "queue": "fragile",
+        "payload": {"signal": "SIGSEGV", "attempts": 1 + number % 2},
+        "timeout_ms": 10_000,
+        "max_retries": 12,
+        "retry": {"base_ms": 100, "factor": 2.0, "cap_ms": 1_000, "jitter": 0.2},
+    }
+    return Work(fields["id"], "fragile", fields)
+
+
 def wrong_checksum(work: Work, result: bytes) -> Optional[str]:
     path = work.fields["payload"]["path"]
     said = result.decode(errors="replace").split(" ")[0]
@@ -98,6 +112,16 @@ def wrong_report(work: Work, result: bytes) -> Optional[str]:
         if said.get(key) != value:
             return f"{key} is {said.get(key)!r}, should be {value!r}"
     return None
+
+
+def wrong_attempt(work: Work, result: bytes) -> Optional[str]:
+    crashing = work.fields["payload"]["attempts"]
+    if result.isdigit() and int(result) > crashing:
+        return None
+    return f"it says attempt {result!r}, and had to crash in the first {crashing}"
+
+
+CHECKS = {"checksum": wrong_checksum, "analysis": wrong_report, "fragile": wrong_attempt}
 
 
 @dataclass
