@@ -378,6 +378,15 @@ TEST_F(ExecTest, the_peak_of_a_small_program_is_not_that_of_the_node) {
   EXPECT_EQ(got.usage.rss_bytes_max, 0) << much.size();
 }
 
+TEST_F(ExecTest, a_job_whose_program_is_being_written_is_handed_back) {
+  std::ofstream program(file("program"));
+  std::filesystem::permissions(file("program"), std::filesystem::perms::owner_all);
+  use({file("program")});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.outcome, Outcome::handed_back) << got.error_code << ": " << got.error;
+  EXPECT_EQ(got.error, "cannot start: Text file busy");
+}
+
 TEST_F(ExecTest, settings_that_are_wrong_are_refused_by_name) {
   for (const auto& [values, where] :
        {std::pair<Values, std::string>{{}, "task.t.program"},

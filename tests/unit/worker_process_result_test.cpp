@@ -18,7 +18,7 @@ RunJob some_job() {
 }
 
 TEST(ProcessResult, a_job_is_handed_back_when_the_node_is_short_of_something_and_else_has_failed) {
-  for (const int error : {EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN})
+  for (const int error : {EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN, ETXTBSY})
     EXPECT_EQ(cannot_start(some_job(), error).outcome, Outcome::handed_back) << error;
   for (const int error : {E2BIG, EPERM, EIO, EINVAL}) {
     const AttemptResult result = cannot_start(some_job(), error);
@@ -61,7 +61,7 @@ TEST(ProcessResult, a_time_out_may_be_tried_again_and_shows_what_was_said_last) 
 TEST(ProcessResult, signals_have_names_and_those_without_one_their_number) {
   EXPECT_EQ(signal_name(SIGKILL), "SIGKILL");
   EXPECT_EQ(signal_name(SIGXCPU), "SIGXCPU");
-  EXPECT_EQ(signal_name(40), "signal 40");
+  EXPECT_EQ(signal_name(40), "SIG40");
 }
 
 }  // namespace

@@ -10,8 +10,9 @@ namespace sluice {
 
 namespace {
 
+// What passes by itself; ETXTBSY: the program's file is being written just now.
 bool is_shortage(int error) {
-  constexpr std::array kShortages{EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN};
+  constexpr std::array kShortages{EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EAGAIN, ETXTBSY};
   return std::ranges::find(kShortages, error) != kShortages.end();
 }
 
@@ -56,7 +57,7 @@ Usage usage_of(const SpawnReport& report) {
 
 std::string signal_name(int signal) {
   const char* name = ::sigabbrev_np(signal);
-  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
+  return name != nullptr ? "SIG" + std::string(name) : "SIG" + std::to_string(signal);
 }
 
 std::string with_tail(std::string text, const std::string& tail) {
