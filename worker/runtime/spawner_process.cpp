@@ -307,7 +307,13 @@ class SpawnerProcess {
     bool is_isolate = false;
 
     // Its end comes by itself; a keeper ends what it keeps first.
-    void kill() const { ::kill(pid, is_isolate ? SIGKILL : kKillSignal); }
+    void kill() const { tell(is_isolate ? SIGKILL : kKillSignal); }
+
+    // A program of the keeper's own user may have stopped it: it goes on, to hear this.
+    void tell(int signal) const {
+      ::kill(pid, signal);
+      ::kill(pid, SIGCONT);
+    }
   };
 
   // One packet. False when the node is gone, or needs the channel no more.
@@ -345,7 +351,7 @@ class SpawnerProcess {
         if (head.op == SpawnerOp::kill)
           child.kill();
         else
-          ::kill(child.pid, SIGTERM);
+          child.tell(SIGTERM);
       }
     }
     return true;
