@@ -97,5 +97,36 @@ TEST(Descendants, orphans_are_ended_too_and_nothing_is_left_to_wait_for) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+// In a subreaper of its own, as it is meant for: the pipe ends when nobody of them is left.
+TEST(Descendants, a_tree_is_killed_at_once_down_to_its_last_leaf) {
+  const pid_t reaper = ::fork();
+  if (reaper == 0) {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    std::array<int, 2> held{};
+    std::array<int, 2> ready{};
+    if (::pipe(held.data()) != 0 || ::pipe(ready.data()) != 0) ::_exit(1);
+    const pid_t root = ::fork();
+    if (root == 0) {
+      int depth = 0;
+      while (depth < 5 && ::fork() == 0) {
+        ::setsid();
+        ++depth;
+      }
+      if (depth == 5) (void)!::write(ready[1], "x", 1);
+      while (true)
+        ::pause();
+    }
+    char byte = 0;
+    if (::read(ready[0], &byte, 1) != 1) ::_exit(2);
+    ::close(held[1]);
+    kill_tree(root);
+    ::_exit(::read(held[0], &byte, 1) == 0 ? 0 : 3);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(reaper, &status, 0), reaper);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 }  // namespace
 }  // namespace sluice::worker_descendants_test

@@ -1,5 +1,5 @@
 // Processes below this one, for a child subreaper: it inherits the children of whatever ends below
-// it, so its own children are all there is to look at.
+// it, so in the end they are all its own children.
 #pragma once
 
 #include <sys/types.h>
@@ -12,6 +12,10 @@ namespace sluice {
 
 // Of every thread of this process.
 [[nodiscard]] std::vector<pid_t> children_of_self();
+
+// Kills a child of ours and all that is seen below it. What they forked meanwhile is ours
+// afterwards.
+void kill_tree(pid_t child);
 
 // Kills what is below us until nothing is, and waits for each. What they have used.
 Spent end_descendants();

@@ -444,9 +444,10 @@ class SpawnerProcess {
         });
       });
       if (strangers.empty()) return;
+      for (const pid_t stranger : strangers)
+        kill_tree(stranger);
       for (const pid_t stranger : strangers) {
         rusage usage{};
-        ::kill(stranger, SIGKILL);
         if (::wait4(stranger, nullptr, 0, &usage) > 0) strangers_.add(spent_of(usage));
       }
     }
