@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -21,6 +23,14 @@
 #include "worker/runtime/task_table.h"
 
 namespace sluice {
+
+// False for a zombie: that is for its parent to collect.
+inline bool is_alive(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/stat");
+  std::string text{std::istreambuf_iterator<char>(status), {}};
+  const std::size_t at = text.rfind(") ");
+  return at != std::string::npos && text[at + 2] != 'Z';
+}
 
 // Every job is of task "t", in queue "q", with fence 7.3, and was tried twice before.
 class RuntimeFixture : public testing::Test {

@@ -12,7 +12,6 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
-#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -31,13 +30,6 @@ namespace {
 
 using namespace sluice;
 using testing::HasSubstr;
-
-bool is_alive(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/stat");
-  std::string text{std::istreambuf_iterator<char>(status), {}};
-  const std::size_t at = text.rfind(") ");
-  return at != std::string::npos && text[at + 2] != 'Z';
-}
 
 class ExecTest : public RuntimeFixture {
  protected:

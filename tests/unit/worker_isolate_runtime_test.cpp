@@ -442,6 +442,19 @@ TEST_F(IsolateTest, when_the_spawner_dies_the_jobs_are_handed_back_and_it_is_sai
   EXPECT_EQ(result().error_code, "task_not_offered");
 }
 
+// Its mark is not in its environment as the kernel shows it: it executes nothing.
+TEST_F(IsolateTest, when_the_spawner_dies_what_a_handler_forked_without_exec_is_swept) {
+  use([](Task& task) {
+    task.progress(1, std::to_string(leave_behind()));
+    return wait_for_stop(task);
+  });
+  start("a");
+  const std::string left = progress();
+  ::kill(spawner_.pid(), SIGKILL);
+  EXPECT_EQ(result().outcome, Outcome::handed_back);
+  EXPECT_FALSE(is_alive(std::stoi(left)));
+}
+
 // Until it has used so many seconds of CPU time, or is killed.
 std::string burn(Task& task) {
   const std::clock_t end = std::clock() + std::stol(task.payload()) * CLOCKS_PER_SEC / 10;

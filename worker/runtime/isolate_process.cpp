@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string_view>
@@ -21,6 +20,7 @@
 #include "worker/core/text.h"
 #include "worker/runtime/descendants.h"
 #include "worker/runtime/isolate_wire.h"
+#include "worker/runtime/life.h"
 #include "worker/runtime/process_meter.h"
 #include "worker/runtime/program_limits.h"
 
@@ -188,7 +188,7 @@ void run_isolate(int jobs_fd,
                  const TaskHandler& handler,
                  const std::string& node,
                  std::uint64_t cpu_s) {
-  ::setenv("SLUICE_NODE", node.c_str(), 1);
+  mark_process(node);
   std::make_shared<IsolateLoop>(jobs_fd, notes_fd, handler, node, cpu_s)->run();
 }
 

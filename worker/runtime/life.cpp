@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -30,6 +32,12 @@ namespace sluice {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr const char* kMark = "SLUICE_NODE";
+
+std::string marker_of(std::string_view node) {
+  return std::string(kMark) + "=" + std::string(node);
+}
 
 std::string random_hex() {
   std::uint32_t number = 0;
@@ -51,6 +59,15 @@ bool carries(const std::string& environment, const std::string& marker) {
          (at + marker.size() == environment.size() || environment[at + marker.size()] == '\0');
 }
 
+// Among what is mapped into a process: "/memfd:MARKER (deleted)" at the end of a line.
+bool maps(const fs::path& process, const std::string& marker) {
+  std::ifstream file(process / "maps");
+  const std::string name = "/memfd:" + marker + " ";
+  for (std::string line; std::getline(file, line);)
+    if (line.find(name) != std::string::npos) return true;
+  return false;
+}
+
 int kill_marked(const std::string& marker) {
   int killed = 0;
   std::error_code error;
@@ -59,7 +76,9 @@ int kill_marked(const std::string& marker) {
     pid_t pid = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (bad != std::errc{} || end != name.data() + name.size() || pid == ::getpid()) continue;
-    if (carries(read_file(entry.path() / "environ"), marker) && ::kill(pid, SIGKILL) == 0) ++killed;
+    const bool is_marked =
+        carries(read_file(entry.path() / "environ"), marker) || maps(entry.path(), marker);
+    if (is_marked && ::kill(pid, SIGKILL) == 0) ++killed;
   }
   return killed;
 }
@@ -73,8 +92,18 @@ Life::~Life() {
   if (lock_fd_ >= 0) ::close(lock_fd_);
 }
 
+// What /proc shows of an environment is what the last exec was given. A mapping is inherited by a
+// fork, and closing all descriptors does not take it away.
+void mark_process(const std::string& node) {
+  ::setenv(kMark, node.c_str(), 1);
+  const int fd = ::memfd_create(marker_of(node).c_str(), MFD_CLOEXEC);
+  if (fd < 0) return;  // without it a sweep finds less
+  (void)::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE, fd, 0);
+  ::close(fd);
+}
+
 int sweep_processes(std::string_view node) {
-  const std::string marker = "SLUICE_NODE=" + std::string(node);
+  const std::string marker = marker_of(node);
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(2);
   int total = 0;
   // A process may have forked while we looked: again until nobody is left.

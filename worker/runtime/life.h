@@ -32,8 +32,12 @@ class Life {
 // another's (its file `life` holds no node id).
 [[nodiscard]] Life begin_life(std::string_view name, const std::string& state_dir);
 
-// Kills every process whose environment carries SLUICE_NODE=`node`, until none is left or two
-// seconds have passed. Returns how many were killed.
+// Marks this process, and all that it will start, as of `node`: what executes a program by
+// SLUICE_NODE in the environment, what is only forked by a mapping of that name.
+void mark_process(const std::string& node);
+
+// Kills every process that carries the mark of `node`, until none is left or two seconds have
+// passed. Returns how many were killed.
 int sweep_processes(std::string_view node);
 
 [[nodiscard]] std::string host_name();  // within the grammar of names
