@@ -1,8 +1,10 @@
 // What an isolate costs: isolate-bench in a release build. A runtime is driven directly, without a
 // broker; beside each figure stands what the system takes for the same without us, from the same
 // run. Every row: median (least - most) of the rounds.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -15,9 +17,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
+#include "worker/runtime/exec.h"
 #include "worker/runtime/isolate_runtime.h"
 #include "worker/runtime/thread_runtime.h"
 
@@ -104,6 +108,7 @@ class Pool {
     });
     TaskSettings settings("t", {{"isolates_min", isolates}, {"isolates_max", isolates}});
     if (!builder_.add(settings)) std::abort();
+    builder_.teach("bench@1", spawner_);
     builder_.prepare("bench@1", spawner_);
     spawner_.fork();
   }
@@ -118,7 +123,90 @@ class Pool {
   IsolateRuntimeBuilder builder_{handlers_};
 };
 
+// Programs of the task `t`, one for each job.
+class Programs {
+ public:
+  Programs() {
+    TaskSettings settings("t", {{"program", TaskSettings::Texts{"/bin/true"}}});
+    if (!builder_.add(settings)) std::abort();
+    builder_.prepare("bench@1", spawner_);
+    spawner_.fork();
+  }
+
+  [[nodiscard]] std::unique_ptr<Runtime> build() { return builder_.build(); }
+
+ private:
+  Spawner spawner_;
+  ExecRuntimeBuilder builder_;
+};
+
 // ---------------------------------------------------------------- the same without us
+
+// A program over and over by posix_spawn, with the three pipes of a job, so many at once. What it
+// says is read to its end, then it is waited for.
+class Spawns {
+ public:
+  // Microseconds a program.
+  double run(int count, int slots) {
+    const double begun = now_us();
+    for (int started = 0, ended = 0; ended < count;) {
+      while (started < count && started - ended < slots) {
+        start();
+        ++started;
+      }
+      ended += turn();
+    }
+    return (now_us() - begun) / count;
+  }
+
+ private:
+  struct Program {
+    pid_t pid = 0;
+    std::array<int, 2> fds{};  // what it says
+    int open_count = 2;
+  };
+
+  void start() {
+    std::array<std::array<int, 2>, 3> pipes{};
+    for (auto& ends : pipes)
+      if (::pipe2(ends.data(), O_CLOEXEC) != 0) std::abort();
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    for (int fd = 0; fd < 3; ++fd)
+      posix_spawn_file_actions_adddup2(&actions,
+                                       pipes[static_cast<std::size_t>(fd)][fd == 0 ? 0 : 1],
+                                       fd);
+    Program program;
+    std::array<char*, 2> argv{const_cast<char*>("/bin/true"), nullptr};
+    if (::posix_spawn(&program.pid, argv[0], &actions, nullptr, argv.data(), environ) != 0)
+      std::abort();
+    posix_spawn_file_actions_destroy(&actions);
+    for (const int fd : {pipes[0][0], pipes[0][1], pipes[1][1], pipes[2][1]})
+      ::close(fd);
+    program.fds = {pipes[1][0], pipes[2][0]};
+    programs_.push_back(program);
+  }
+
+  int turn() {
+    std::vector<pollfd> items;
+    for (const Program& program : programs_)
+      for (const int fd : program.fds)
+        items.push_back({fd, POLLIN, 0});  // -1 is left out
+    (void)::poll(items.data(), items.size(), -1);
+    std::array<char, 4096> buffer{};
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (items[i].revents == 0 || ::read(items[i].fd, buffer.data(), buffer.size()) > 0) continue;
+      Program& program = programs_[i / 2];
+      ::close(std::exchange(program.fds[i % 2], -1));
+      --program.open_count;
+    }
+    return static_cast<int>(std::erase_if(programs_, [](const Program& program) {
+      return program.open_count == 0 && ::waitpid(program.pid, nullptr, 0) == program.pid;
+    }));
+  }
+
+  std::vector<Program> programs_;
+};
 
 // Processes that send back what they get, over sockets as those of isolates.
 class Echoes {
@@ -230,6 +318,15 @@ void measure_isolates(int slots) {
 int main() {
   for (const int slots : {2, 8, 64})
     measure_isolates(slots);
+  {
+    Programs programs;
+    Driver driver(programs.build());
+    Spawns spawns;
+    row("a program per job, 8 at once", "us/job", [&] { return driver.run(500, 8, {}); });
+    row("  posix_spawn with the same three pipes, 8 at once", "us", [&] {
+      return spawns.run(500, 8);
+    });
+  }
   {
     Pool pool(1);
     Driver driver(pool.build());

@@ -73,7 +73,7 @@ class Reload(Story):
             pass
         ended = self.client.wait([running])[running]
         self.assertEqual((ended["result"], ended["attempt"]), (b"1\n", 1))
-        for _ in range(20):  # tables before it end with what they ran
+        for _ in range(10):  # (the log takes 20 lines of a kind a second) tables before it end with what they ran
             self.reload(SECOND)
         self.assertEqual(self.run_one("echo", b"still")["result"], b"still")
         self.assertEqual(self.node.stop(), 0)

@@ -39,7 +39,7 @@ struct HttpRequest {
   // number. A group has one such bound.
   std::string group;
   std::size_t calls_per_host = 0;
-  std::string ca_file;     // empty = the system's
+  std::string ca_file;  // empty = the system's
 };
 
 // `error_code` is empty when a whole answer came, whatever its status.
@@ -75,8 +75,8 @@ class CurlLoop {
 
   // Never fails; what is wrong comes as a reply. Ids are not reused. While the origin of the target
   // is paused, for as long as its last 429 named, the call waits; it is `target_paused` when its
-  // own time would be over before. While there is no room for it (`calls_per_host`) it waits for its
-  // turn; it is `no_room` when the deadline of whoever asks comes first.
+  // own time would be over before. While there is no room for it (`calls_per_host`) it waits for
+  // its turn; it is `no_room` when the deadline of whoever asks comes first.
   [[nodiscard]] CallId start(HttpRequest request);
   // Ends a call at once, its connection with it; no reply comes. Unknown ids are ignored.
   void cancel(CallId id);
