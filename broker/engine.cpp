@@ -17,6 +17,8 @@ constexpr const char* kNoAnswer = "no answer to a batch for a second";
 constexpr std::uint64_t kLook = UINT64_MAX;
 // What may wait for its batch before producers are left unread.
 constexpr std::size_t kHeldBytesMax = 64u << 20;
+// Of jobs' logs, on their way to Redis: what is more is dropped, for batches come behind them.
+constexpr std::size_t kLogBytesOutMax = 1u << 20;
 // Behind by more than this, the view slows the producers down: their messages are read one by one,
 // half a megabyte a second, so that a `ping` behind others' bulk submits is answered meanwhile.
 constexpr std::int64_t kViewLagMaxMs = 1000;
@@ -202,6 +204,7 @@ void Engine::say(Now now) {
                  after_batch);
   }
   say_facts(after_batch, now);
+  write_logs();
   for (Fetch& fetch : output_.fetches) {
     std::visit([&](const auto& request) { fetching_.emplace(request.token, 0); }, fetch);
     const bool is_page = std::holds_alternative<FetchList>(fetch);
@@ -227,6 +230,9 @@ void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
     stats->numbers.emplace_back("replayed_missing", pipeline_.replayed_missing());
     stats->numbers.emplace_back("lost_batches", pipeline_.lost_batches());
     stats->numbers.emplace_back("bad_messages", counters_.bad_messages);
+    stats->numbers.emplace_back("log_chunks", counters_.log_chunks);
+    for (auto& [name, number] : stats->numbers)
+      if (name == "log_chunks_dropped") number += counters_.log_chunks_dropped;
   }
   Frame frame{Channel::producers, std::move(send.peer), encode_reply(send.reply)};
   if (send.is_immediate) {
@@ -303,6 +309,25 @@ void Engine::publish(const EventBody& body, std::uint64_t after_batch) {
   outbox_.hold(
       {Channel::watchers, Peer{event_topic(body), false}, encode_event(body, ++event_sequence_)},
       after_batch);
+}
+
+// Ahead of the batch that may end their jobs, and of every read of them: all goes in one line.
+void Engine::write_logs() {
+  if (output_.logs.empty()) return;
+  auto added = std::make_shared<std::vector<AddedLog>>();
+  for (AddedLog& log : output_.logs) {
+    const std::size_t bytes = log.chunk.bytes.size();
+    if (store_life_ != StoreLife::up || log_bytes_out_ + bytes > kLogBytesOutMax) {
+      ++counters_.log_chunks_dropped;
+      continue;
+    }
+    log_bytes_out_ += bytes;
+    projector_.note_log(log.id);
+    added->push_back(std::move(log));
+  }
+  if (added->empty()) return;
+  logs_out_.push_back(std::move(added));
+  requests_.emplace_back(AddToLogs{pipeline_.epoch(), logs_out_.back()});
 }
 
 // Group commit: while the pipeline is full, what changes gathers in the core.

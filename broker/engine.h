@@ -62,6 +62,7 @@ struct EngineFact {
 struct EngineCounters {
   std::uint64_t batches = 0, batch_jobs = 0;
   std::uint64_t bad_messages = 0;
+  std::uint64_t log_chunks = 0, log_chunks_dropped = 0;  // of jobs' logs: kept, and not
 };
 
 class Engine {
@@ -101,6 +102,9 @@ class Engine {
   // Job events are made only while somebody listens, or for logs at debug.
   void want_job_events(bool wanted) { wants_job_events_ = wanted; }
 
+  // The same for what jobs write to their logs.
+  void want_log_events(bool wanted) { wants_log_events_ = wanted; }
+
   [[nodiscard]] const BrokerCore& core() const { return core_; }
 
   [[nodiscard]] const CommitPipeline& pipeline() const { return pipeline_; }
@@ -119,6 +123,8 @@ class Engine {
   void say_job(const JobFact& fact, std::uint64_t after_batch, Now now);
   void say_node(const NodeFact& fact, std::uint64_t after_batch, Now now);
   void publish(const EventBody& body, std::uint64_t after_batch);
+  void write_logs();
+  void on_added_to_logs(const AddedToLogs& added);
   void write_batches(Now now);
   void watch_store(Now now);
   void watch_memory(Now now);
@@ -233,9 +239,15 @@ class Engine {
   bool is_fenced_ = false;
   bool is_stopping_ = false;
   bool wants_job_events_ = false;
+  bool wants_log_events_ = false;
   std::int64_t project_rest_until_ms_ = 0;
   std::int64_t take_over_again_ms_ = kNever;  // a take-over was refused: ask again then
   std::uint64_t event_sequence_ = 0;
+  std::uint64_t log_sequence_ = 0;  // of its own: who hears no logs misses none of them
+
+  // What jobs wrote, on its way to Redis, in the order sent.
+  std::deque<std::shared_ptr<const std::vector<AddedLog>>> logs_out_;
+  std::size_t log_bytes_out_ = 0;
 };
 
 }  // namespace sluice

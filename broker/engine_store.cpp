@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "broker/engine.h"
+#include "common/protocol/codec.h"
 
 namespace sluice {
 
@@ -22,6 +23,11 @@ void Engine::receive_store(StoreReply&& reply, Now now) {
   if (auto* project = std::get_if<ProjectReply>(&reply)) return on_project_reply(*project, now);
   if (auto* jobs = std::get_if<FetchedJobs>(&reply)) return on_fetched(std::move(*jobs), now);
   if (auto* list = std::get_if<FetchedList>(&reply)) return on_fetched(std::move(*list), now);
+  if (auto* log = std::get_if<FetchedJobLog>(&reply)) {
+    fetching_.erase(log->token);
+    return handle(std::move(*log), now);
+  }
+  if (const auto* added = std::get_if<AddedToLogs>(&reply)) return on_added_to_logs(*added);
   if (auto* read = std::get_if<LogRead>(&reply)) return on_log_read(*read, now);
   if (auto* took = std::get_if<TookOver>(&reply)) return on_took_over(*took, now);
   if (auto* connected = std::get_if<StoreConnected>(&reply)) return on_connected(*connected, now);
@@ -50,6 +56,27 @@ void Engine::on_commit_reply(const CommitReply& reply, Now now) {
   if (store_life_ == StoreLife::reading_log) return;  // finish_resync() takes it with the rest
   for (const LogEntryPtr& entry : pipeline_.take_confirmed())
     projector_.add(entry, now);
+}
+
+// What became of the oldest that is out; published once it is kept.
+void Engine::on_added_to_logs(const AddedToLogs& added) {
+  if (logs_out_.empty()) return;
+  const auto chunks = std::move(logs_out_.front());
+  logs_out_.pop_front();
+  for (const AddedLog& log : *chunks)
+    log_bytes_out_ -= log.chunk.bytes.size();
+  if (!added.is_taken || added.ends.size() != chunks->size()) {
+    counters_.log_chunks_dropped += chunks->size();
+    return;
+  }
+  counters_.log_chunks += chunks->size();
+  if (!wants_log_events_) return;
+  for (std::size_t i = 0; i < chunks->size(); ++i) {
+    LogEvent event{(*chunks)[i].id, (*chunks)[i].chunk};
+    event.chunk.offset = added.ends[i] - event.chunk.bytes.size();
+    frames_.push_back(
+        {Channel::watchers, Peer{event_topic(event), false}, encode_event(event, ++log_sequence_)});
+  }
 }
 
 // A view that is behind where it was has lost what was asked for.
@@ -101,6 +128,8 @@ void Engine::on_disconnected(const StoreDisconnected& disconnected, Now now) {
   if (is_news && is_core_down_) handle(StoreDown{down_reason()}, now);
   take_over_again_ms_ = kNever;
   pipeline_.on_disconnected();
+  while (!logs_out_.empty())
+    on_added_to_logs({.is_taken = false, .ends = {}});
   projects_out_ = 0;
   fail_round();
   // Reads are simply asked again by whoever wanted them.
@@ -124,6 +153,9 @@ void Engine::on_connected(const StoreConnected& connected, Now now) {
 }
 
 void Engine::on_refused(const StoreRefused& refused, Now now) {
+  // Nobody waits for these, and a Redis without memory for them may have it for batches.
+  if (refused.what == StoreRefused::What::logs)
+    return on_added_to_logs({.is_taken = false, .ends = {}});
   switch (refused.what) {
     case StoreRefused::What::commit:
       pipeline_.on_refused(now);
@@ -137,6 +169,8 @@ void Engine::on_refused(const StoreRefused& refused, Now now) {
     case StoreRefused::What::fetch:
       if (fetching_.erase(refused.n) > 0) handle(FetchFailed{refused.n}, now);
       break;
+    case StoreRefused::What::logs:
+      return;
     case StoreRefused::What::read_log:  // a take-over is cheap, and what follows it is the same
     case StoreRefused::What::take_over:
       take_over_again_ms_ = now.mono_ms + kProjectRestMs;

@@ -125,6 +125,7 @@ void Loop::receive(Now now) {
   }
   sockets_.events->watch_subscribers();
   engine_.want_job_events(sockets_.events->has_job_subscribers() || log::is_on(log::Level::debug));
+  engine_.want_log_events(sockets_.events->has_log_subscribers());
 }
 
 void Loop::receive_store(Now now) {

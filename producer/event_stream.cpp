@@ -64,7 +64,9 @@ EventStream::EventStream(const std::string& address, const std::vector<std::stri
     socket.set(zmq::sockopt::heartbeat_ivl, 2000);
     socket.set(zmq::sockopt::heartbeat_timeout, 6000);
     socket.set(zmq::sockopt::tcp_keepalive, 1);
-    if (topics.empty()) socket.set(zmq::sockopt::subscribe, "");
+    if (topics.empty())
+      for (const char* topic : {"job.", "node."})
+        socket.set(zmq::sockopt::subscribe, topic);
     for (const std::string& topic : topics)
       socket.set(zmq::sockopt::subscribe, topic);
     constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED |

@@ -15,8 +15,8 @@ namespace sluice {
 
 class EventStream {
  public:
-  // `topics` are prefixes (`job.failed.`, `node.`); none = everything. Throws std::runtime_error
-  // when the address is none.
+  // `topics` are prefixes (`job.failed.`, `node.`, `log.ID`); none = all of jobs and nodes. Throws
+  // std::runtime_error when the address is none.
   EventStream(const std::string& address, const std::vector<std::string>& topics);
   ~EventStream();
   EventStream(const EventStream&) = delete;

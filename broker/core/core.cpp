@@ -58,6 +58,7 @@ void BrokerCore::handle(Event&& event, Now now, Output& out) {
                  [&](WorkerMessageReceived& e) { on_worker_message(e, now, out); },
                  [&](FetchedJobs& e) { on_fetched(e, now, out); },
                  [&](FetchedList& e) { on_fetched_list(e, now, out); },
+                 [&](FetchedJobLog& e) { on_fetched_job_log(e, out); },
                  [&](FetchFailed& e) { on_fetch_failed(e.token, out); },
                  [&](Projected& e) { on_projected(e.checkpoint, now); },
                  [&](Retired& e) {

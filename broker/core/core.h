@@ -48,7 +48,7 @@ struct CoreCounters {
   std::uint64_t accepted = 0, duplicates = 0, conflicts = 0, rejected = 0;
   std::uint64_t dispatched = 0, resent_runs = 0, stale_results = 0, claimed = 0, late_results = 0;
   std::uint64_t dropped_attempts = 0, nodes_dead = 0, fetches = 0, cancel_lost = 0,
-                illegal_fetched = 0;
+                illegal_fetched = 0, log_chunks_dropped = 0;
 };
 
 class BrokerCore {
@@ -101,8 +101,9 @@ class BrokerCore {
   // here.
   struct Parked {
     RequestReceived request;
-    std::string cursor;      // of the page that its filter stands for
-    std::vector<JobId> ids;  // that were fetched
+    std::string cursor;                  // of the page that its filter stands for
+    std::vector<JobId> ids;              // that were fetched
+    JobState state = JobState::running;  // of a log's job, before the log is read
   };
 
   // What a request was put aside for, when it is handled again.
@@ -152,6 +153,7 @@ class BrokerCore {
   [[nodiscard]] TargetResult apply(const Retry& retry, const JobId& id, Now now, Output& out);
   [[nodiscard]] TargetResult apply(const Delete& operation, const JobId& id, Now now, Output& out);
   void on_list(RequestReceived& event, const List& list, Output& out);
+  void on_logs(RequestReceived& event, const Logs& logs, const Context& context, Output& out);
   void tell_unfinished(ReplySend& send) const;
   void add_waited(const JobId& id, Waits::Opening& opening);
   [[nodiscard]] JobView known_view(const JobId& id) const;
@@ -170,6 +172,7 @@ class BrokerCore {
   void park(RequestReceived& event, std::vector<JobId> ids, const Context& context, Output& out);
   void on_fetched(FetchedJobs& fetched, Now now, Output& out);
   void on_fetched_list(FetchedList& fetched, Now now, Output& out);
+  void on_fetched_job_log(FetchedJobLog& fetched, Output& out);
   void on_fetch_failed(std::uint64_t token, Output& out);
   void drop_cold_jobs();
   void on_projected(std::uint64_t checkpoint, Now now);
@@ -183,6 +186,7 @@ class BrokerCore {
   [[nodiscard]] std::vector<JobSlot> unclaimed_of(const std::string& node);
   void on_result(NodeIndex index, AttemptResult& result, Now now, Output& out);
   void on_progress(NodeIndex index, Progress& progress, Output& out);
+  void on_log(const Node& node, Log& log, Now now, Output& out);
   void on_goodbye(NodeIndex index, Now now, Output& out);
   void remove_node(NodeIndex index, NodeFactKind why, Now now, Output& out);
   void send_turn(NodeIndex index, Output& out);

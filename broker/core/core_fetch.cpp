@@ -91,6 +91,21 @@ void BrokerCore::on_fetched_list(FetchedList& fetched, Now now, Output& out) {
   on_request(parked.request, nullptr, std::move(fetched.cursor), now, out);
 }
 
+void BrokerCore::on_fetched_job_log(FetchedJobLog& fetched, Output& out) {
+  auto node = parked_.extract(fetched.token);
+  if (node.empty()) return;
+  const RequestReceived& asked = node.mapped().request;
+  const auto& logs = std::get<Logs>(asked.request.body);
+  LogPage page{.id = logs.id,
+               .state = node.mapped().state,
+               .chunks = std::move(fetched.chunks),
+               .next = fetched.size,
+               .size = fetched.size};
+  // With nothing to tell, also when it wrote less than was asked for: Redis lost some.
+  if (!page.chunks.empty()) page.next = page.chunks.back().offset + page.chunks.back().bytes.size();
+  reply(asked.peer, asked.request.req, std::move(page), out);
+}
+
 void BrokerCore::on_fetch_failed(std::uint64_t token, Output& out) {
   auto node = parked_.extract(token);
   if (node.empty()) return;

@@ -58,6 +58,27 @@ void BrokerCore::on_get(RequestReceived& event,
   out.replies.back().tells_of_batch = newest;
 }
 
+// A log stands in Redis only. What its job is now is told with it: when that has ended here, all
+// that it ever wrote was sent to Redis before, and is read.
+void BrokerCore::on_logs(RequestReceived& event,
+                         const Logs& logs,
+                         const Context& context,
+                         Output& out) {
+  if (may_be_cold(logs.id, context)) return park(event, {logs.id}, context, out);
+  const auto slot = jobs_.find(logs.id);
+  if (!slot) {
+    const char* detail = ended_.find(logs.id) != nullptr
+                             ? "the job has ended and was removed, and its log with it"
+                             : "no such job";
+    return refuse(context.peer, context.req, {ErrorCode::not_found, "id", detail}, out);
+  }
+  const std::uint64_t token = next_token_++;
+  out.fetches.emplace_back(FetchJobLog{token, logs.id, logs.from});
+  Parked parked{std::move(event), {}, {}, jobs_.at(*slot).job.state};
+  parked_.emplace(token, std::move(parked));
+  ++counters_.fetches;
+}
+
 // The batch of what known_view() says of a job; UINT64_MAX = not written yet.
 std::uint64_t BrokerCore::batch_of(const JobId& id) const {
   if (const auto slot = jobs_.find(id))
@@ -228,7 +249,8 @@ StatsInfo BrokerCore::stats_info(Now now) const {
                   {"memory_bytes", jobs_.memory_bytes()},
                   {"ended_remembered", ended_.size()},
                   {"ended_covers_ms", static_cast<std::uint64_t>(ended_.covers_ms(now.wall_ms))},
-                  {"waits", waits_.count()}};
+                  {"waits", waits_.count()},
+                  {"log_chunks_dropped", counters_.log_chunks_dropped}};
   info.texts = {{"version", config_.version},
                 {"store", is_store_down_ ? "down" : "ok"},
                 {"durable", std::string(to_string(config_.durability))}};

@@ -35,7 +35,8 @@ bool needs_store(const RequestBody& body) {
   return std::holds_alternative<Submit>(body) || std::holds_alternative<Cancel>(body) ||
          std::holds_alternative<Retry>(body) || std::holds_alternative<Delete>(body) ||
          std::holds_alternative<Pause>(body) || std::holds_alternative<Resume>(body) ||
-         std::holds_alternative<Purge>(body) || std::holds_alternative<List>(body);
+         std::holds_alternative<Purge>(body) || std::holds_alternative<List>(body) ||
+         std::holds_alternative<Logs>(body);
 }
 
 }  // namespace
@@ -57,7 +58,8 @@ Error BrokerCore::store_is_away(const RequestBody& body) const {
   const char* then = "; nothing was changed, send it again";
   if (is_again)
     then = "; some of these jobs came with an earlier message: send them again with their ids";
-  else if (!needs_store(body) || std::holds_alternative<List>(body))
+  else if (!needs_store(body) || std::holds_alternative<List>(body) ||
+           std::holds_alternative<Logs>(body))
     then = "; ask again";
   return {ErrorCode::store_unavailable, "", store_down_reason_ + then};
 }
@@ -96,6 +98,8 @@ void BrokerCore::on_request(
           on_targets(event, body, context, now, out);
         } else if constexpr (std::is_same_v<Body, List>) {
           on_list(event, body, out);
+        } else if constexpr (std::is_same_v<Body, Logs>) {
+          on_logs(event, body, context, out);
         } else if constexpr (std::is_same_v<Body, Queues>) {
           reply(peer, req, queues_info(now), out, true);
         } else if constexpr (std::is_same_v<Body, Workers>) {

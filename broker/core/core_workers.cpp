@@ -38,6 +38,7 @@ void BrokerCore::on_worker_message(WorkerMessageReceived& event, Now now, Output
   Node& node = nodes_.at(*index);
   node.peer = event.peer;
   node.last_seen_ms = core_ms(now);
+  if (auto* log = std::get_if<Log>(&event.message)) return on_log(node, *log, now, out);
   if (is_store_down_) {
     if (MUTANT(acks_unrecorded)) {
       ack_unrecorded(node, event.message);
@@ -217,6 +218,20 @@ void BrokerCore::on_progress(NodeIndex index, Progress& progress, Output& out) {
   if (progress.checkpoint_n == 0) return;
   node.acks.push_back({progress.id, progress.fence, !is_ours, progress.checkpoint_n});
   nodes_.touch(index);
+}
+
+// Kept as well as may be: it must not stand in the way of anything that has to be kept.
+void BrokerCore::on_log(const Node& node, Log& log, Now now, Output& out) {
+  const auto slot = jobs_.find(log.id);
+  const bool is_ours = slot && is_current(jobs_.at(*slot), node.id, log.fence) &&
+                       jobs_.at(*slot).job.state == JobState::running;
+  if (!is_ours) return;
+  if (is_store_down_ || is_store_full_ || is_memory_full()) {
+    ++counters_.log_chunks_dropped;
+    return;
+  }
+  out.logs.push_back(
+      {std::move(log.id), {0, log.fence.attempt, now.wall_ms, std::move(log.bytes)}});
 }
 
 // It leaves and holds nothing: what we believe on it never arrived there, and goes back unspent.

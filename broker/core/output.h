@@ -85,13 +85,14 @@ struct OperatorFact {
 };
 
 using Fact = std::variant<JobFact, NodeFact, NodeSeen, OperatorFact>;
-using Fetch = std::variant<FetchJobs, FetchList>;
+using Fetch = std::variant<FetchJobs, FetchList, FetchJobLog>;
 
 struct Output {
   std::vector<ReplySend> replies;
   std::vector<WorkerSend> sends;  // in the order in which each node must get them
   std::vector<Fact> facts;
   std::vector<Fetch> fetches;
+  std::vector<AddedLog> logs;  // best effort: no part of what is durable, and held by nothing
   // A node has obeyed a broker with this epoch, which is above ours; 0 = none.
   std::uint64_t newer_epoch = 0;
 
@@ -100,6 +101,7 @@ struct Output {
     sends.clear();
     facts.clear();
     fetches.clear();
+    logs.clear();
     newer_epoch = 0;
   }
 };

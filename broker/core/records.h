@@ -123,6 +123,25 @@ struct FetchedJobs {
   std::uint64_t epoch = 0;  // that is stored; 0 = none
 };
 
+// What a job wrote to its log; the chunk's offset is the store's to give.
+struct AddedLog {
+  JobId id;
+  LogChunk chunk;
+};
+
+// Reads a page of a job's log: what ends behind `from`.
+struct FetchJobLog {
+  std::uint64_t token = 0;
+  JobId id;
+  std::uint64_t from = 0;
+};
+
+struct FetchedJobLog {
+  std::uint64_t token = 0;
+  std::vector<LogChunk> chunks;
+  std::uint64_t size = 0;  // all that was ever added; 0 = there is no log
+};
+
 // Reads a page of an index, for `list` and filters. Jobs without payload and result.
 struct FetchList {
   std::uint64_t token = 0;

@@ -171,6 +171,12 @@ bool EventsSocket::has_job_subscribers() const {
   return false;
 }
 
+bool EventsSocket::has_log_subscribers() const {
+  for (const std::string& topic : state_->topics)
+    if (topic.starts_with("l")) return true;
+  return false;
+}
+
 void* EventsSocket::handle() const {
   return state_->socket.handle();
 }

@@ -64,6 +64,8 @@ class EventsSocket {
   void watch_subscribers();
   // Whether anybody listens to job events.
   [[nodiscard]] bool has_job_subscribers() const;
+  // Whether anybody asked for the logs of jobs; who wants every topic there is has not.
+  [[nodiscard]] bool has_log_subscribers() const;
   [[nodiscard]] void* handle() const;
   [[nodiscard]] std::string endpoint() const;
 

@@ -21,6 +21,10 @@ inline std::string job(std::string_view id) {
   return std::string(kPrefix).append("job:").append(id);
 }
 
+inline std::string job_log(std::string_view id) {
+  return std::string(kPrefix).append("log:").append(id);
+}
+
 inline std::string ended(std::uint64_t chunk) {
   return std::string(kPrefix).append("ended:").append(std::to_string(chunk));
 }

@@ -169,6 +169,7 @@ void MemoryRedis::write_row(const ViewRow& row) {
 }
 
 void MemoryRedis::remove_job(const std::string& id) {
+  job_logs.erase(id);
   const auto place = jobs.find(id);
   if (place == jobs.end()) return;
   indexes[keys::index_name(place->second.state, place->second.queue)].remove(id);
@@ -221,6 +222,7 @@ void MemoryRedis::trim_index(MemoryIndex& index,
   }
   for (const std::string& id : doomed) {
     jobs.erase(id);
+    job_logs.erase(id);
     index.remove(id);
   }
   reply.removed += doomed.size();
@@ -317,6 +319,44 @@ LogRead MemoryRedis::read_log(const ReadLog& request) const {
        ++entry)
     read.entries.push_back(entry->second);
   return read;
+}
+
+// ---------------------------------------------------------------- logs of jobs
+
+AddedToLogs MemoryRedis::add_to_logs(const AddToLogs& request, const std::string& owner) {
+  AddedToLogs added;
+  added.is_taken = meta.exists && meta.epoch == request.epoch && meta.owner == owner;
+  if (!added.is_taken) return added;
+  for (const AddedLog& one : *request.added) {
+    JobLog& kept = job_logs[one.id.str()];
+    kept.chunks.push_back(one.chunk);
+    kept.chunks.back().offset = kept.size;
+    kept.size += one.chunk.bytes.size();
+    const auto is_surplus = [&](const LogChunk& chunk) {
+      return kept.size > kLogKeptBytes &&
+             chunk.offset + chunk.bytes.size() <= kept.size - kLogKeptBytes + kLogChunkBytesMax;
+    };
+    while (is_surplus(kept.chunks.front()) || kept.chunks.size() > kLogChunksKept)
+      kept.chunks.pop_front();
+    added.ends.push_back(kept.size);
+  }
+  return added;
+}
+
+FetchedJobLog MemoryRedis::read_job_log(const FetchJobLog& request) const {
+  FetchedJobLog fetched;
+  fetched.token = request.token;
+  const auto found = job_logs.find(request.id.str());
+  if (found == job_logs.end()) return fetched;
+  fetched.size = found->second.size;
+  std::size_t bytes = 0;
+  for (const LogChunk& chunk : found->second.chunks) {
+    if (chunk.offset + chunk.bytes.size() <= request.from) continue;
+    bytes += chunk.bytes.size();
+    if (bytes > kLogPageBytes || fetched.chunks.size() >= kLogPageChunks) break;
+    fetched.chunks.push_back(chunk);
+  }
+  return fetched;
 }
 
 // ---------------------------------------------------------------- audit

@@ -100,6 +100,8 @@ StoreReply MemoryStore::run(const StoreRequest& request) {
   if (const auto* jobs = std::get_if<FetchJobs>(&request)) return redis.fetch(*jobs);
   if (const auto* list = std::get_if<FetchList>(&request)) return redis.list(*list);
   if (const auto* read = std::get_if<ReadLog>(&request)) return redis.read_log(*read);
+  if (const auto* log = std::get_if<FetchJobLog>(&request)) return redis.read_job_log(*log);
+  if (const auto* logs = std::get_if<AddToLogs>(&request)) return redis.add_to_logs(*logs, owner_);
   return redis.take_over(std::get<TakeOver>(request), owner_);
 }
 
@@ -111,6 +113,9 @@ StoreRefused MemoryStore::refused(const StoreRequest& request, std::string reaso
     return {What::fetch, jobs->token, std::move(reason)};
   if (const auto* list = std::get_if<FetchList>(&request))
     return {What::fetch, list->token, std::move(reason)};
+  if (const auto* log = std::get_if<FetchJobLog>(&request))
+    return {What::fetch, log->token, std::move(reason)};
+  if (std::holds_alternative<AddToLogs>(request)) return {What::logs, 0, std::move(reason)};
   if (std::holds_alternative<ReadLog>(request)) return {What::read_log, 0, std::move(reason)};
   const bool is_project = std::holds_alternative<ProjectRequest>(request);
   return {is_project ? What::project : What::take_over, 0, std::move(reason)};

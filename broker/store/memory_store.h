@@ -1,4 +1,4 @@
-// The twin of RedisStore: the same three functions over a MemoryRedis, for the simulator and tests.
+// The twin of RedisStore: the same functions over a MemoryRedis, for the simulator and tests.
 // The conformance suite holds both to the same answers. Deterministic; nothing happens by itself.
 //
 // A MemoryRedis outlives the brokers that use it (a restart is a new MemoryStore over the same
@@ -37,7 +37,7 @@ class MemoryIndex {
   std::unordered_map<std::string, double> scores_;
 };
 
-// What a Redis holds for one partition, and its three functions. Copyable: a copy is an older state
+// What a Redis holds for one partition, and its functions. Copyable: a copy is an older state
 // to roll back to.
 struct MemoryRedis {
   struct Hash {
@@ -53,6 +53,14 @@ struct MemoryRedis {
   std::int64_t view_lag_ms = 0;
   std::map<std::uint64_t, LogEntryPtr> log;
   std::unordered_map<std::string, Hash> jobs;
+
+  // A job's log: what is kept of it, and how much it ever wrote.
+  struct JobLog {
+    std::deque<LogChunk> chunks;
+    std::uint64_t size = 0;
+  };
+
+  std::map<std::string, JobLog> job_logs;
   std::map<std::string, MemoryIndex> indexes;  // by the part of the key after the prefix
   std::map<std::string, QueueRecord> queues;
   std::map<std::string, std::string> nodes;
@@ -83,6 +91,8 @@ struct MemoryRedis {
   void read_view(Snapshot& snapshot) const;
   [[nodiscard]] FetchedJobs fetch(const FetchJobs& request) const;
   [[nodiscard]] FetchedList list(const FetchList& request) const;
+  [[nodiscard]] AddedToLogs add_to_logs(const AddToLogs& request, const std::string& owner);
+  [[nodiscard]] FetchedJobLog read_job_log(const FetchJobLog& request) const;
   [[nodiscard]] LogRead read_log(const ReadLog& request) const;
 
   // What is wrong with the view: a job without its index entry, or an entry without its job. Empty

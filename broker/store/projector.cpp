@@ -69,6 +69,9 @@ struct Projector::State {
   bool is_rewritten = false;
   std::uint64_t next_sequence = 1;
 
+  // Jobs with a log, until the view has had them ended.
+  std::set<std::string, std::less<>> logged;
+
   ViewChanges changes;
   Gathered gathered;
 
@@ -180,6 +183,10 @@ void Projector::know_queue(std::string name) {
   state_->known_queues.insert(std::move(name));
 }
 
+void Projector::note_log(const JobId& id) {
+  state_->logged.emplace(id.view());
+}
+
 void Projector::set_rewritten(bool is_rewritten) {
   state_->is_rewritten = is_rewritten;
 }
@@ -226,6 +233,10 @@ void Projector::State::begin_round(Now now) {
   round_gathered = std::exchange(gathered, {});
   asked = 0;
   leave_out_surplus();
+  for (const Change& change : round)
+    if (!logged.empty() && (change.is_removed || is_ended(change.record.state)))
+      if (const auto found = logged.find(change.record.id); found != logged.end())
+        logged.erase(found);
   // Jobs that the view has not seen together: such calls need not look for older hashes.
   std::stable_partition(round.begin(), round.end(), [](const Change& change) {
     return change.is_born;
@@ -258,7 +269,7 @@ void Projector::State::leave_out_surplus() {
     ++round_not_kept;
     round_not_kept_ended.push_back(ended_record(change.record));
     change.is_removed = true;
-    return change.is_born;
+    return change.is_born && !logged.contains(change.record.id);
   });
 }
 

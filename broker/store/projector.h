@@ -55,6 +55,8 @@ class Projector {
   // A queue whose record the view may have lost: in the next round, unless an entry has a newer
   // one.
   void restore_queue(const QueueRecord& queue);
+  // This job has a log, which goes with it: if nothing else of it is ever written, it is removed.
+  void note_log(const JobId& id);
   // For people: a node's last status (empty json = it is gone), a line for the stream `events`.
   void note_node(NodeText node);
   void note_event(std::string json);

@@ -153,6 +153,18 @@ void write_read_log(RespWriter& out, const ReadLog& request) {
   out.add(std::to_string(request.to) + "-0").add("COUNT").add_number(std::uint64_t{kLogPage});
 }
 
+void write_add_to_logs(RespWriter& out, const AddToLogs& request, std::string_view owner) {
+  call(out, "sluice_logs_add").add_number(request.epoch).add(owner);
+  for (const AddedLog& added : *request.added) {
+    out.add(added.id.view()).add_number(std::uint64_t{added.chunk.attempt});
+    out.add_number(added.chunk.at_ms).add(added.chunk.bytes);
+  }
+}
+
+void write_read_job_log(RespWriter& out, const FetchJobLog& request) {
+  call(out, "sluice_log_read").add(request.id.view()).add_number(request.from);
+}
+
 void write_read_meta(RespWriter& out) {
   out.add("HMGET").add(keys::kMeta).add("layout").add("epoch").add("owner").add("last");
   out.add("checkpoint");

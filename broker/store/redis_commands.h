@@ -16,6 +16,8 @@ void write_commit(RespWriter& out, const CommitRequest& request, std::string_vie
 void write_project(RespWriter& out, const ProjectRequest& request, std::string_view owner);
 void write_list(RespWriter& out, const Filter& filter, const ListCursor& after);
 void write_read_log(RespWriter& out, const ReadLog& request);
+void write_add_to_logs(RespWriter& out, const AddToLogs& request, std::string_view owner);
+void write_read_job_log(RespWriter& out, const FetchJobLog& request);
 void write_read_meta(RespWriter& out);
 
 // Every field of a job's hash but payload and result.

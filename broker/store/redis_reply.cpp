@@ -50,6 +50,19 @@ std::vector<LogEntryPtr> entries_of(const redisReply* reply) {
   return entries;
 }
 
+std::vector<LogChunk> log_chunks_at(const redisReply* reply, std::size_t place) {
+  std::vector<LogChunk> chunks;
+  if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return chunks;
+  for (; place + 3 < reply->elements; place += 4) {
+    LogChunk& chunk = chunks.emplace_back();
+    chunk.bytes = text_at(reply, place + 3);
+    chunk.offset = number_at(reply, place) - chunk.bytes.size();
+    chunk.attempt = static_cast<std::uint32_t>(number_at(reply, place + 1));
+    chunk.at_ms = static_cast<std::int64_t>(number_at(reply, place + 2));
+  }
+  return chunks;
+}
+
 FieldPairs pairs_of(const redisReply* reply) {
   FieldPairs pairs;
   if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY) return pairs;

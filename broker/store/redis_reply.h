@@ -28,6 +28,9 @@ std::vector<RetiredJob> retired_at(const redisReply* reply, std::size_t place);
 // Of XRANGE: `<n>-0` and one field each.
 std::vector<LogEntryPtr> entries_of(const redisReply* reply);
 
+// Pieces of a job's log as (end, attempt, at_ms, bytes), from `place` on.
+std::vector<LogChunk> log_chunks_at(const redisReply* reply, std::size_t place);
+
 // Of HGETALL.
 FieldPairs pairs_of(const redisReply* reply);
 

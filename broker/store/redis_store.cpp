@@ -228,6 +228,12 @@ void RedisStore::send(StoreRequest request) {
   } else if (const auto* read = std::get_if<ReadLog>(&request)) {
     write_read_log(command, *read);
     expect({.kind = Kind::read_log});
+  } else if (const auto* logs = std::get_if<AddToLogs>(&request)) {
+    write_add_to_logs(command, *logs, owner_);
+    expect({.kind = Kind::logs});
+  } else if (const auto* log = std::get_if<FetchJobLog>(&request)) {
+    write_read_job_log(command, *log);
+    expect({.kind = Kind::job_log, .n = log->token});
   } else if (const auto* fetch = std::get_if<FetchJobs>(&request)) {
     return send_fetch(*fetch);
   } else {
@@ -312,6 +318,10 @@ void RedisStore::on_answer(Waiting& waiting, redisReply* reply) {
       return on_list(waiting, reply);
     case Kind::list_jobs:
       return on_list_job(waiting, reply);
+    case Kind::job_log:
+      return on_job_log(waiting, reply);
+    case Kind::logs:
+      return on_logs(reply);
     case Kind::info:
       info_text_ = text_of(reply);
       return;
@@ -347,9 +357,13 @@ void RedisStore::on_refused(Waiting& waiting, std::string reason) {
     case Kind::read_log:
       replies_.emplace_back(StoreRefused{What::read_log, 0, std::move(reason)});
       return;
+    case Kind::logs:
+      replies_.emplace_back(StoreRefused{What::logs, 0, std::move(reason)});
+      return;
     case Kind::fetch:
     case Kind::list:
     case Kind::list_jobs:
+    case Kind::job_log:
       replies_.emplace_back(StoreRefused{What::fetch, waiting.n, std::move(reason)});
       return;
     default:
@@ -449,6 +463,18 @@ void RedisStore::on_list_job(Waiting& waiting, redisReply* reply) {
   if (job && job->state == waiting.filter.state.value_or(JobState::queued) &&
       matches(waiting.filter, *job))
     waiting.list.jobs.push_back(std::move(*job));
+}
+
+void RedisStore::on_job_log(const Waiting& waiting, redisReply* reply) {
+  replies_.emplace_back(FetchedJobLog{waiting.n, log_chunks_at(reply, 1), number_at(reply, 0)});
+}
+
+void RedisStore::on_logs(redisReply* reply) {
+  AddedToLogs added;
+  added.is_taken = text_at(reply, 0) == "ok";
+  for (std::size_t i = 1; added.is_taken && i < reply->elements; ++i)
+    added.ends.push_back(number_at(reply, i));
+  replies_.emplace_back(std::move(added));
 }
 
 void RedisStore::on_meta(redisReply* reply) {

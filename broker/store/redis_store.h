@@ -62,6 +62,8 @@ class RedisStore : public Store {
     fetch,
     list,
     list_jobs,
+    job_log,
+    logs,
     info,
     fsync,
     meta,
@@ -109,6 +111,8 @@ class RedisStore : public Store {
   void on_job(Waiting& waiting, redisReply* reply);
   void on_list(Waiting& waiting, redisReply* reply);
   void on_list_job(Waiting& waiting, redisReply* reply);
+  void on_job_log(const Waiting& waiting, redisReply* reply);
+  void on_logs(redisReply* reply);
   void on_meta(redisReply* reply);
   void say_health();
 

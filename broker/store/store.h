@@ -171,6 +171,19 @@ struct LogRead {
   std::vector<LogEntryPtr> entries;
 };
 
+// Adds to the logs of jobs, each of which keeps its newest kLogKeptBytes. No part of the batches:
+// what is refused is lost, and nothing waits for it. A log goes with its job: for one that the view
+// never gets, `ProjectRequest::removed` names it.
+struct AddToLogs {
+  std::uint64_t epoch = 0;
+  std::shared_ptr<const std::vector<AddedLog>> added;
+};
+
+struct AddedToLogs {
+  bool is_taken = true;             // false: this broker does not own the state (any more)
+  std::vector<std::uint64_t> ends;  // of each: how much its job ever wrote, with it
+};
+
 struct StoreConnected {
   std::string run_id;
   StoreMeta meta;
@@ -188,7 +201,8 @@ struct StoreRefused {
     project,
     fetch,
     take_over,
-    read_log
+    read_log,
+    logs
   } what = What::commit;
   std::uint64_t n = 0;  // commit: the batch; fetch: the token
   std::string reason;   // "OOM command not allowed ..."
@@ -203,14 +217,22 @@ struct StoreHealth {
   std::uint64_t epoch = 0;  // that is stored; 0 = the state is gone
 };
 
-using StoreRequest =
-    std::variant<CommitRequest, ProjectRequest, FetchJobs, FetchList, TakeOver, ReadLog>;
+using StoreRequest = std::variant<CommitRequest,
+                                  ProjectRequest,
+                                  FetchJobs,
+                                  FetchList,
+                                  FetchJobLog,
+                                  TakeOver,
+                                  ReadLog,
+                                  AddToLogs>;
 using StoreReply = std::variant<CommitReply,
                                 ProjectReply,
                                 FetchedJobs,
                                 FetchedList,
+                                FetchedJobLog,
                                 TookOver,
                                 LogRead,
+                                AddedToLogs,
                                 StoreConnected,
                                 StoreDisconnected,
                                 StoreRefused,

@@ -3,6 +3,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_in.h"
+#include "common/protocol/wire_log.h"
 
 namespace sluice {
 
@@ -202,6 +203,13 @@ bool read_event(In& in, NodeEvent& event) {
   });
 }
 
+bool read_event(In& in, LogEvent& event) {
+  return in.fields([&](std::string_view key) {
+    if (key == "id") return in.job_id(event.id);
+    return wire::read_log_chunk_field(in, key, event.chunk);
+  });
+}
+
 }  // namespace
 
 Result<SequencedEvent> decode_event(std::string_view frame) {
@@ -221,8 +229,10 @@ Result<SequencedEvent> decode_event(std::string_view frame) {
     if (!read_event(in, out.event.emplace<JobEvent>())) return tl::unexpected(in.take_error());
   } else if (kind == "node") {
     if (!read_event(in, out.event.emplace<NodeEvent>())) return tl::unexpected(in.take_error());
+  } else if (kind == "log") {
+    if (!read_event(in, out.event.emplace<LogEvent>())) return tl::unexpected(in.take_error());
   } else {
-    return fail(ErrorCode::bad_field, "kind", "must be job or node");
+    return fail(ErrorCode::bad_field, "kind", "must be job, node or log");
   }
   return out;
 }

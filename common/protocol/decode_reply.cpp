@@ -4,6 +4,7 @@
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_in.h"
 #include "common/protocol/wire_isolates.h"
+#include "common/protocol/wire_log.h"
 #include "common/protocol/words.h"
 
 namespace sluice {
@@ -208,6 +209,20 @@ bool read(In& in, Listed& body) {
   });
 }
 
+bool read(In& in, LogPage& body) {
+  return read_top(in, [&](std::string_view key) {
+    if (key == "id") return in.job_id(body.id);
+    if (key == "state") return in.word(body.state, parse_job_state, kStateWords);
+    if (key == "next") return in.number(body.next);
+    if (key == "size") return in.number(body.size);
+    if (key != "chunks") return in.skip();
+    return in.list(body.chunks, 0, kLogPageChunks, [&](LogChunk& chunk) {
+      return in.fields(
+          [&](std::string_view field) { return wire::read_log_chunk_field(in, field, chunk); });
+    });
+  });
+}
+
 bool read_queue(In& in, QueueInfo& queue) {
   return in.fields([&](std::string_view key) {
     if (key == "queue") return in.name(queue.queue);
@@ -328,6 +343,7 @@ constexpr std::pair<std::string_view, Read> kOps[] = {
     {"retried", read_as<TargetsDone>},
     {"deleted", read_as<TargetsDone>},
     {"listed", read_as<Listed>},
+    {"logs", read_as<LogPage>},
     {"queues", read_as<QueuesInfo>},
     {"workers", read_as<WorkersInfo>},
     {"stats", read_as<StatsInfo>},

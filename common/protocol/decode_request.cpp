@@ -233,6 +233,14 @@ bool read(In& in, List& body) {
   return ok && (body.filter.state || in.missing("state"));
 }
 
+bool read(In& in, Logs& body) {
+  const bool ok = read_top(in, [&](std::string_view key) {
+    if (key == "id") return in.job_id(body.id);
+    return key == "from" ? in.number(body.from) : in.skip();
+  });
+  return ok && (!body.id.empty() || in.missing("id"));
+}
+
 template <typename Body>
 bool read_nothing(In& in, Body&) {
   return read_top(in, [&](std::string_view) { return in.skip(); });
@@ -319,6 +327,7 @@ constexpr std::pair<std::string_view, Read> kOps[] = {
     {"retry", read_as<Retry>},
     {"delete", read_as<Delete>},
     {"list", read_as<List>},
+    {"logs", read_as<Logs>},
     {"queues", read_as<Queues>},
     {"workers", read_as<Workers>},
     {"stats", read_as<Stats>},

@@ -183,6 +183,16 @@ bool read(In& in, Progress& body) {
   return !body.checkpoint || body.checkpoint_n > 0 || in.missing("checkpoint_n");
 }
 
+bool read(In& in, Log& body) {
+  const bool ok = read_top(in, [&](std::string_view key) {
+    if (key == "node") return in.node_id(body.node);
+    if (key == "bytes") return in.bytes(body.bytes, kLogChunkBytesMax);
+    return read_attempt_field(in, key, body);
+  });
+  if (!ok || !check_node(in, body.node) || !check_attempt(in, body)) return false;
+  return !body.bytes.empty() || in.missing("bytes");
+}
+
 bool read(In& in, Goodbye& body) {
   const bool ok = read_top(in, [&](std::string_view key) {
     return key == "node" ? in.node_id(body.node) : in.skip();
@@ -206,6 +216,8 @@ Result<WorkerMessage> decode_worker_message(std::string_view frame,
     ok = read(in, message.emplace<Results>(), wrong);
   } else if (envelope.op == "progress") {
     ok = read(in, message.emplace<Progress>());
+  } else if (envelope.op == "log") {
+    ok = read(in, message.emplace<Log>());
   } else if (envelope.op == "goodbye") {
     ok = read(in, message.emplace<Goodbye>());
   } else {

@@ -1,5 +1,6 @@
 // Broker -> worker and broker -> watchers, written.
 #include "common/protocol/codec.h"
+#include "common/protocol/wire_log.h"
 #include "common/protocol/wire_out.h"
 
 namespace sluice {
@@ -178,6 +179,7 @@ std::string encode_run(Seen number, std::span<const Job* const> jobs) {
 
 std::string event_topic(const EventBody& event) {
   if (const auto* job = std::get_if<JobEvent>(&event)) return "job." + job->what + '.' + job->queue;
+  if (const auto* log = std::get_if<LogEvent>(&event)) return "log." + log->id.str();
   return "node." + std::get<NodeEvent>(event).what;
 }
 
@@ -202,6 +204,12 @@ void write_event(OutMap& map, const NodeEvent& event) {
   map.str("what", event.what);
   map.str("node", event.node);
   map.number("at_ms", event.at_ms);
+}
+
+void write_event(OutMap& map, const LogEvent& event) {
+  map.str("kind", "log");
+  map.str("id", event.id.view());
+  wire::write_log_chunk(map, event.chunk);
 }
 
 }  // namespace

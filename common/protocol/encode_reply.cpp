@@ -3,6 +3,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/wire_isolates.h"
+#include "common/protocol/wire_log.h"
 #include "common/protocol/wire_out.h"
 
 namespace sluice {
@@ -121,6 +122,15 @@ void write(OutMap& map, const Listed& body) {
   map.maps("jobs", body.jobs, write_view);
   map.str_if("cursor", body.cursor);
   map.number("batch", body.batch);
+}
+
+void write(OutMap& map, const LogPage& body) {
+  map.str("op", "logs");
+  map.str("id", body.id.view());
+  map.str("state", to_string(body.state));
+  map.number("next", body.next);
+  map.number("size", body.size);
+  map.maps("chunks", body.chunks, wire::write_log_chunk);
 }
 
 void write_queue(OutMap& map, const QueueInfo& queue) {

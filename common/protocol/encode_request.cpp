@@ -101,6 +101,12 @@ void write(OutMap& map, const List& body) {
   write_filter(map, body.filter);
 }
 
+void write(OutMap& map, const Logs& body) {
+  map.str("op", "logs");
+  map.str("id", body.id.view());
+  map.number_if("from", body.from);
+}
+
 void write(OutMap& map, const Queues&) {
   map.str("op", "queues");
 }

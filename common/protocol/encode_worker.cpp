@@ -72,6 +72,14 @@ void write(OutMap& map, const Progress& body) {
   map.number("checkpoint_n", body.checkpoint_n);
 }
 
+void write(OutMap& map, const Log& body) {
+  map.str("op", "log");
+  map.str("node", body.node);
+  map.str("id", body.id.view());
+  map.fence(body.fence);
+  map.key("bytes").bin(body.bytes);
+}
+
 void write(OutMap& map, const Goodbye& body) {
   map.str("op", "goodbye");
   map.str("node", body.node);

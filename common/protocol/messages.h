@@ -79,6 +79,12 @@ struct List {
   Filter filter;
 };  // filter.state is required
 
+// A page of a job's log.
+struct Logs {
+  JobId id;
+  std::uint64_t from = 0;  // what ends behind this many bytes
+};
+
 struct Queues {};
 
 struct Workers {};
@@ -115,6 +121,7 @@ using RequestBody = std::variant<Submit,
                                  Retry,
                                  Delete,
                                  List,
+                                 Logs,
                                  Queues,
                                  Workers,
                                  Stats,
@@ -209,6 +216,23 @@ struct Listed {  // op "listed"; jobs without payload and result
   std::uint64_t batch = 0;  // the view's batch that this page shows
 };
 
+// A piece of a job's log, as an attempt wrote it.
+struct LogChunk {
+  std::uint64_t offset = 0;  // of its first byte, among all that the job ever wrote
+  std::uint32_t attempt = 0;
+  std::int64_t at_ms = 0;  // when the broker got it
+  std::string bytes;
+  friend bool operator==(const LogChunk&, const LogChunk&) = default;
+};
+
+struct LogPage {  // op "logs"
+  JobId id;
+  JobState state = JobState::running;  // from before the page was read: ended = all is written
+  std::vector<LogChunk> chunks;        // in order
+  std::uint64_t next = 0;              // `from` of the next page
+  std::uint64_t size = 0;              // all that it ever wrote; next < size: there is more
+};
+
 struct QueueInfo {
   std::string queue;
   bool paused = false;
@@ -281,6 +305,7 @@ using ReplyBody = std::variant<Submitted,
                                Waited,
                                TargetsDone,
                                Listed,
+                               LogPage,
                                QueuesInfo,
                                WorkersInfo,
                                StatsInfo,
@@ -365,11 +390,19 @@ struct Progress {
   std::uint64_t checkpoint_n = 0;  // the worker's number for this checkpoint, echoed in the ack
 };
 
+// What an attempt wrote to its job's log since the last one. Not answered and not repeated.
+struct Log {
+  std::string node;
+  JobId id;
+  Fence fence;
+  std::string bytes;
+};
+
 struct Goodbye {
   std::string node;
 };
 
-using WorkerMessage = std::variant<Status, Results, Progress, Goodbye>;
+using WorkerMessage = std::variant<Status, Results, Progress, Log, Goodbye>;
 
 // ---------------------------------------------------------------- broker -> worker
 // Each carries `op`, `epoch` and `n`, counted from 1 per node and epoch.
@@ -444,7 +477,7 @@ struct BrokerMessage {
 
 // ---------------------------------------------------------------- broker -> watchers
 
-// Topic frame "job.<what>.<queue>" or "node.<what>", then one map frame.
+// Topic frame "job.<what>.<queue>", "node.<what>" or "log.<id>", then one map frame.
 struct JobEvent {
   std::string what;  // queued, started, progress, retrying, completed, failed, cancelled, requeued
   JobId id;
@@ -462,6 +495,12 @@ struct NodeEvent {
   std::int64_t at_ms = 0;
 };
 
-using EventBody = std::variant<JobEvent, NodeEvent>;
+// A piece of a job's log, when it is kept.
+struct LogEvent {
+  JobId id;
+  LogChunk chunk;
+};
+
+using EventBody = std::variant<JobEvent, NodeEvent, LogEvent>;
 
 }  // namespace sluice

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/utf8.h"
 #include "producer/cli/cli.h"
+#include "producer/cli/show.h"
 #include "producer/cli/text.h"
 #include "producer/connection.h"
 #include "producer/event_stream.h"
@@ -29,8 +30,8 @@ struct EventArguments {
   std::uint64_t count = 0;  // 0 = until Ctrl-C
 };
 
-// The topics of PROTOCOL.md, Events; behind one of a job stands its queue.
-constexpr std::array<std::string_view, 12> kTopics{"job.queued.",
+// The topics of PROTOCOL.md, Events; behind one of a job stands its queue, behind `log.` an id.
+constexpr std::array<std::string_view, 13> kTopics{"job.queued.",
                                                    "job.started.",
                                                    "job.progress.",
                                                    "job.retrying.",
@@ -41,7 +42,8 @@ constexpr std::array<std::string_view, 12> kTopics{"job.queued.",
                                                    "node.joined",
                                                    "node.left",
                                                    "node.dead",
-                                                   "node.draining"};
+                                                   "node.draining",
+                                                   "log."};
 
 // Whether a topic may begin so: any other would be waited for in vain.
 bool is_beginning_of_topic(std::string_view text) {
@@ -52,12 +54,19 @@ bool is_beginning_of_topic(std::string_view text) {
 
 volatile std::sig_atomic_t is_interrupted = 0;
 
+Json log_event_to_json(const LogEvent& log) {
+  Json json = {{"event", "log"}, {"id", log.id.view()}};
+  json.update(log_chunk_to_json(log.chunk));
+  return json;
+}
+
 Json event_to_json(const SequencedEvent& event) {
   if (const auto* node = std::get_if<NodeEvent>(&event.event))
     return {{"event", "node." + node->what},
             {"node", node->node},
             {"at_ms", node->at_ms},
             {"sequence", event.sequence}};
+  if (const auto* log = std::get_if<LogEvent>(&event.event)) return log_event_to_json(*log);
   const auto& job = std::get<JobEvent>(event.event);
   return {{"event", "job." + job.what},
           {"id", job.id.view()},
@@ -75,6 +84,15 @@ Json event_to_json(const SequencedEvent& event) {
 std::string to_text(const SequencedEvent& event) {
   if (const auto* node = std::get_if<NodeEvent>(&event.event))
     return fmt::format("{}  node {:<10} {}", local_time(node->at_ms), node->what, node->node);
+  if (const auto* log = std::get_if<LogEvent>(&event.event)) {
+    std::string_view bytes = log->chunk.bytes;
+    if (bytes.ends_with('\n')) bytes.remove_suffix(1);
+    return printable(fmt::format("{}  log  {}  attempt {}  {}",
+                                 local_time(log->chunk.at_ms),
+                                 log->id.view(),
+                                 log->chunk.attempt,
+                                 bytes));
+  }
   const auto& job = std::get<JobEvent>(event.event);
   std::string line = fmt::format("{}  job  {:<10} {}  {}/{}",
                                  local_time(job.at_ms),

@@ -128,6 +128,15 @@ Json bytes_to_json(std::string_view bytes, std::string_view content_type) {
   return {{"base64", base64_of(bytes)}};
 }
 
+Json log_chunk_to_json(const LogChunk& chunk) {
+  Json json = {{"offset", chunk.offset}, {"attempt", chunk.attempt}, {"at_ms", chunk.at_ms}};
+  if (is_utf8(chunk.bytes))
+    json["text"] = chunk.bytes;
+  else
+    json["base64"] = base64_of(chunk.bytes);
+  return json;
+}
+
 Json job_to_json(const JobView& view) {
   Json json = {{"id", view.id.view()}};
   if (view.is_not_found) {

@@ -14,6 +14,8 @@ namespace sluice::cli {
 [[nodiscard]] Json bytes_to_json(std::string_view bytes, std::string_view content_type);
 // Stable names: those of PROTOCOL.md, but that the `state` of an unknown job is `not_found`.
 [[nodiscard]] Json job_to_json(const JobView& view);
+// Of a job's log.
+[[nodiscard]] Json log_chunk_to_json(const LogChunk& chunk);
 [[nodiscard]] Json submit_result_to_json(const SubmitResult& result);
 // Several lines.
 [[nodiscard]] std::string job_to_text(const JobView& view, std::int64_t now_ms, bool with_colour);

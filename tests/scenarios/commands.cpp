@@ -236,6 +236,20 @@ void progress(Step& step) {
   step.stage.settle();
 }
 
+void write_log(Step& step) {
+  StoryNode& node = step.stage.node(step.words.name("a node id"));
+  const HeldAttempt attempt = reported(step, node, step.words.name("a job"));
+  Log log{node.offer.node, attempt.id, attempt.fence, step.words.text("text").value_or("-")};
+  step.words.finish();
+  step.stage.say(node, std::move(log));
+  step.stage.settle();
+}
+
+void read_logs(Step& step) {
+  Logs logs{JobId(step.words.name("a job id")), step.words.number("from").value_or(0)};
+  ask(step, std::move(logs));
+}
+
 void goodbye(Step& step) {
   StoryNode& node = step.stage.node(step.words.name("a node id"));
   step.words.finish();
@@ -369,6 +383,7 @@ const std::map<std::string, Verb>& verbs() {
        [](Step& step) {
          ask(step, List{filter_of(step)});
        }},
+      {"logs", read_logs},
       {"queues",
        [](Step& step) {
          ask(step, Queues{});
@@ -408,6 +423,7 @@ const std::map<std::string, Verb>& verbs() {
       {"status", status},
       {"result", result},
       {"progress", progress},
+      {"log", write_log},
       {"goodbye", goodbye},
       {"link", link},
       {"lose", lose},

@@ -34,6 +34,7 @@ void Stage::start_broker() {
   if (!opened) throw StoryError("the broker can not start: " + opened.error().detail);
   broker_ = std::make_unique<Engine>(config_, std::move(*opened), now_);
   broker_->want_job_events(true);
+  broker_->want_log_events(true);
 }
 
 Engine& Stage::broker() {

@@ -180,6 +180,16 @@ Lines words_of(const Listed& reply) {
   return std::move(answer).lines();
 }
 
+Lines words_of(const LogPage& reply) {
+  Answer answer("logs");
+  answer.add(reply.id.str() + " " + std::string(to_string(reply.state)) +
+             Options().add("next", reply.next).add("size", reply.size).text());
+  for (const LogChunk& chunk : reply.chunks)
+    answer.add(std::to_string(chunk.offset) + Options().add("attempt", chunk.attempt).text() + " " +
+               quoted(chunk.bytes));
+  return std::move(answer).lines();
+}
+
 Lines words_of(const QueuesInfo& reply) {
   Answer answer("queues");
   for (const QueueInfo& queue : reply.queues)
@@ -352,6 +362,8 @@ Lines describe(const BrokerBody& message, std::uint64_t epoch) {
 
 std::string describe(const EventBody& event) {
   if (const auto* node = std::get_if<NodeEvent>(&event)) return node->what + " " + node->node;
+  if (const auto* log = std::get_if<LogEvent>(&event))
+    return "log " + log->id.str() + " " + quoted(log->chunk.bytes);
   const auto& job = std::get<JobEvent>(event);
   return job.what + " " + job.id.str() +
          (job.what == "progress" ? " " + std::to_string(job.percent) + "%" : "");

@@ -455,6 +455,157 @@ TEST_P(Conformance, of_the_events_the_newest_ten_thousand_are_kept) {
   EXPECT_EQ(oldest_event(), R"({"n":1000})");
 }
 
+// ---------------------------------------------------------------- logs of jobs
+
+AddToLogs logged(std::uint64_t epoch,
+                 const std::vector<std::pair<std::string, std::string>>& said,
+                 std::uint32_t attempt = 1) {
+  auto added = std::make_shared<std::vector<AddedLog>>();
+  for (const auto& [id, bytes] : said)
+    added->push_back({JobId(id), {0, attempt, 1000 + attempt, bytes}});
+  return {epoch, std::move(added)};
+}
+
+// Of the pages from `from` on.
+std::vector<LogChunk> all_of(const std::function<FetchedJobLog(std::uint64_t)>& read,
+                             std::uint64_t from = 0) {
+  std::vector<LogChunk> all;
+  while (true) {
+    const FetchedJobLog page = read(from);
+    if (page.chunks.empty()) return all;
+    all.insert(all.end(), page.chunks.begin(), page.chunks.end());
+    from = page.chunks.back().offset + page.chunks.back().bytes.size();
+  }
+}
+
+TEST_P(Conformance, a_jobs_log_has_what_was_added_with_its_place_attempt_and_time) {
+  open();
+  const std::string bytes("\xff\0\n", 3);
+  const auto first = ask<AddedToLogs>(logged(5, {{"a", "one\n"}, {"b", "x"}, {"a", bytes}}));
+  EXPECT_TRUE(first.is_taken);
+  EXPECT_EQ(first.ends, (std::vector<std::uint64_t>{4, 1, 7}));
+  EXPECT_EQ(ask<AddedToLogs>(logged(5, {{"a", "two"}}, 2)).ends, (std::vector<std::uint64_t>{10}));
+  const auto page = ask<FetchedJobLog>(FetchJobLog{9, JobId("a"), 0});
+  EXPECT_EQ(page.token, 9u);
+  EXPECT_EQ(page.size, 10u);
+  EXPECT_EQ(
+      page.chunks,
+      (std::vector<LogChunk>{{0, 1, 1001, "one\n"}, {4, 1, 1001, bytes}, {7, 2, 1002, "two"}}));
+  EXPECT_EQ(ask<FetchedJobLog>(FetchJobLog{9, JobId("a"), 4}).chunks.size(), 2u);
+  EXPECT_EQ(ask<FetchedJobLog>(FetchJobLog{9, JobId("a"), 5}).chunks.size(), 2u)
+      << "its end counts";
+  EXPECT_EQ(ask<FetchedJobLog>(FetchJobLog{9, JobId("a"), 10}).chunks.size(), 0u);
+  EXPECT_EQ(ask<FetchedJobLog>(FetchJobLog{9, JobId("a"), 11}).size, 10u);
+  const auto none = ask<FetchedJobLog>(FetchJobLog{9, JobId("c"), 0});
+  EXPECT_EQ(none.size, 0u);
+  EXPECT_TRUE(none.chunks.empty());
+}
+
+TEST_P(Conformance, only_the_owner_adds_to_logs) {
+  open();
+  EXPECT_FALSE(ask<AddedToLogs>(logged(4, {{"a", "x"}})).is_taken);
+  EXPECT_FALSE(ask<AddedToLogs>(logged(6, {{"a", "x"}})).is_taken);
+  EXPECT_EQ(ask<FetchedJobLog>(FetchJobLog{1, JobId("a"), 0}).size, 0u);
+}
+
+TEST_P(Conformance, of_a_log_the_newest_mebibyte_is_kept_and_read_in_pages) {
+  open();
+  constexpr std::size_t kBytes = 10'000;
+  std::uint64_t size = 0;
+  for (int call = 0; call < 30; ++call) {
+    std::vector<std::pair<std::string, std::string>> said;
+    for (int i = 0; i < 10; ++i)
+      said.emplace_back("a", std::string(kBytes, static_cast<char>('a' + i)));
+    size = ask<AddedToLogs>(logged(5, said)).ends.back();
+  }
+  EXPECT_EQ(size, 3'000'000u);
+  std::size_t pages = 0;
+  const auto chunks = all_of([&](std::uint64_t from) {
+    ++pages;
+    const auto page = ask<FetchedJobLog>(FetchJobLog{1, JobId("a"), from});
+    std::size_t bytes = 0;
+    for (const LogChunk& chunk : page.chunks)
+      bytes += chunk.bytes.size();
+    EXPECT_LE(bytes, kLogPageBytes);
+    EXPECT_EQ(page.size, size);
+    return page;
+  });
+  EXPECT_EQ(chunks.size(), 104u);
+  EXPECT_GE(pages, 4u);
+  EXPECT_EQ(chunks.back().offset, size - kBytes);
+  EXPECT_GE(chunks.front().offset, size - kLogKeptBytes);
+  for (std::size_t i = 1; i < chunks.size(); ++i)
+    EXPECT_EQ(chunks[i].offset, chunks[i - 1].offset + kBytes);
+}
+
+TEST_P(Conformance, a_log_of_many_small_pieces_keeps_the_newest) {
+  open();
+  const std::vector<std::pair<std::string, std::string>> said(1000, {"a", "ab"});
+  for (int call = 0; call < 17; ++call)
+    (void)ask<AddedToLogs>(logged(5, said));
+  const auto chunks = all_of([&](std::uint64_t from) {
+    return ask<FetchedJobLog>(FetchJobLog{1, JobId("a"), from});
+  });
+  EXPECT_EQ(chunks.size(), kLogChunksKept);
+  EXPECT_EQ(chunks.front().offset, 2 * (17'000 - kLogChunksKept));
+}
+
+TEST_P(Conformance, a_log_goes_with_its_job) {
+  open();
+  (void)commit(5, entry(1, {job("a", JobState::completed, 1), job("b", JobState::completed, 1)}));
+  (void)ask<AddedToLogs>(logged(5, {{"a", "x"}, {"b", "x"}, {"never", "x"}, {"old", "x"}}));
+  (void)project({job("a", JobState::completed, 1),
+                 job("b", JobState::completed, 1),
+                 job("old", JobState::completed, 1)},
+                1);
+  const auto size_of = [&](const char* id) {
+    return ask<FetchedJobLog>(FetchJobLog{1, JobId(id), 0}).size;
+  };
+  EXPECT_EQ(size_of("a"), 1u);
+  (void)project({}, 1, [](ProjectRequest& request) {
+    request.removed = {JobId("a"), JobId("never")};
+  });
+  EXPECT_EQ(size_of("a"), 0u);
+  EXPECT_EQ(size_of("never"), 0u) << "a job that the view never had";
+  (void)project({}, 1, [](ProjectRequest& request) {
+    request.retired = {{JobId("b"), 1, {}}, {JobId("old"), 7, {}}};
+  });
+  EXPECT_EQ(size_of("b"), 0u);
+  EXPECT_EQ(size_of("old"), 1u) << "it has changed since, and stays";
+  const ProjectReply trimmed = project({}, 1, [](ProjectRequest& request) {
+    request.trim_queues = {"default"};
+    request.retention.keep_ms = 1;
+    request.trim_before_batch = 1;
+  });
+  EXPECT_EQ(trimmed.removed, 1u);
+  EXPECT_EQ(size_of("old"), 0u);
+}
+
+// The same over people's hands: whatever stands at the name of a log is out of the way, not lost.
+TEST(RedisStoreLogs, of_somebody_else_are_set_aside) {
+  test::RedisServer server;
+  RedisStore store(RedisConfig{.address = *parse_redis_address(server.address()), .password = {}});
+  ASSERT_TRUE(store.open("me", 5, read_on));
+  (void)server.ask({"SET", keys::job_log("a"), "mine"});
+  (void)server.ask({"XADD", keys::job_log("b"), "18446744073709551615-1", "f", "v"});
+  store.send(logged(5, {{"a", "x"}, {"b", "x"}}));
+  store.send(FetchJobLog{1, JobId("b"), 0});
+  std::vector<StoreReply> replies;
+  std::optional<FetchedJobLog> fetched;
+  for (int i = 0; i < 200 && !fetched; ++i) {
+    pollfd poll_fd{store.fd(), static_cast<short>(POLLIN | (store.wants_write() ? POLLOUT : 0)), 0};
+    (void)poll(&poll_fd, 1, 50);
+    store.on_ready((poll_fd.revents & ~POLLOUT) != 0, (poll_fd.revents & POLLOUT) != 0, now());
+    store.receive(replies);
+    for (const StoreReply& reply : replies)
+      if (const auto* found = std::get_if<FetchedJobLog>(&reply)) fetched = *found;
+  }
+  ASSERT_TRUE(fetched);
+  EXPECT_EQ(fetched->chunks, (std::vector<LogChunk>{{0, 1, 1001, "x"}}));
+  EXPECT_EQ(server.ask({"GET", std::string(keys::kPrefix) + "foreign:log:a"}), "mine");
+  EXPECT_EQ(server.ask({"XLEN", std::string(keys::kPrefix) + "foreign:log:b"}), "1");
+}
+
 // What a person has done to Redis ends no start, and is named.
 TEST(RedisStoreOpen, a_job_in_two_indexes_is_read_once_and_one_without_its_hash_is_told) {
   test::RedisServer server;

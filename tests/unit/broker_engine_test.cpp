@@ -219,6 +219,144 @@ TEST_F(EngineTest, an_event_and_the_line_of_a_job_wait_for_its_batch_as_its_answ
   EXPECT_EQ(facts_[0].id, "a");
 }
 
+// A node that runs job `a`, and what it logs.
+class EngineLogs : public EngineTest {
+ protected:
+  EngineLogs() {
+    Status status;
+    status.node = "n@1";
+    status.seq = 1;
+    status.tasks = {"t"};
+    report(status);
+    submit("a");
+    carry();
+    frames_.clear();
+  }
+
+  void report(const WorkerMessage& message) {
+    engine_->receive_worker({"n", false}, encode_worker_message(message), now_);
+  }
+
+  void log(std::string bytes, Fence fence = {1, 1}) {
+    report(Log{"n@1", JobId("a"), fence, std::move(bytes)});
+  }
+
+  LogPage page(std::uint64_t from = 0) {
+    frames_.clear();
+    ask(Logs{JobId("a"), from});
+    carry();
+    for (const Frame& frame : frames_)
+      if (const auto reply = decode_reply(frame.bytes);
+          reply && frame.channel == Channel::producers)
+        if (const auto* page = std::get_if<LogPage>(&reply->body)) return *page;
+    ADD_FAILURE() << "no page";
+    return {};
+  }
+
+  std::uint64_t figure(std::string_view name) {
+    frames_.clear();
+    ask(Stats{});
+    carry();
+    const auto reply = decode_reply(frames_.at(0).bytes);
+    for (const auto& [key, value] : std::get<StatsInfo>(reply->body).numbers)
+      if (key == name) return value;
+    ADD_FAILURE() << "no figure " << name;
+    return 0;
+  }
+};
+
+TEST_F(EngineLogs, are_kept_and_told_from_any_place) {
+  log("one\n");
+  log("two\n");
+  log("not ours\n", {1, 2});
+  carry();
+  const LogPage all = page();
+  EXPECT_EQ(all.state, JobState::running);
+  EXPECT_EQ(all.size, 8U);
+  EXPECT_EQ(all.next, 8U);
+  ASSERT_EQ(all.chunks.size(), 2U);
+  EXPECT_EQ(all.chunks[0], (LogChunk{0, 1, now_.wall_ms, "one\n"}));
+  EXPECT_EQ(page(4).chunks.size(), 1U);
+  EXPECT_EQ(page(8).chunks.size(), 0U);
+  EXPECT_EQ(page(99).next, 8U) << "Redis lost some: on from what there is";
+  EXPECT_EQ(figure("log_chunks"), 2U);
+  EXPECT_EQ(figure("log_chunks_dropped"), 0U);
+}
+
+TEST_F(EngineLogs, go_to_redis_ahead_of_the_result_behind_them) {
+  log("last words\n");
+  AttemptResult result;
+  result.id = JobId("a");
+  result.fence = {1, 1};
+  report(Results{"n@1", {result}});
+  ask(Logs{JobId("a"), 0});
+  carry();
+  const LogPage all = page();
+  EXPECT_EQ(all.state, JobState::completed);
+  EXPECT_EQ(all.size, 11U);
+  log("too late\n");
+  carry();
+  EXPECT_EQ(page().size, 11U);
+}
+
+TEST_F(EngineLogs, beyond_a_mebibyte_on_its_way_are_dropped_and_counted) {
+  store_.set_held(true);
+  for (int i = 0; i < 100; ++i) {
+    log(std::string(16'384, 'x'));
+    carry();
+  }
+  execute_all();
+  EXPECT_EQ(figure("log_chunks"), 64U);
+  EXPECT_EQ(figure("log_chunks_dropped"), 36U);
+  log("again\n");
+  carry();
+  EXPECT_EQ(figure("log_chunks"), 65U);
+}
+
+TEST_F(EngineLogs, that_redis_refuses_or_loses_hold_nothing_up) {
+  store_.set_held(true);
+  log("lost\n");
+  carry();
+  store_.disconnect("gone");
+  carry();
+  log("dropped\n");
+  carry();
+  store_.set_held(false);
+  store_.connect();
+  carry();
+  redis_->is_full = true;
+  store_.say_health();
+  carry();
+  log("no room\n");
+  carry();
+  redis_->is_full = false;
+  store_.say_health();
+  carry();
+  EXPECT_EQ(figure("log_chunks_dropped"), 3U);
+  EXPECT_EQ(page().size, 0U);
+  EXPECT_EQ(facts_of(EngineFact::Kind::store_lost), 1U) << "of the connection";
+}
+
+TEST_F(EngineLogs, are_published_when_kept_and_only_to_who_asked) {
+  log("one\n");
+  carry();
+  EXPECT_EQ(frames_to(Channel::watchers), 0U);
+  engine_->want_log_events(true);
+  store_.set_held(true);
+  log("two\n");
+  carry();
+  EXPECT_EQ(frames_to(Channel::watchers), 0U);
+  execute_all();
+  ASSERT_EQ(frames_to(Channel::watchers), 1U);
+  for (const Frame& frame : frames_) {
+    if (frame.channel != Channel::watchers) continue;
+    EXPECT_EQ(frame.peer.routing_id, "log.a");
+    const auto event = decode_event(frame.bytes);
+    ASSERT_TRUE(event);
+    EXPECT_EQ(std::get<LogEvent>(event->event).chunk, (LogChunk{4, 1, now_.wall_ms, "two\n"}));
+  }
+}
+
 TEST_F(EngineTest, an_orderly_stop_is_over_when_all_is_said_and_in_the_view) {
   store_.set_held(true);
   submit("a");

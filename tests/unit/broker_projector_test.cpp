@@ -206,6 +206,27 @@ TEST_F(ProjectorTest, what_a_round_leaves_out_long_after_its_end_counts_from_now
   EXPECT_GE(records[0].since_ms(), now_.wall_ms);
 }
 
+TEST_F(ProjectorTest, a_job_with_a_log_that_the_view_never_gets_is_removed_for_its_log) {
+  ProjectorConfig config;
+  config.retention.keep_count = 0;
+  Projector projector(config, 0, 0, 0);
+  std::vector<Job> jobs(2);
+  BatchWrites writes;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i].spec.id = JobId(i == 0 ? "quiet" : "logs");
+    jobs[i].state = JobState::completed;
+    jobs[i].batch = 1;
+    jobs[i].finished_ms = now_.wall_ms;
+    writes.jobs.push_back({&jobs[i], true});
+  }
+  projector.note_log(JobId("logs"));
+  projector.add(std::make_shared<const LogEntry>(LogEntry{1, encode_entry(1, 1, writes)}), now_);
+  const auto call = projector.next(now_);
+  ASSERT_TRUE(call);
+  EXPECT_TRUE(call->rows.empty());
+  EXPECT_EQ(call->removed, std::vector<JobId>{JobId("logs")});
+}
+
 TEST_F(ProjectorTest, what_a_call_finds_that_was_sent_before_the_removal_is_not_removed_twice) {
   add(1, 0, 40, JobState::queued);
   (void)run();

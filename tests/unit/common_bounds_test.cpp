@@ -469,6 +469,20 @@ TEST(Bounds, of_a_progress) {
   progress.refused("checkpoint_n", kMissing, set([](Progress& p) { p.checkpoint_n = 0; }));
 }
 
+TEST(Bounds, of_a_log) {
+  using LogChange = std::function<void(Log&)>;
+  const Bounds<WorkerMessage> log(Log{"n@1", JobId("a"), {1, 1}, "x"});
+  const auto set = [](LogChange change) {
+    return [change = std::move(change)](WorkerMessage& m) {
+      change(std::get<Log>(m));
+    };
+  };
+  log.taken("bytes", set([](Log& l) { l.bytes = text(16'384); }));
+  log.refused("bytes", kLarge, set([](Log& l) { l.bytes = text(16'385); }));
+  log.refused("bytes", kMissing, set([](Log& l) { l.bytes.clear(); }));
+  log.refused("attempt", kBad, set([](Log& l) { l.fence.attempt = 0; }));
+}
+
 // What a worker takes from a broker.
 TEST(Bounds, of_what_a_broker_sends) {
   const auto bounds = [](BrokerBody body) {

@@ -84,6 +84,7 @@ std::vector<Request> sample_requests() {
           {req, Retry{kByFilter}},
           {req, Delete{kById}},
           {req, List{*kByFilter.filter}},
+          {req, Logs{JobId("a"), 17}},
           {req, Queues{}},
           {req, Workers{}},
           {req, Stats{}},
@@ -115,6 +116,7 @@ std::vector<Reply> sample_replies() {
           {req, Waited{{duplicate}, {job}, {JobId("m")}, {JobId("u")}, Durability::memory}},
           {req, TargetsDone{"cancelled", {{JobId("a"), "too_late", JobState::failed}}, "next"}},
           {req, Listed{{job}, "next", 77}},
+          {req, LogPage{JobId("a"), JobState::failed, {{6, 2, 12, "bytes"}}, 11, 15}},
           {req, QueuesInfo{{{.queue = "q", .paused = true, .completed_per_s = 1.5}}}},
           {req,
            WorkersInfo{{{.node = "n@1",
@@ -164,6 +166,7 @@ std::vector<WorkerMessage> sample_worker_messages() {
   return {status,
           Results{"n1@ab", {done, failed}},
           Progress{"n1@ab", JobId("a"), fence, 40, "so far", "cp", 3},
+          Log{"n1@ab", JobId("a"), fence, "bytes"},
           Goodbye{"n1@ab"}};
 }
 
@@ -268,8 +271,11 @@ TEST(Codec, every_broker_message_comes_back) {
 TEST(Codec, events_come_back_with_their_topic_and_sequence) {
   const JobEvent job{"started", JobId("a"), "q", "t", "n@1", 2, 1, 50, "e", 12};
   EXPECT_EQ(event_topic(job), "job.started.q");
+  const LogEvent log{JobId("a"), {6, 2, 12, "bytes"}};
   EXPECT_EQ(event_topic(NodeEvent{"dead", "n@1", 3}), "node.dead");
-  for (const EventBody& event : {EventBody(job), EventBody(NodeEvent{"dead", "n@1", 3})}) {
+  EXPECT_EQ(event_topic(log), "log.a");
+  for (const EventBody& event :
+       {EventBody(job), EventBody(NodeEvent{"dead", "n@1", 3}), EventBody(log)}) {
     const auto back = decode_event(encode_event(event, 44));
     ASSERT_TRUE(back);
     EXPECT_EQ(back->sequence, 44U);

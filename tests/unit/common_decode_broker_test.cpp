@@ -211,6 +211,13 @@ TEST(DecodeEvent, every_key_lands_in_its_member) {
   EXPECT_EQ(node.what, "left");
   EXPECT_EQ(node.node, "n@1");
   EXPECT_EQ(node.at_ms, 4);
+  Json of_chunk = js(R"({"kind": "log", "id": "a", "offset": 1, "attempt": 2, "at_ms": 3})");
+  of_chunk["bytes"] = Json::binary({0xff});
+  const auto of_log = event(of_chunk);
+  ASSERT_TRUE(of_log);
+  const auto& log = std::get<LogEvent>(of_log->event);
+  EXPECT_EQ(log.id, JobId("a"));
+  EXPECT_EQ(log.chunk, (LogChunk{1, 2, 3, "\xff"}));
 }
 
 TEST(DecodeEvent, a_wrong_value_is_refused_under_its_field) {

@@ -52,6 +52,14 @@ AttemptResult result_of(const Json& extra) {
   return results.results.empty() ? AttemptResult{} : results.results[0];
 }
 
+TEST(DecodeWorker, every_key_of_a_log_lands_in_its_member) {
+  const auto log = message_of<Log>("log", attempt_with({{"bytes", Json::binary({0xff, 0x0a})}}));
+  EXPECT_EQ(log.node, "n@1");
+  EXPECT_EQ(log.id, JobId("a"));
+  EXPECT_EQ(log.fence, kFence);
+  EXPECT_EQ(log.bytes, "\xff\n");
+}
+
 TEST(DecodeWorker, every_key_of_a_status_lands_in_its_member) {
   const auto status = message_of<Status>(
       "status",

@@ -51,7 +51,9 @@ class CliEvents : public testing::Test {
     arguments.insert(arguments.begin(), "events");
     arguments.insert(arguments.end(),
                      {"--events", socket.get(zmq::sockopt::last_endpoint), "--timeout", "60s"});
-    std::thread publisher([&] { publish(socket, events); });
+    const bool has_topic = !arguments[1].starts_with('-');
+    const int subscriptions = has_topic ? 1 : 2;  // of one without a topic: jobs and nodes
+    std::thread publisher([&] { publish(socket, subscriptions, events); });
     const Ended ended = sluice(arguments);
     publisher.join();
     return ended;
@@ -60,9 +62,12 @@ class CliEvents : public testing::Test {
  private:
   static constexpr std::array<int, 2> kSignals = {SIGINT, SIGTERM};
 
-  static void publish(zmq::socket_t& socket, const std::vector<Numbered>& events) {
+  static void publish(zmq::socket_t& socket,
+                      int subscriptions,
+                      const std::vector<Numbered>& events) {
     zmq::message_t subscription;
-    if (!socket.recv(subscription)) return;
+    for (; subscriptions > 0; --subscriptions)
+      if (!socket.recv(subscription)) return;
     for (const auto& [sequence, event] : events) {
       socket.send(zmq::buffer(event_topic(event)), zmq::send_flags::sndmore);
       socket.send(zmq::buffer(encode_event(event, sequence)), zmq::send_flags::none);
@@ -96,6 +101,17 @@ TEST_F(CliEvents, as_text_say_what_there_is_to_say) {
   EXPECT_THAT(ended.out,
               ContainsRegex("  job  failed +c  mail/send  attempt 2  on n@1  e\\\\x1b\\[2J\n"));
   EXPECT_THAT(ended.out, ContainsRegex("  node dead +n@1\n"));
+}
+
+TEST_F(CliEvents, of_a_log_are_shown_to_who_names_it) {
+  const LogEvent log{JobId("a"), {6, 2, 3, "half\x1b"}};
+  const Ended text = watch({"log.a", "--count", "1"}, {{1, log}});
+  EXPECT_EQ(text.code, kExitOk) << text.err;
+  EXPECT_THAT(text.out, ContainsRegex("  log  a  attempt 2  half\\\\x1b\n"));
+  const Ended json = watch({"log.", "--json", "--count", "1"}, {{1, log}});
+  EXPECT_EQ(json.out,
+            R"({"event":"log","id":"a","offset":6,"attempt":2,"at_ms":3,"text":"half\u001b"})"
+            "\n");
 }
 
 TEST_F(CliEvents, end_after_as_many_as_were_asked_for) {

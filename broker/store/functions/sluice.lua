@@ -1,5 +1,5 @@
 #!lua name=sluice
--- The state of one partition, written by three functions and read by a fourth. KEYS.md is the specification.
+-- The state of one partition, written by four functions and read by two more. KEYS.md is the specification.
 --
 -- Every function: KEYS[1] = <prefix>meta; the other keys have the same prefix and so the same hash
 -- slot. Everything is checked before the first write. Replies are flat arrays of strings.
@@ -16,6 +16,12 @@
 --   list       ARGV: state, queue, cursor queue, score, id, limit (reads only)
 --              -> {checkpoint, next queue, next score, next id, id...}; no next id = no more
 
+--   logs_add   ARGV: epoch, owner, and of each chunk job id, attempt, at_ms, bytes
+--              -> {"ok", of each how much its job ever wrote} | {"fenced", epoch} | {"rolled_back"}
+--   log_read   ARGV: job id, from (reads only)
+--              -> {size, and of each chunk that ends behind `from`, a page of them,
+--                  end, attempt, at_ms, bytes}
+
 local LAYOUT = '1'
 local LOG_STEP = 256
 local EVENTS_MAX = 10000
@@ -23,6 +29,11 @@ local TRIM_MAX = 256
 local FRESH_MS = 60000
 local RETIRE_MAX = 1024
 local ID_BYTES_MAX = 64
+local LOG_KEPT = 1048576
+local LOG_CHUNK_MAX = 16384
+local LOG_CHUNKS_KEPT = 16384
+local LOG_PAGE = 262144
+local LOG_PAGE_CHUNKS = 1000
 local TOTALS = {'submitted', 'completed', 'failed', 'cancelled', 'retried', 'lost', 'handed_back',
                 'timed_out', 'expired'}
 local STATES = {pending = true, queued = true, running = true,
@@ -306,6 +317,7 @@ end
 
 local function remove_jobs(prefix, ids, moves, foreign)
   for _, id in ipairs(ids) do
+    redis.call('UNLINK', prefix .. 'log:' .. id)
     local old = read_old(prefix, id, foreign)
     if old then
       redis.call('DEL', prefix .. 'job:' .. id)
@@ -321,7 +333,7 @@ local function retire_jobs(prefix, retired, moves, foreign)
     local id = retired[i]
     local old = read_old(prefix, id, foreign)
     if old and old.batch == tonumber(retired[i + 1]) then
-      redis.call('DEL', prefix .. 'job:' .. id)
+      redis.call('UNLINK', prefix .. 'job:' .. id, prefix .. 'log:' .. id)
       put(moves.out, index_of(old.state, old.queue), id)
       removed = removed + 1
     end
@@ -362,11 +374,12 @@ local function trim_index(prefix, index, keep_ms, trim, foreign, reply)
         end
       else
         ids[#ids + 1], keys[#keys + 1] = id, key
+        keys[#keys + 1] = prefix .. 'log:' .. id
       end
     end
   end
   if #ids == 0 then return 0 end
-  redis.call('DEL', unpack(keys))
+  redis.call('UNLINK', unpack(keys))
   return redis.call('ZREM', prefix .. index, unpack(ids))
 end
 
@@ -453,6 +466,89 @@ local function project(keys, args)
   return reply
 end
 
+-------------------------------------------------------------------------------- logs of jobs
+
+-- A chunk is an entry `<how much the job ever wrote, with it>-0`: what was trimmed still counts.
+local function log_end(prefix, name, foreign)
+  local newest = write(prefix, foreign, 'XREVRANGE', name, '+', '-', 'COUNT', 1)
+  return newest[1] and tonumber(newest[1][1]:match('^%d+')) or 0
+end
+
+-- A stream with numbers that we never gave is somebody else's.
+local function add_chunk(prefix, name, foreign, before, chunk)
+  local last = before + #chunk[3]
+  local fields = {'attempt', chunk[1], 'at_ms', chunk[2], 'bytes', chunk[3]}
+  local reply = redis.pcall('XADD', prefix .. name, whole(last) .. '-0', unpack(fields))
+  if type(reply) == 'table' and reply.err then
+    set_aside(prefix, name, foreign)
+    last = #chunk[3]
+    redis.call('XADD', prefix .. name, whole(last) .. '-0', unpack(fields))
+  end
+  if last > LOG_KEPT then
+    redis.call('XTRIM', prefix .. name, 'MINID', whole(last - LOG_KEPT + LOG_CHUNK_MAX + 1))
+  end
+  redis.call('XTRIM', prefix .. name, 'MAXLEN', LOG_CHUNKS_KEPT)
+  return last
+end
+
+local function logs_add(keys, args)
+  local prefix = prefix_of(keys)
+  if #args < 6 or #args % 4 ~= 2 then
+    error('logs_add takes epoch, owner, and of each chunk job id, attempt, at_ms, bytes')
+  end
+  local epoch = number(args[1], 'epoch')
+  for i = 3, #args, 4 do
+    number(args[i + 1], 'attempt')
+    number(args[i + 2], 'at_ms')
+    if #args[i + 3] == 0 or #args[i + 3] > LOG_CHUNK_MAX then error('not a chunk: bytes') end
+  end
+  local meta = read_meta(prefix)
+  local refused = refusal(meta, epoch, args[2])
+  if refused then return refused end
+  local reply, foreign = {'ok'}, {count = 0}
+  for i = 3, #args, 4 do
+    local name = 'log:' .. args[i]
+    local before = log_end(prefix, name, foreign)
+    local chunk = {args[i + 1], args[i + 2], args[i + 3]}
+    reply[#reply + 1] = whole(add_chunk(prefix, name, foreign, before, chunk))
+  end
+  return reply
+end
+
+-- Of an entry as people may have left it: end, attempt, at_ms, bytes; nil where one is missing.
+local function read_chunk(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+  local last = tonumber(entry[1]:match('^%d+'))
+  local is_ours = tonumber(fields.attempt) and tonumber(fields.at_ms) and fields.bytes and
+                  #fields.bytes > 0 and #fields.bytes <= LOG_CHUNK_MAX and #fields.bytes <= last
+  return is_ours and {whole(last), fields.attempt, fields.at_ms, fields.bytes} or nil
+end
+
+local function log_read(keys, args)
+  local prefix = prefix_of(keys)
+  if #args ~= 2 then error('log_read takes job id, from') end
+  local key, from = prefix .. 'log:' .. args[1], number(args[2], 'from')
+  if redis.call('TYPE', key).ok ~= 'stream' then return {'0'} end
+  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+  local size = newest[1] and tonumber(newest[1][1]:match('^%d+')) or 0
+  local reply, bytes = {whole(size)}, 0
+  local start = whole(from) .. '-0'
+  while true do
+    local page = redis.call('XRANGE', key, '(' .. start, '+', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      local chunk = read_chunk(entry)
+      if chunk then
+        bytes = bytes + #chunk[4]
+        if bytes > LOG_PAGE or #reply > 4 * LOG_PAGE_CHUNKS then return reply end
+        for _, text in ipairs(chunk) do reply[#reply + 1] = text end
+      end
+      start = entry[1]
+    end
+    if #page < 16 then return reply end
+  end
+end
+
 -------------------------------------------------------------------------------- list
 
 local function list_queues(prefix, state, queue)
@@ -522,4 +618,6 @@ end
 redis.register_function{function_name = 'sluice_take_over', callback = take_over, flags = {'allow-oom'}}
 redis.register_function{function_name = 'sluice_commit', callback = commit, flags = {'allow-oom'}}
 redis.register_function{function_name = 'sluice_project', callback = project, flags = {'allow-oom'}}
+redis.register_function{function_name = 'sluice_logs_add', callback = logs_add}
+redis.register_function{function_name = 'sluice_log_read', callback = log_read, flags = {'no-writes'}}
 redis.register_function{function_name = 'sluice_list', callback = list, flags = {'no-writes'}}
