@@ -86,7 +86,8 @@ const char* to_string(Sometimes what) {
                                                                  "isolate_crashed",
                                                                  "isolate_left",
                                                                  "spawner_died",
-                                                                 "checkpoint_recorded"};
+                                                                 "checkpoint_recorded",
+                                                                 "log_kept"};
   return kNames[static_cast<std::size_t>(what)];
 }
 

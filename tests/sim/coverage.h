@@ -69,6 +69,7 @@ enum class Sometimes : std::uint8_t {
   isolate_left,  // with its job unread
   spawner_died,
   checkpoint_recorded,
+  log_kept,  // of a job that is kept
   count,
 };
 

@@ -309,6 +309,9 @@ void World::audit() {
 void World::final_audit() {
   audit();
   check_rest_is_small();
+  for (const auto& [id, log] : redis_->job_logs)
+    REQUIRE(redis_->jobs.contains(id), "index_agrees", "a log has outlived its job: " + id);
+  coverage_.hit(Sometimes::log_kept, redis_->job_logs.size());
   ledger_.audit(true, broker_wall_ms());
   for (const auto& [id, durable] : ledger_.truth()) {
     const auto found = redis_->jobs.find(id.str());

@@ -2,7 +2,7 @@
 // its process is gone only when the script says so. In half of the seeds some nodes run their jobs
 // in isolates, fewer than there are slots: a job waits for a free one in its slot; one crashes, or
 // leaves with a job unread; the spawner dies. And handlers save their place, and wait until it is
-// recorded.
+// recorded. And every attempt logs its end.
 #include <charconv>
 
 #include "tests/sim/world.h"
@@ -130,6 +130,7 @@ void World::attempt_done(std::uint32_t index, std::uint64_t number) {
   AttemptResult result = std::move(attempt.planned);
   if (attempt.stopped && (!attempt.is_stubborn || attempt.hangs))
     end_as_told(result, *attempt.stopped);
+  if (has_isolates_) node_event(index, AttemptLog{attempt.key.id, attempt.key.fence, "the end\n"});
   node_event(index, AttemptDone{std::move(result)});
   if (life.isolates_max == 0 || attempt.is_waiting) return;
   --life.isolates_busy;

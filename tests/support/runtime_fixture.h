@@ -95,12 +95,17 @@ class RuntimeFixture : public testing::Test {
     runtime_->poll(clock_now(), events_);
   }
 
+  // The next event but for logs, which are gathered in log_.
   RuntimeEvent next() {
-    while (events_.empty())
-      turn();
-    RuntimeEvent event = std::move(events_.front());
-    events_.erase(events_.begin());
-    return event;
+    while (true) {
+      while (events_.empty())
+        turn();
+      RuntimeEvent event = std::move(events_.front());
+      events_.erase(events_.begin());
+      const auto* log = std::get_if<AttemptLog>(&event);
+      if (log == nullptr) return event;
+      log_[log->id.str()] += log->bytes;
+    }
   }
 
   AttemptResult result() {
@@ -140,6 +145,7 @@ class RuntimeFixture : public testing::Test {
   Spawner spawner_;
   std::unique_ptr<Runtime> runtime_;
   std::vector<RuntimeEvent> events_;
+  std::map<std::string, std::string> log_;  // by job
 };
 
 }  // namespace sluice

@@ -605,5 +605,162 @@ TEST(CleanText, is_valid_utf8_within_its_bound) {
   EXPECT_EQ(clean_code(""), "failed");
 }
 
+// ---------------------------------------------------------------- logs
+
+AttemptLog log_of(const std::string& id, std::string bytes) {
+  return {JobId(id), {1, 1}, std::move(bytes)};
+}
+
+std::string text_of(const std::vector<Log>& logs, const std::string& id = "a") {
+  std::string text;
+  for (const Log& log : logs)
+    if (log.id == JobId(id)) text += log.bytes;
+  return text;
+}
+
+TEST(WorkerCoreLogs, are_sent_at_once_and_what_follows_is_gathered) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(log_of("a", "one\n"));
+  ASSERT_THAT(node.sent<Log>(), SizeIs(1));
+  const Log sent = node.sent<Log>()[0];
+  EXPECT_EQ(sent.node, "n1@aa");
+  EXPECT_EQ(sent.id, JobId("a"));
+  EXPECT_EQ(sent.fence, (Fence{1, 1}));
+  EXPECT_EQ(sent.bytes, "one\n");
+  node.tell(log_of("a", "two\n"));
+  node.tell(log_of("a", "three\n"));
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+  EXPECT_EQ(node.core.next_deadline_mono_ms(), node.now + WorkerCore::kLogIntervalMs);
+  node.advance(WorkerCore::kLogIntervalMs);
+  EXPECT_EQ(text_of(node.sent<Log>()), "two\nthree\n");
+  node.advance(WorkerCore::kLogIntervalMs);
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+}
+
+TEST(WorkerCoreLogs, go_ahead_of_the_result_with_all_that_is_left) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(log_of("a", "one\n"));
+  node.tell(log_of("a", "two\n"));
+  node.done("a");
+  ASSERT_THAT(node.out.sends, SizeIs(2));
+  EXPECT_EQ(text_of(node.sent<Log>()), "two\n");
+  EXPECT_TRUE(std::holds_alternative<Results>(node.out.sends[1]));
+  node.tell(log_of("a", "a thread it left behind\n"));
+  node.advance(1000);
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+}
+
+TEST(WorkerCoreLogs, wait_for_a_broker_and_are_not_repeated) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(ConnectionDown{});
+  node.tell(log_of("a", "one\n"));
+  node.done("a");
+  EXPECT_THAT(node.out.sends, IsEmpty());
+  node.tell(ConnectionUp{});
+  ASSERT_THAT(node.out.sends, SizeIs(3));
+  EXPECT_TRUE(std::holds_alternative<Status>(node.out.sends[0])) << "first, who speaks";
+  EXPECT_EQ(text_of(node.sent<Log>()), "one\n");
+  EXPECT_TRUE(std::holds_alternative<Results>(node.out.sends[2]));
+  node.tell(ConnectionDown{});
+  node.tell(ConnectionUp{});
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+  EXPECT_THAT(node.results(), SizeIs(1));
+}
+
+TEST(WorkerCoreLogs, of_a_flood_no_more_is_on_its_way_than_a_status_may_be_behind) {
+  Node node;
+  node.connect();
+  node.run({"a", "b"});
+  std::size_t bytes = 0;
+  const auto count = [&] {
+    for (const Log& log : node.sent<Log>()) {
+      EXPECT_LE(log.bytes.size(), kLogChunkBytesMax);
+      bytes += log.bytes.size();
+    }
+  };
+  for (int i = 0; i < 100; ++i) {
+    node.tell(log_of("a", std::string(100'000, 'x')));
+    count();
+    node.tell(log_of("b", std::string(100'000, 'x')));
+    count();
+  }
+  EXPECT_GE(bytes, WorkerCore::kLogInFlightBytes);
+  EXPECT_LE(bytes, WorkerCore::kLogInFlightBytes + kLogChunkBytesMax);
+  // A status asks whether the line takes it; its answer lets the next go.
+  node.advance(WorkerCore::kLogStatusMs);
+  EXPECT_THAT(node.sent<Status>(), SizeIs(1));
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+  node.advance(WorkerCore::kLogStatusMs);
+  count();
+  bytes = 0;
+  node.hear(Welcome{});
+  count();
+  EXPECT_GE(bytes, WorkerCore::kLogInFlightBytes);
+  EXPECT_LE(bytes, WorkerCore::kLogInFlightBytes + kLogChunkBytesMax);
+  EXPECT_FALSE(text_of(node.sent<Log>(), "a").empty());
+  EXPECT_FALSE(text_of(node.sent<Log>(), "b").empty()) << "in turn";
+  EXPECT_NE(text_of(node.sent<Log>(), "a").find("bytes are missing here]"), std::string::npos);
+}
+
+TEST(WorkerCoreLogs, of_many_that_end_at_once_no_more_than_a_mebibyte_goes_ahead) {
+  Node node(50);
+  node.connect();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 50; ++i)
+    ids.push_back("j" + std::to_string(i));
+  node.run(ids);
+  node.tell(ConnectionDown{});
+  for (const std::string& id : ids) {
+    node.tell(log_of(id, std::string(200'000, 'x')));
+    node.done(id);
+  }
+  node.tell(ConnectionUp{});
+  std::size_t bytes = 0;
+  for (const Log& log : node.sent<Log>())
+    bytes += log.bytes.size();
+  EXPECT_GE(bytes, WorkerCore::kLogInFlightBytesMax);
+  EXPECT_LE(bytes, WorkerCore::kLogInFlightBytesMax + 50 * 100);
+  EXPECT_THAT(node.results(), SizeIs(50));
+}
+
+TEST(WorkerCoreLogs, of_all_attempts_together_are_bounded) {
+  Node node(1000);
+  node.connect();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 1000; ++i)
+    ids.push_back("j" + std::to_string(i));
+  node.run(ids);
+  node.tell(ConnectionDown{});
+  for (const std::string& id : ids)
+    node.tell(log_of(id, std::string(200'000, 'x')));
+  EXPECT_LE(node.core.log_bytes(), WorkerCore::kLogBytesMax + (std::size_t{5} << 20));
+  node.tell(ConnectionUp{});
+  for (const std::string& id : ids)
+    node.done(id);
+  for (const std::string& id : ids)
+    node.ack(id);
+  EXPECT_EQ(node.core.log_bytes(), 0U);
+}
+
+TEST(WorkerCoreLogs, of_a_dropped_attempt_are_thrown_away) {
+  Node node;
+  node.connect();
+  node.run({"a"});
+  node.tell(log_of("a", "one\n"));
+  node.tell(log_of("a", "two\n"));
+  node.hear(DropAttempts{{Node::ref("a")}});
+  node.tell(log_of("a", "three\n"));
+  node.done("a");
+  node.advance(1000);
+  EXPECT_THAT(node.sent<Log>(), IsEmpty());
+  EXPECT_EQ(node.core.log_bytes(), 0U);
+}
+
 }  // namespace
 }  // namespace sluice::worker_core_test

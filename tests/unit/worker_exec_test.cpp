@@ -188,6 +188,18 @@ TEST_F(ExecTest, the_checkpoint_of_an_earlier_attempt_is_in_the_environment) {
   EXPECT_EQ(result().result, "p3");
 }
 
+TEST_F(ExecTest, what_it_writes_to_its_standard_error_is_the_jobs_log) {
+  shell("echo one >&2; echo result; printf 'two\\377' >&2");
+  EXPECT_EQ(run().result, "result\n");
+  EXPECT_EQ(log_["a"], "one\ntwo\xff");
+  start("b");
+  start("c");
+  (void)result();
+  (void)result();
+  EXPECT_EQ(log_["b"], log_["a"]);
+  EXPECT_EQ(log_["c"], log_["a"]);
+}
+
 TEST_F(ExecTest, what_is_no_progress_is_in_the_error_of_one_that_fails) {
   shell("echo half way >&3; echo sorry >&2; exit 1");
   EXPECT_EQ(run().error,

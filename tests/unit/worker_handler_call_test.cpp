@@ -29,7 +29,10 @@ struct Told : Task::State {
     all.push_back(std::move(progress));
   }
 
+  void write_log(std::string_view bytes) override { log += bytes; }
+
   std::vector<AttemptProgress> all;
+  std::string log;
 };
 
 // `handler` of task `t`, as the name it returns, or the refusal.
@@ -39,6 +42,15 @@ std::string taken(std::map<std::string, TaskSettings::Value> values, const Handl
   if (!handler) return handler.error().where + ": " + handler.error().detail;
   Task task(std::make_shared<Told>());
   return call_handler(handlers.at(*handler), task).result;
+}
+
+TEST(HandlerCall, a_log_is_of_lines) {
+  const auto told = std::make_shared<Told>();
+  Task task(told);
+  task.log("one");
+  task.log("two\nthree\n");
+  task.log("");
+  EXPECT_EQ(told->log, "one\ntwo\nthree\n\n");
 }
 
 TEST(HandlerCall, the_handler_is_the_named_one_or_that_of_the_task_s_own_name) {

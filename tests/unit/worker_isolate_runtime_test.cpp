@@ -89,6 +89,17 @@ TEST_F(IsolateTest, the_attempt_is_seen_as_on_a_thread_of_the_node) {
   EXPECT_EQ(run("hello").result, "a 7.3 t q text/plain hello");
 }
 
+TEST_F(IsolateTest, what_a_handler_logs_is_the_jobs_log) {
+  use([](Task& task) {
+    task.log("one");
+    task.log(std::string(2 * kLogChunkBytesMax, 'x'));
+    task.log("");
+    return "done";
+  });
+  EXPECT_EQ(run().result, "done");
+  EXPECT_EQ(log_["a"], "one\n" + std::string(2 * kLogChunkBytesMax, 'x') + "\n\n");
+}
+
 TEST_F(IsolateTest, a_large_payload_and_a_large_result_pass) {
   use([](Task& task) { return task.payload(); });
   std::string payload(kPayloadBytesMax, 'x');

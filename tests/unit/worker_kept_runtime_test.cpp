@@ -113,12 +113,24 @@ TEST_F(KeptTest, progress_and_checkpoints_come_as_they_are_said) {
   EXPECT_EQ(progress.checkpoint, "p2");
 }
 
+TEST_F(KeptTest, what_it_writes_to_its_standard_error_during_a_job_is_that_jobs_log) {
+  shell(R"(echo "start $n" >&2; echo "{\"result\":$n}")");
+  for (const char* id : {"a", "b", "c"}) {
+    start(id);
+    (void)result();
+  }
+  EXPECT_EQ(log_["a"], "start 1\n");
+  EXPECT_EQ(log_["b"], "start 2\n");
+  EXPECT_EQ(log_["c"], "start 3\n");
+}
+
 TEST_F(KeptTest, a_crash_costs_that_one_attempt_and_another_takes_the_next) {
   shell(
       R"(case $line in *crash*) echo oops >&2; kill -SEGV $$;; *) echo "{\"result\":$n}";; esac)");
   const AttemptResult crashed = run("crash");
   EXPECT_EQ(crashed.error_code, "killed_by_SIGSEGV");
   EXPECT_EQ(crashed.error, "killed by SIGSEGV before it told the job's end\noops\n");
+  EXPECT_EQ(log_["a"], "oops\n");
   EXPECT_TRUE(crashed.retryable);
   EXPECT_EQ(run().result, "1");
   EXPECT_EQ(figures().crashes, 1U);

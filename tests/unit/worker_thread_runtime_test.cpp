@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "common/clock.h"
+#include "worker/core/log_buffer.h"
 #include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/thread_runtime.h"
 
@@ -85,6 +86,42 @@ class ThreadRuntimeTest : public testing::Test {
   std::unique_ptr<Runtime> runtime_;
   std::vector<RuntimeEvent> events_;
 };
+
+TEST_F(ThreadRuntimeTest, what_a_handler_logs_comes_before_its_end) {
+  use([](Task& task) {
+    task.log("one");
+    task.log("two\n");
+  });
+  start("a");
+  std::string log;
+  while (true) {
+    RuntimeEvent event = next();
+    if (const auto* said = std::get_if<AttemptLog>(&event)) log += said->bytes;
+    if (std::holds_alternative<AttemptDone>(event)) break;
+  }
+  EXPECT_EQ(log, "one\ntwo\n");
+}
+
+TEST_F(ThreadRuntimeTest, of_a_handler_that_logs_more_than_is_taken_the_end_is_kept) {
+  use([](Task& task) {
+    for (int i = 0; i < 100'000; ++i)
+      task.log("line " + std::to_string(i));
+  });
+  start("a");
+  std::size_t bytes = 0;
+  std::string last;
+  while (true) {
+    RuntimeEvent event = next();
+    if (std::holds_alternative<AttemptDone>(event)) break;
+    if (const auto* said = std::get_if<AttemptLog>(&event); said != nullptr) {
+      EXPECT_LE(said->bytes.size(), 2 * LogBuffer::kBytesMax);
+      bytes += said->bytes.size();
+      if (!said->bytes.empty()) last = said->bytes;
+    }
+  }
+  EXPECT_GT(bytes, 0U);
+  EXPECT_TRUE(last.ends_with("line 99999\n"));
+}
 
 TEST_F(ThreadRuntimeTest, what_a_handler_returns_is_the_result) {
   use([](Task& task) { return task.payload() + "!" + task.fence(); });

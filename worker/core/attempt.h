@@ -48,6 +48,13 @@ struct AttemptProgress {
   std::uint64_t awaited_n = 0;
 };
 
+// What it wrote to its job's log: any bytes, not yet within any bound.
+struct AttemptLog {
+  JobId id;
+  Fence fence;
+  std::string bytes;
+};
+
 // What became of the checkpoints that handlers wait for.
 struct CheckpointAnswer {
   AttemptKey key;

@@ -60,6 +60,7 @@ void WorkerCore::settle(Now now, WorkerOutput& out) {
   start_waiting(now, out);
   if (!is_connected_) return;
   if (status_wanted_ || now.mono_ms >= next_status_ms_) send_status(now, out);
+  send_logs(now, out);
   send_results(now, out);
 }
 
@@ -78,6 +79,7 @@ std::int64_t WorkerCore::next_deadline_mono_ms() const {
 void WorkerCore::on(ConnectionUp&, Now now, WorkerOutput& out) {
   is_connected_ = true;
   is_welcomed_ = false;
+  log_in_flight_bytes_ = log_before_status_ = 0;
   send_status(now, out);  // before anything else: it says who speaks
   repeat_everything(now, out);
 }
@@ -126,6 +128,7 @@ void WorkerCore::take(Welcome& welcome, Now now, WorkerOutput& out) {
   heartbeat_ms_ = std::max<std::int64_t>(welcome.heartbeat_ms, 1);
   result_bytes_max_ = std::min<std::uint64_t>(welcome.result_bytes_max, kResultBytesMax);
   next_status_ms_ = std::min(next_status_ms_, after(now.mono_ms, heartbeat_ms_));
+  if (!welcome.repeat) log_in_flight_bytes_ -= std::exchange(log_before_status_, 0);
   if (welcome.repeat) {
     status_wanted_ = true;
     repeat_everything(now, out);
@@ -168,6 +171,7 @@ void WorkerCore::take(DropAttempts& drop, Now, WorkerOutput& out) {
       if (it->second.is_dropped) continue;
       stop(it->first, it->second, StopReason::dropped, out);
       it->second.is_dropped = true;
+      forget_log(it->second);
       continue;
     }
     out.facts.push_back(AttemptDropped{it->first});
@@ -258,6 +262,7 @@ void WorkerCore::finish(const AttemptKey& key,
   ++finished_;
   arm(key, held, Timer::time_out, kNever);
   arm(key, held, Timer::progress, kNever);
+  arm(key, held, Timer::log, kNever);
   outbox_.push_back(key);
   out.facts.push_back(
       AttemptEnded{key, held.result.outcome, held.result.error_code, held.result.error});
@@ -269,6 +274,7 @@ void WorkerCore::forget(HeldMap::iterator it) {
     land(key, held);
     --finished_;
   }
+  forget_log(held);
   for (std::size_t timer = 0; timer < kTimers; ++timer)
     arm(key, held, static_cast<Timer>(timer), kNever);
   held_.erase(it);
@@ -315,6 +321,70 @@ void WorkerCore::report(const AttemptKey& key, Held& held, Now now, WorkerOutput
   out.sends.emplace_back(std::move(progress));
 }
 
+// ---------------------------------------------------------------- logs
+
+void WorkerCore::on(AttemptLog& log, Now now, WorkerOutput&) {
+  const auto it = held_.find(AttemptKey{log.id, log.fence});
+  if (it == held_.end() || it->second.phase != Phase::running || it->second.is_dropped) return;
+  auto& [key, held] = *it;
+  log_bytes_ -= held.log.size();
+  held.log.add(log.bytes, log_bytes_ < kLogBytesMax ? LogBuffer::kBytesMax : kLogBytesShort);
+  log_bytes_ += held.log.size();
+  if (now.mono_ms >= held.log_allowed_ms)
+    want_log_sent(key, held);
+  else if (!held.is_log_due)
+    arm(key, held, Timer::log, held.log_allowed_ms);
+}
+
+void WorkerCore::want_log_sent(const AttemptKey& key, Held& held) {
+  if (!std::exchange(held.is_log_due, true)) log_queue_.push_back(key);
+}
+
+// A piece of each in turn, while the line takes them.
+void WorkerCore::send_logs(Now now, WorkerOutput& out) {
+  while (!log_queue_.empty()) {
+    if (log_in_flight_bytes_ >= kLogInFlightBytes) {
+      next_status_ms_ = std::min(next_status_ms_, after(status_sent_ms_, kLogStatusMs));
+      return;
+    }
+    const AttemptKey key = log_queue_.front();
+    log_queue_.pop_front();
+    const auto it = held_.find(key);
+    if (it == held_.end()) continue;
+    Held& held = it->second;
+    held.is_log_due = false;
+    if (held.phase != Phase::running || held.log.empty()) continue;
+    send_log(key, held, out);
+    held.log_allowed_ms = after(now.mono_ms, kLogIntervalMs);
+    if (!held.log.empty()) want_log_sent(key, held);
+  }
+}
+
+void WorkerCore::send_log(const AttemptKey& key, Held& held, WorkerOutput& out) {
+  log_bytes_ -= held.log.size();
+  Log message{settings_.node, key.id, key.fence, held.log.take()};
+  log_bytes_ += held.log.size();
+  log_in_flight_bytes_ += message.bytes.size();
+  out.sends.emplace_back(std::move(message));
+}
+
+// What it wrote last goes ahead of its result; of too much at once only the end.
+void WorkerCore::send_last_log(const AttemptKey& key, Held& held, WorkerOutput& out) {
+  if (held.log.empty()) return;
+  const std::size_t room =
+      kLogInFlightBytesMax - std::min(kLogInFlightBytesMax, log_in_flight_bytes_);
+  log_bytes_ -= held.log.size();
+  held.log.cut(room);
+  log_bytes_ += held.log.size();
+  while (!held.log.empty())
+    send_log(key, held, out);
+}
+
+void WorkerCore::forget_log(Held& held) {
+  log_bytes_ -= held.log.size();
+  held.log.clear();
+}
+
 // ---------------------------------------------------------------- results
 
 void WorkerCore::send_results(Now now, WorkerOutput& out) {
@@ -332,6 +402,7 @@ void WorkerCore::send_results(Now now, WorkerOutput& out) {
     outbox_.pop_front();
     in_flight_bytes_ += bytes;
     held.is_in_flight = true;
+    send_last_log(key, held, out);
     arm(key, held, Timer::repeat_result, after(now.mono_ms, held.repeat_delay_ms));
     message.results.push_back(held.result);
   }
@@ -363,6 +434,8 @@ void WorkerCore::send_status(Now now, WorkerOutput& out) {
   for (const auto& [key, held] : held_)
     status.held.push_back(HeldAttempt{key.id, key.fence, held.phase});
   status_wanted_ = false;
+  status_sent_ms_ = now.mono_ms;
+  if (log_before_status_ == 0) log_before_status_ = log_in_flight_bytes_;
   next_status_ms_ = after(now.mono_ms, heartbeat_ms_);
   out.sends.emplace_back(std::move(status));
 }
@@ -481,6 +554,9 @@ void WorkerCore::fire_timers(Now now, WorkerOutput& out) {
         [[fallthrough]];
       case Timer::progress:
         if (is_connected_ && held.has_report) report(key, held, now, out);
+        break;
+      case Timer::log:
+        want_log_sent(key, held);
         break;
     }
   }

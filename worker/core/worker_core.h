@@ -5,6 +5,8 @@
 // - never more than `concurrency` attempts run; what comes beyond that waits here;
 // - a slot is free only at AttemptDone, not when a stop was asked for;
 // - a result is kept, and repeated, until an `ack` or a `drop` names its fence;
+// - what attempts log is sent as well as may be: it holds up nothing, is bounded (LogBuffer), and
+//   is not repeated;
 // - a message whose number is not higher than the last one's is not taken.
 //
 // One turn: handle() for every event at hand, settle() once, then carry out the output. Nothing may
@@ -26,6 +28,7 @@
 #include "common/limits.h"
 #include "common/time.h"
 #include "worker/core/events.h"
+#include "worker/core/log_buffer.h"
 #include "worker/core/output.h"
 
 namespace sluice {
@@ -50,6 +53,17 @@ class WorkerCore {
   // Results sent and not yet acknowledged; more wait here, so that a status is never behind
   // megabytes on a slow line. At least one result is always let go.
   static constexpr std::size_t kInFlightBytesMax = 4u << 20;
+  // Of an attempt's log: between the end of what it wrote and the next, and of all attempts, bytes
+  // that wait here.
+  static constexpr std::int64_t kLogIntervalMs = 100;
+  static constexpr std::size_t kLogBytesMax = 32u << 20;
+  static constexpr std::size_t kLogBytesShort = 4096;  // of an attempt, beyond that
+  // Bytes of logs sent since the last status that was answered. A status is never behind more than
+  // about twice as much of them; when it is reached, one is sent to ask. What attempts wrote last,
+  // which goes ahead of their results, may go up to the second.
+  static constexpr std::size_t kLogInFlightBytes = 128u << 10;
+  static constexpr std::size_t kLogInFlightBytesMax = 1u << 20;
+  static constexpr std::int64_t kLogStatusMs = 100;  // between two such statuses
   // How long after the drain grace a node waits for its handlers to end and for the acknowledgement
   // of its last results; then it leaves all the same.
   static constexpr std::int64_t kLastGraceMs = 10'000;
@@ -69,6 +83,9 @@ class WorkerCore {
 
   [[nodiscard]] std::size_t unacknowledged_count() const { return finished_; }
 
+  // Of jobs' logs, not sent yet.
+  [[nodiscard]] std::size_t log_bytes() const { return log_bytes_; }
+
   // A broker has welcomed it on this connection.
   [[nodiscard]] bool is_welcomed() const { return is_connected_ && is_welcomed_; }
 
@@ -82,15 +99,16 @@ class WorkerCore {
     repeat_result,
     progress,           // the interval since the last report is over
     repeat_checkpoint,  // sent and not acknowledged
+    log,                // may be sent again
   };
-  static constexpr std::size_t kTimers = 4;
+  static constexpr std::size_t kTimers = 5;
 
   struct Held {
     RunJob job;  // moved out when it starts
     Phase phase = Phase::waiting;
     bool is_dropped = false;   // still running, its report will be thrown away
     bool is_stopping = false;  // the runtime was asked to stop it
-    std::array<std::int64_t, kTimers> due_ms = {kNever, kNever, kNever, kNever};
+    std::array<std::int64_t, kTimers> due_ms = {kNever, kNever, kNever, kNever, kNever};
     // The newest progress, and the newest checkpoint until it is acknowledged.
     bool has_report = false;  // something of it has not left yet
     bool is_checkpoint_due = false;
@@ -100,6 +118,10 @@ class WorkerCore {
     std::uint64_t checkpoint_n = 0;
     std::uint64_t awaited_n = 0;  // of the newest that somebody waits for
     std::int64_t report_allowed_ms = 0;
+    // What it wrote to its job's log.
+    LogBuffer log;
+    bool is_log_due = false;  // stands in log_queue_
+    std::int64_t log_allowed_ms = 0;
     // Only when finished.
     AttemptResult result;
     std::int64_t repeat_delay_ms = kRepeatFirstMs;
@@ -113,6 +135,7 @@ class WorkerCore {
   void on(ConnectionDown&, Now now, WorkerOutput& out);
   void on(AttemptDone& done, Now now, WorkerOutput& out);
   void on(AttemptProgress& progress, Now now, WorkerOutput& out);
+  void on(AttemptLog& log, Now now, WorkerOutput& out);
   void on(TasksChanged& changed, Now now, WorkerOutput& out);
   void on(StopRequested&, Now now, WorkerOutput& out);
   void on(LeaveRequested&, Now now, WorkerOutput& out);
@@ -141,6 +164,11 @@ class WorkerCore {
   void send_status(Now now, WorkerOutput& out);
   void report(const AttemptKey& key, Held& held, Now now, WorkerOutput& out);
   void send_results(Now now, WorkerOutput& out);
+  void want_log_sent(const AttemptKey& key, Held& held);
+  void send_logs(Now now, WorkerOutput& out);
+  void send_log(const AttemptKey& key, Held& held, WorkerOutput& out);
+  void send_last_log(const AttemptKey& key, Held& held, WorkerOutput& out);
+  void forget_log(Held& held);
   void land(const AttemptKey& key, Held& held);
   void arm(const AttemptKey& key, Held& held, Timer timer, std::int64_t due_ms);
 
@@ -153,6 +181,11 @@ class WorkerCore {
   std::size_t running_ = 0;
   std::size_t finished_ = 0;
   std::size_t in_flight_bytes_ = 0;
+  std::deque<AttemptKey> log_queue_;     // have something to send, in turn; may name what is gone
+  std::size_t log_bytes_ = 0;            // that wait, of all
+  std::size_t log_in_flight_bytes_ = 0;  // sent and not known to be read
+  std::size_t log_before_status_ = 0;    // of them, those ahead of a status not yet answered
+  std::int64_t status_sent_ms_ = 0;
 
   Seen seen_;
   std::uint64_t status_seq_ = 0;

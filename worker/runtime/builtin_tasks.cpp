@@ -73,6 +73,7 @@ TaskOutcome count(Task& task) {
     if (!pause(task, span_ms(ms)))
       return TaskOutcome::failed("stopped", "asked to stop at " + std::to_string(number));
     task.progress(static_cast<std::uint32_t>((number + 1) * 100 / end), std::to_string(number + 1));
+    task.log("counted to " + std::to_string(number + 1));
     task.checkpoint(std::to_string(number + 1));
   }
   return nlohmann::json{{"from", from}, {"to", end}}.dump();

@@ -280,6 +280,7 @@ class ExecRuntime : public Runtime {
   void read_errors(Running& running, int reads_max) {
     drain(running.streams[kErr], reads_max, [&](std::string_view bytes) {
       keep_tail(running.error_tail, bytes);
+      events_.emplace_back(AttemptLog{running.job.id, running.job.fence, std::string(bytes)});
     });
   }
 

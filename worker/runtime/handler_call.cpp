@@ -132,6 +132,11 @@ bool Task::checkpoint(std::string_view bytes) {
   return state.recorded_n >= number;
 }
 
+void Task::log(std::string_view text) {
+  if (text.ends_with('\n')) return state_->write_log(text);
+  state_->write_log(std::string(text) + "\n");
+}
+
 Result<std::string> take_handler(TaskSettings& settings,
                                  const Handlers& handlers,
                                  const Handlers& for_isolates) {

@@ -33,6 +33,8 @@ struct Task::State {
 
   virtual void tell(AttemptProgress progress) = 0;  // from any thread
 
+  virtual void write_log(std::string_view /*bytes*/) {}  // from any thread
+
   // Ends the waits for this checkpoint and those before it. From any thread.
   void answer(std::uint64_t awaited_n, bool is_recorded);
 

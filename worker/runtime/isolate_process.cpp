@@ -72,6 +72,8 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
 
     void tell(AttemptProgress progress) override { owner.send(std::move(progress)); }
 
+    void write_log(std::string_view bytes) override { owner.send_log(job, bytes); }
+
     IsolateLoop& owner;
   };
 
@@ -131,6 +133,13 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     message.checkpoint = std::move(progress.checkpoint);
     message.checkpoint_n = progress.awaited_n;
     (void)send(encode_worker_message(message));
+  }
+
+  // The node sends on what it can; to it, all is said.
+  void send_log(const RunJob& job, std::string_view bytes) {
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kLogChunkBytesMax)))
+      (void)send(encode_worker_message(
+          Log{node_, job.id, job.fence, std::string(bytes.substr(0, kLogChunkBytesMax))}));
   }
 
   // False when the node is gone.

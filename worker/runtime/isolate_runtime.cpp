@@ -68,9 +68,11 @@ class IsolateWire : public PoolWire {
                              std::move(progress->message),
                              std::move(progress->checkpoint),
                              progress->checkpoint_n};
+    if (auto* log = std::get_if<Log>(&*read))
+      return AttemptLog{std::move(log->id), log->fence, std::move(log->bytes)};
     auto* results = std::get_if<Results>(&*read);
     if (results == nullptr || results->results.size() != 1)
-      return fail(ErrorCode::malformed, "", "neither progress nor one result");
+      return fail(ErrorCode::malformed, "", "neither progress, nor a log, nor one result");
     return std::move(results->results.front());
   }
 

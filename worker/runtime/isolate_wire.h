@@ -1,9 +1,9 @@
 // What a node and an isolate say to each other. Over a stream of frames, a 32-bit length before
 // each, go the messages of the protocol (codec.h): to the isolate a `run` of one job, back its
-// `progress` and a `result`. Over a second socket go notes about the job at work: to stop, and what
-// became of a checkpoint. (Rejected: these in the stream of jobs. The thread that runs the handler
-// does not read it then, and a second reader would be woken for every job.) Integers are the
-// machine's.
+// `progress`, its `log` and a `result`. Over a second socket go notes about the job at work: to
+// stop, and what became of a checkpoint. (Rejected: these in the stream of jobs. The thread that
+// runs the handler does not read it then, and a second reader would be woken for every job.)
+// Integers are the machine's.
 #pragma once
 
 #include <cstdint>

@@ -30,16 +30,19 @@ class KeptWire : public PoolWire {
   [[nodiscard]] int error_fd() const override { return errors_.get(); }
 
   // At most so much in a turn that a flood does not starve the others.
-  void read_errors() override {
+  void read_errors(std::string& said) override {
     std::array<char, 16'384> buffer;
     for (int turn = 0; turn < 4 && errors_.is_open(); ++turn) {
       const ssize_t size = ::read(errors_.get(), buffer.data(), buffer.size());
-      if (size > 0)
-        keep_tail(error_tail_, {buffer.data(), static_cast<std::size_t>(size)});
-      else if (size == 0 || (errno != EINTR && errno != EAGAIN))
+      if (size > 0) {
+        const std::string_view bytes(buffer.data(), static_cast<std::size_t>(size));
+        keep_tail(error_tail_, bytes);
+        said += bytes;
+      } else if (size == 0 || (errno != EINTR && errno != EAGAIN)) {
         errors_.reset();
-      else if (errno == EAGAIN)
+      } else if (errno == EAGAIN) {
         return;
+      }
     }
   }
 

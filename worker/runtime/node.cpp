@@ -174,6 +174,8 @@ class NodeLoop {
 
   void take(AttemptProgress& progress) { events_.emplace_back(std::move(progress)); }
 
+  void take(AttemptLog& log) { events_.emplace_back(std::move(log)); }
+
   void take(RuntimeFailed& failed) {
     log_line(LogLevel::error, "runtime_failed", {{"detail", failed.detail}});
     is_broken_ = true;

@@ -300,8 +300,19 @@ class PoolRuntime : public Runtime {
       watch(member.wire->fd(), member.number, EPOLLIN, EPOLL_CTL_MOD);
       write(member);
     }
-    member.wire->read_errors();
+    read_errors(member);
     read(member, kReadsPerTurn);
+  }
+
+  // What it writes there while it has a job is part of the job's log.
+  void read_errors(Member& member) {
+    if (!member.wire) return;
+    AttemptLog log;
+    member.wire->read_errors(log.bytes);
+    if (!member.job || log.bytes.empty()) return;
+    log.id = member.job->id;
+    log.fence = member.job->fence;
+    events_.emplace_back(std::move(log));
   }
 
   // What it has to say.
@@ -339,10 +350,16 @@ class PoolRuntime : public Runtime {
         events_.emplace_back(std::move(*progress));
       return {};
     }
+    if (auto* log = std::get_if<AttemptLog>(&word)) {
+      if (member.job && member.job->id == log->id && member.job->fence == log->fence)
+        events_.emplace_back(std::move(*log));
+      return {};
+    }
     AttemptResult& result = std::get<AttemptResult>(word);
     const bool is_its_own =
         member.job && result.id == member.job->id && result.fence == member.job->fence;
     if (!is_its_own) return "it told the end of a job that it does not have";
+    read_errors(member);  // written before the end was told, so it is all there
     finish(member, std::move(result));
     return {};
   }
@@ -413,7 +430,7 @@ class PoolRuntime : public Runtime {
   void on_end(Member& member, const SpawnReport& report) {
     member.is_gone = true;
     read(member, INT_MAX);
-    if (member.wire) member.wire->read_errors();
+    read_errors(member);
     MemberPool& pool = *member.pool;
     const bool was_used = member.job_count > 0;
     if (member.result) tell(std::move(*member.result));

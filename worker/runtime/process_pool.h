@@ -43,7 +43,7 @@ struct PoolSettings {
                                                       const std::string& name);
 
 // What a process has said of the attempt that it was given; a result has its usage.
-using PoolWord = std::variant<AttemptProgress, AttemptResult>;
+using PoolWord = std::variant<AttemptProgress, AttemptLog, AttemptResult>;
 
 // One process' line to its node. Its end asks the process to leave.
 class PoolWire {
@@ -69,7 +69,8 @@ class PoolWire {
   // What else is to be read when there is something, or -1: its standard error.
   [[nodiscard]] virtual int error_fd() const { return -1; }
 
-  virtual void read_errors() {}
+  // What there is, appended to `said`.
+  virtual void read_errors(std::string& /*said*/) {}
 
   // What it said last there, for people.
   [[nodiscard]] virtual std::string error_tail() const { return {}; }

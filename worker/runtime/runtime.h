@@ -19,7 +19,7 @@ struct RuntimeFailed {
   std::string detail;
 };
 
-using RuntimeEvent = std::variant<AttemptDone, AttemptProgress, RuntimeFailed>;
+using RuntimeEvent = std::variant<AttemptDone, AttemptProgress, AttemptLog, RuntimeFailed>;
 
 class Runtime {
  public:

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "worker/core/log_buffer.h"
 #include "worker/runtime/process_result.h"
 #include "worker/runtime/wake.h"
 
@@ -58,7 +59,25 @@ struct ThreadAttempt : Task::State {
     if (const auto shared = target.lock()) shared->tell(std::move(progress));
   }
 
+  // The loop is told that there is something, and takes all that is there when it comes.
+  void write_log(std::string_view bytes) override {
+    {
+      const std::lock_guard lock(log_mutex);
+      const bool is_told = !log.empty();
+      log.add(bytes);
+      if (is_told) return;
+    }
+    if (const auto shared = target.lock()) shared->tell(AttemptLog{job.id, job.fence, {}});
+  }
+
+  [[nodiscard]] std::string take_log() {
+    const std::lock_guard lock(log_mutex);
+    return log.take(2 * LogBuffer::kBytesMax);
+  }
+
   const std::weak_ptr<ThreadShared> target;
+  std::mutex log_mutex;  // guards:
+  LogBuffer log;
   std::mutex reason_mutex;  // guards:
   std::optional<StopReason> reason;
 };
@@ -170,6 +189,9 @@ class ThreadRuntime : public Runtime {
     for (RuntimeEvent& event : happened) {
       if (const auto* done = std::get_if<AttemptDone>(&event))
         running_.erase({done->result.id, done->result.fence});
+      if (auto* log = std::get_if<AttemptLog>(&event))
+        if (const auto it = running_.find({log->id, log->fence}); it != running_.end())
+          log->bytes = it->second->take_log();
       events.push_back(std::move(event));
     }
   }

@@ -57,6 +57,10 @@ class Task {
   // is no longer the job's, or they were not within a second of a stop.
   bool checkpoint(std::string_view bytes);
 
+  // A line for the job's log, which `sluice logs` shows; more lines are fine. Cheap, and never
+  // waits: of more than can be sent in time, 256 KiB at most, the oldest goes, and a line says so.
+  void log(std::string_view text);
+
  private:
   std::shared_ptr<State> state_;
 };
