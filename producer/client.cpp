@@ -354,6 +354,10 @@ Answer<Listed> Client::list(Filter filter) {
   return call<Listed>(List{std::move(filter)});
 }
 
+Answer<LogPage> Client::logs(JobId id, std::uint64_t from) {
+  return call<LogPage>(Logs{std::move(id), from});
+}
+
 Answer<QueuesInfo> Client::queues() {
   return call<QueuesInfo>(Queues{});
 }

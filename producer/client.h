@@ -105,6 +105,9 @@ class Client {
   Answer<TargetsDone> retry(Targets targets);
   Answer<TargetsDone> remove(Targets targets);
   Answer<Listed> list(Filter filter);  // one page; filter.state is required
+  // A page of a job's log: what was logged behind the first `from` bytes. not_found for a job that
+  // is not known, or is removed.
+  Answer<LogPage> logs(JobId id, std::uint64_t from = 0);
   Answer<QueuesInfo> queues();
   Answer<WorkersInfo> workers();
   Answer<StatsInfo> stats();

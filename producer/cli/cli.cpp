@@ -24,6 +24,7 @@ Examples:
   sluice submit resize @cat.jpg --priority high
   sluice submit --jsonl jobs.jsonl            many jobs: {"task": "echo", "payload": {...}} per line
   sluice get ID                               what became of it
+  sluice logs -f ID                           what it logs, as it comes
   sluice list --tag AAPL
 
 Exit status: 0 done; 1 a job failed or a request was refused; 2 wrong usage; 4 not found;
@@ -200,6 +201,7 @@ int run(int argc, const char* const* argv) {
   add_workers(app, cli);
   add_stats(app, cli);
   add_events(app, cli);
+  add_logs(app, cli);
   try {
     app.parse(arguments_of(app, argc, argv));
   } catch (const CLI::ParseError& error) {

@@ -73,6 +73,7 @@ void add_queues(CLI::App& app, Cli& cli);   // queues, pause, resume, purge
 void add_workers(CLI::App& app, Cli& cli);  // workers, drain
 void add_stats(CLI::App& app, Cli& cli);    // stats, ping
 void add_events(CLI::App& app, Cli& cli);
+void add_logs(CLI::App& app, Cli& cli);
 
 // Waits with a progress bar, prints what ended, returns the exit status (`wait` and `submit
 // --wait`).
