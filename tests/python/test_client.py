@@ -471,3 +471,46 @@ def test_an_analysis_takes_a_date(broker, client, in_background):
 def test_an_address_that_is_no_text_is_refused():
     with pytest.raises(ValueError, match="^address must be tcp://HOST:PORT, not 7711"):
         sluice.connect(7711)
+
+
+def chunk(offset, data, attempt=1):
+    return {"offset": offset, "attempt": attempt, "at_ms": 1000, "bytes": data}
+
+
+def test_logs_are_read_to_their_end(broker, client, in_background):
+    call = in_background(lambda: list(client.logs("j1")))
+    request = broker.take("logs")
+    assert (request["id"], request["from"]) == ("j1", 0)
+    broker.answer(request, "logs", id="j1", state="running", next=4, size=6, chunks=[chunk(0, b"one\n")])
+    request = broker.take("logs")
+    assert request["from"] == 4
+    broker.answer(request, "logs", id="j1", state="running", next=6, size=6, chunks=[chunk(4, b"\xff\n", 2)])
+    first, second = call.result()
+    assert (first.text, first.data, first.attempt, first.at_ms) == ("one\n", b"one\n", 1, 1000)
+    assert (second.text, second.offset, second.attempt) == ("\ufffd\n", 4, 2)
+
+
+def test_followed_logs_go_on_until_the_job_has_ended_and_over_an_outage(broker, client, in_background):
+    call = in_background(lambda: [each.data for each in client.logs("j1", follow=True)])
+    def answer(state, next, *chunks):
+        broker.answer(broker.take("logs"), "logs", id="j1", state=state, next=next, size=next, chunks=chunks)
+    answer("queued", 0)
+    answer("running", 2, chunk(0, b"1\n"))
+    refusal = {"code": "store_full", "message": "for now", "retryable": True}
+    broker.answer(broker.take("logs"), "error", **refusal)
+    answer("completed", 4, chunk(2, b"2\n"))
+    assert call.result() == [b"1\n", b"2\n"]
+
+
+def test_logs_of_an_unknown_job_are_refused_and_of_a_removed_one_end(broker, client, in_background):
+    gone = {"code": "not_found", "field": "id", "message": "no such job", "retryable": False}
+    call = in_background(lambda: list(client.logs("j1", follow=True)))
+    broker.answer(broker.take("logs"), "error", **gone)
+    with pytest.raises(sluice.RequestFailed, match="no such job"):
+        call.result()
+    call = in_background(lambda: list(client.logs("j1", follow=True)))
+    broker.answer(broker.take("logs"), "logs", id="j1", state="queued", next=0, size=0, chunks=[])
+    broker.answer(broker.take("logs"), "error", **gone)
+    assert call.result() == []
+    with pytest.raises(ValueError, match="^follow must be"):
+        client.logs("j1", follow=1)

@@ -8,6 +8,7 @@ import conftest  # noqa: F401  (puts the package on the path)
 import pytest
 
 from sluice.core import CANCEL, DROPPED, HAND_BACK, TIMED_OUT, Ended, Key, WorkerCore
+from sluice.logs import LogBuffer
 
 
 class World:
@@ -420,3 +421,76 @@ def test_a_silent_broker_is_said_at_once_then_once_a_minute_and_anew_after_a_con
     world.core.disconnected()
     world.turn()
     assert said(0) == ["broker_silent"]
+
+
+def logs(out, id="a"):
+    return [m["bytes"] for m in out.sends if m["op"] == "log" and m["id"] == id]
+
+
+def test_logs_are_sent_at_once_and_what_follows_is_gathered():
+    world = World()
+    world.run("a")
+    world.core.log(world.key("a"), b"one\n")
+    out = world.turn()
+    assert out.sends == [{"op": "log", "node": "n@1", **world.key("a")._asdict(), "bytes": b"one\n"}]
+    world.core.log(world.key("a"), b"two\n")
+    world.core.log(world.key("a"), b"three\n")
+    assert logs(world.turn()) == []
+    assert world.core.next_deadline() == world.now + 100
+    assert logs(world.turn(100)) == [b"two\nthree\n"]
+
+
+def test_logs_go_ahead_of_the_result_and_are_not_repeated():
+    world = World()
+    world.run("a")
+    world.core.disconnected()
+    world.core.log(world.key("a"), b"one\n")
+    assert world.done("a").sends == []
+    world.core.connected(world.now)
+    out = world.turn()
+    assert ops(out) == ["status", "log", "result"]
+    world.core.disconnected()
+    world.core.connected(world.now)
+    assert ops(world.turn()) == ["status", "result"]
+
+
+def test_of_a_flood_no_more_logs_are_under_way_than_a_status_may_be_behind():
+    world = World()
+    world.run("a", "b")
+    sent = 0
+    for _ in range(100):
+        for id in ("a", "b"):
+            world.core.log(world.key(id), b"x" * 100_000)
+        out = world.turn()
+        sent += sum(map(len, logs(out) + logs(out, "b")))
+    assert 128 << 10 <= sent <= (128 + 16) << 10
+    out = world.turn(100)
+    assert ops(out) == ["status"]
+    world.say("welcome")
+    out = world.turn()
+    assert 128 << 10 <= sum(map(len, logs(out) + logs(out, "b"))) <= (128 + 16) << 10
+    assert b"bytes are missing here]" in b"".join(logs(out)) and logs(out, "b")
+
+
+def test_logs_of_a_dropped_attempt_are_thrown_away():
+    world = World()
+    world.run("a")
+    world.core.log(world.key("a"), b"one\n")
+    world.say("drop", attempts=world.refs("a"))
+    world.core.log(world.key("a"), b"two\n")
+    world.done("a")
+    assert logs(world.turn(1000)) == []
+
+
+def test_a_log_that_is_too_long_loses_its_oldest_lines_and_says_so():
+    text = b"".join(b"line %d\n" % n for n in range(100_000))
+    buffer = LogBuffer()
+    for at in range(0, len(text), 1000):
+        buffer.add(text[at : at + 1000])
+    pieces = []
+    while not buffer.is_empty:
+        pieces.append(buffer.take())
+    assert all(len(piece) <= 16 << 10 and piece.endswith(b"\n") for piece in pieces)
+    head, _, rest = b"".join(pieces).partition(b"\n")
+    assert text.endswith(rest) and rest.startswith(b"line ") and len(rest) > 250_000
+    assert head == b"[sluice: %d bytes are missing here]" % (len(text) - len(rest))

@@ -136,6 +136,15 @@ def test_a_drained_node_hands_back_and_leaves(cluster):
     assert cluster.client.workers() == []
 
 
+@pytest.mark.parametrize("task", ["logger", "logger-process"])
+def test_what_a_handler_logs_is_followed_to_the_job_s_end(cluster, task):
+    job = cluster.client.submit(task)
+    chunks = cluster.client.logs(job.id, follow=True)
+    cluster.worker()
+    assert b"".join(chunk.data for chunk in chunks) == b"one\ntwo\xff\n3\n"
+    assert job.get().state == "completed"
+
+
 def test_never_again_is_not_tried_again(cluster):
     cluster.worker()
     with pytest.raises(sluice.JobFailed) as caught:

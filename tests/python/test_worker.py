@@ -68,6 +68,17 @@ def test_an_exception_of_the_loop_is_logged_and_no_handler_is_blamed(broker, sta
     assert "Traceback" in said and "handler_stuck" not in said
 
 
+@pytest.mark.parametrize("task", ["logger", "logger-process"])
+def test_what_a_handler_logs_comes_ahead_of_its_result(shared_broker, task):
+    broker, data = shared_broker, b""
+    broker.order("run", jobs=[broker.job("a", task)])
+    while (message := broker.take("log", "result"))["op"] == "log":
+        assert (message["id"], message["attempt"]) == ("a", 1)
+        data += message["bytes"]
+    assert message["results"][0]["outcome"] == "completed"
+    assert data == b"one\ntwo\xff\n3\n"
+
+
 def test_json_in_json_out(shared_broker):
     broker = shared_broker
     job = broker.job("a", "shout", content_type="application/json") | {"payload": b'"hi"'}

@@ -72,6 +72,14 @@ def break_the_loop(task):
     threading.Event().wait()
 
 
+@worker.task("logger")
+@worker.task("logger-process", processes=True)
+def logger(task):
+    task.log("one")
+    task.log(b"two\xff\n")
+    task.log(3)
+
+
 @worker.task("chatter")
 @worker.task("chatter-process", processes=True)
 def chatter(task):

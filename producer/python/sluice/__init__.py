@@ -14,7 +14,7 @@ from .errors import (
     TimedOut,
 )
 from .handlers import Task
-from .jobs import JobView, SubmitResult, make_job
+from .jobs import JobView, LogChunk, SubmitResult, make_job
 from .node import Worker
 
 __version__ = "0.1.0"
@@ -27,6 +27,7 @@ __all__ = [
     "Handle",
     "JobFailed",
     "JobView",
+    "LogChunk",
     "Never",
     "NoBroker",
     "RequestFailed",

@@ -15,10 +15,11 @@ import zmq
 
 from . import wire
 from .connection import RESEND_MS, TRY_AGAIN, Connection
-from .errors import ClientClosed, Error, RequestFailed, TimedOut
+from .errors import ClientClosed, Error, NoBroker, RequestFailed, TimedOut
 from .jobs import (
     STATES,
     JobView,
+    LogChunk,
     SubmitResult,
     check_analysis,
     check_jobs,
@@ -28,6 +29,7 @@ from .jobs import (
 from .settings import (
     TIMEOUT_MAX,
     Seconds,
+    check_bool,
     check_count,
     check_ids,
     check_seconds,
@@ -40,6 +42,7 @@ list_type = list  # Client has a method of that name
 
 _WAIT_SLICE_MS = 30_000
 _SUBMIT_BYTES = 1 << 20
+_LOG_PAUSE, _LOG_PAUSE_MAX = 0.1, 0.5  # seconds between two questions of one who follows
 _FILTER = ("state", "queue", "task", "tag", "error_code")
 
 
@@ -263,6 +266,37 @@ class Client:
                 if not reply.get("cursor"):
                     break
                 body["cursor"] = reply["cursor"]
+
+    def logs(self, id: str, *, follow: bool = False) -> Iterator[LogChunk]:
+        """What the job's attempts logged, piece by piece, as much as is kept. With `follow` it goes
+        on with what comes until the job has ended, and outlives a broker that is away."""
+        check_text("id", id)
+        check_bool("follow", follow)
+        return self._logs(id, follow)
+
+    def _logs(self, id: str, follow: bool) -> Iterator[LogChunk]:
+        position, pause, is_known = 0, _LOG_PAUSE, False
+        while True:
+            try:
+                page = self._call({"op": "logs", "id": id, "from": position})
+            except (NoBroker, TimedOut, RequestFailed) as error:
+                is_gone = isinstance(error, RequestFailed) and error.code == "not_found"
+                if is_known and is_gone:  # it was removed
+                    return
+                is_final = isinstance(error, RequestFailed) and not error.retryable
+                if is_final or not (follow and is_known):
+                    raise
+                time.sleep(_LOG_PAUSE_MAX)
+                continue
+            is_known = True
+            yield from map(LogChunk.from_wire, page["chunks"])
+            position = page["next"]
+            if position < page["size"]:
+                continue
+            if not follow or page["state"] in ("completed", "failed", "cancelled"):
+                return
+            pause = _LOG_PAUSE if page["chunks"] else min(pause * 1.5, _LOG_PAUSE_MAX)
+            time.sleep(pause)
 
     def queues(self) -> Sequence[dict[str, Any]]:
         return list_of_maps(self._call({"op": "queues"})["queues"])

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional, Sequence
 
 from . import wire
+from .logs import BYTES_MAX as LOG_BYTES_MAX
+from .logs import LogBuffer
 
 REPEAT_FIRST_MS = 5_000
 REPEAT_MAX_MS = 60_000
@@ -27,6 +29,14 @@ LAST_GRACE_MS = 10_000
 SAY_AGAIN_MS = 60_000
 IN_FLIGHT_BYTES_MAX = 4 << 20
 RESULTS_PER_MESSAGE_MAX = 1000
+# Of logs, as in the C++ worker: between two pieces of one attempt; bytes that wait here, of all, and of
+# one beyond that; bytes sent since the last status that was answered, and with what attempts logged last.
+LOG_INTERVAL_MS = 100
+LOGS_BYTES_MAX = 32 << 20
+LOG_BYTES_SHORT = 4096
+LOG_IN_FLIGHT_BYTES = 128 << 10
+LOG_IN_FLIGHT_BYTES_MAX = 1 << 20
+LOG_STATUS_MS = 100
 NEVER = math.inf
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
@@ -102,6 +112,8 @@ class _Held:
     is_checkpoint_due: bool = False
     report_allowed_ms: float = -NEVER
     repeat_checkpoint_ms: float = NEVER
+    log: LogBuffer = field(default_factory=LogBuffer)
+    log_allowed_ms: float = -NEVER
 
 
 class WorkerCore:
@@ -132,6 +144,11 @@ class WorkerCore:
         self._outbox: deque[Key] = deque()
         self._running = 0
         self._in_flight_bytes = 0
+        self._log_queue: deque[Key] = deque()  # have something to send, in turn
+        self._log_bytes = 0  # that wait, of all
+        self._log_in_flight_bytes = 0
+        self._log_before_status = 0
+        self._status_sent_ms: float = 0
         self._seen = (0, 0)
         self._seq = 0
         self._checkpoint_n = 0
@@ -174,6 +191,7 @@ class WorkerCore:
             if self._is_connected:
                 if self._status_wanted or now >= self._next_status_ms:
                     self._send_status(now)
+                self._send_logs(now)
                 self._send_results(now)
         out, self._out = self._out, Output()
         return out
@@ -190,6 +208,8 @@ class WorkerCore:
             times += (held.time_out_ms, held.repeat_ms)
             if self._is_connected:
                 times.append(held.repeat_checkpoint_ms)
+                if not held.log.is_empty and self._log_in_flight_bytes < LOG_IN_FLIGHT_BYTES:
+                    times.append(held.log_allowed_ms if held.phase == RUNNING else NEVER)
                 if held.has_report:
                     times.append(held.report_allowed_ms)
         return min(times)
@@ -199,6 +219,7 @@ class WorkerCore:
     def connected(self, now: float) -> None:
         self._is_connected = True
         self._is_welcomed = False
+        self._log_in_flight_bytes = self._log_before_status = 0
         self._say_nobody_ms = self._say_silent_ms = -NEVER
         self._send_status(now)  # before anything else: it says who speaks
         self._repeat_everything()
@@ -284,6 +305,9 @@ class WorkerCore:
         if message.get("repeat") is True:  # for a while the broker took nothing
             self._status_wanted = True
             self._repeat_everything()
+        else:
+            self._log_in_flight_bytes -= self._log_before_status
+            self._log_before_status = 0
         if not self._is_welcomed:
             self._is_welcomed = True
             self._status_wanted = True  # so that `seen` of this connection is known at once
@@ -318,6 +342,7 @@ class WorkerCore:
             if held.phase == RUNNING:
                 self._stop(key, held, DROPPED)
                 held.is_dropped = True
+                self._forget_log(held)
             else:
                 self._forget(key)
 
@@ -457,17 +482,78 @@ class WorkerCore:
         held.repeat_ms = NEVER
 
     def _forget(self, key: Key) -> None:
-        self._land(self._held.pop(key))
+        held = self._held.pop(key)
+        self._forget_log(held)
+        self._land(held)
 
     def _fact(self, event: str, level: int = logging.INFO, /, **values: Any) -> None:
         words = (f'{k}="{v}"' if " " in str(v) else f"{k}={v}" for k, v in values.items())
         self._out.facts.append(Fact(" ".join((event, *words)), level))
+
+    # ------------------------------------------------------------ logs
+
+    def log(self, key: Key, data: bytes) -> None:
+        """What an attempt logged; sent as well as may be, and never repeated."""
+        held = self._held.get(key)
+        if held is None or held.phase != RUNNING or held.is_dropped:
+            return
+        before = len(held.log)
+        was_empty = held.log.add(
+            data, LOG_BYTES_MAX if self._log_bytes < LOGS_BYTES_MAX else LOG_BYTES_SHORT
+        )
+        self._log_bytes += len(held.log) - before
+        if was_empty:
+            self._log_queue.append(key)
+
+    def _send_logs(self, now: float) -> None:
+        """A piece of each in turn, while the line takes them."""
+        later: list[Key] = []
+        while self._log_queue:
+            if self._log_in_flight_bytes >= LOG_IN_FLIGHT_BYTES:
+                self._next_status_ms = min(self._next_status_ms, self._status_sent_ms + LOG_STATUS_MS)
+                break
+            key = self._log_queue.popleft()
+            held = self._held.get(key)
+            if held is None or held.phase != RUNNING or held.log.is_empty:
+                continue
+            if now < held.log_allowed_ms:
+                later.append(key)
+                continue
+            self._send_log(key, held)
+            if held.log.is_empty:
+                held.log_allowed_ms = now + LOG_INTERVAL_MS
+            else:
+                self._log_queue.append(key)
+        self._log_queue.extend(later)
+
+    def _send_log(self, key: Key, held: _Held) -> None:
+        before = len(held.log)
+        data = held.log.take()
+        self._log_bytes += len(held.log) - before
+        self._log_in_flight_bytes += len(data)
+        self._out.sends.append({"op": "log", "node": self.node, **key._asdict(), "bytes": data})
+
+    def _send_last_log(self, key: Key, held: _Held) -> None:
+        """Ahead of the result; of too much at once only the end."""
+        if held.log.is_empty:
+            return
+        before = len(held.log)
+        held.log.cut(max(0, LOG_IN_FLIGHT_BYTES_MAX - self._log_in_flight_bytes))
+        self._log_bytes += len(held.log) - before
+        while not held.log.is_empty:
+            self._send_log(key, held)
+
+    def _forget_log(self, held: _Held) -> None:
+        self._log_bytes -= len(held.log)
+        held.log = LogBuffer()
 
     # ------------------------------------------------------------ messages
 
     def _send_status(self, now: float) -> None:
         self._seq += 1
         self._status_wanted = False
+        self._status_sent_ms = now
+        self._log_before_status = self._log_before_status or self._log_in_flight_bytes
         self._next_status_ms = now + self._heartbeat_ms
         self._out.sends.append(
             {
@@ -497,6 +583,7 @@ class WorkerCore:
             self._in_flight_bytes += size
             held.in_flight = size
             held.repeat_ms = now + held.repeat_delay_ms
+            self._send_last_log(key_of(held.result), held)
             results.append(held.result)
         if results:
             self._out.sends.append({"op": "result", "node": self.node, "results": results})
@@ -557,6 +644,8 @@ class WorkerCore:
                 if held.has_report and self._is_connected:
                     self._report(key, held, now)  # its newest checkpoint
                 self._finish(key, held, Ended("handed_back"))
+            if self._is_connected:
+                self._send_last_log(key, held)
         finished = [held.result for held in self._held.values() if held.phase == FINISHED]
         level = logging.WARNING if finished else logging.INFO
         self._fact("node_leaving", level, unacknowledged=len(finished))

@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
-from . import core, wire
+from . import core, logs, wire
 from .core import Ended, Key
 from .errors import RETRY_AFTER_MAX, Never, RetryAfter
 from .spawner import Child, Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
@@ -47,6 +47,7 @@ class Task:
         stop: Callable[[Optional[float]], bool],
         report: Callable[[dict[str, Any]], None],
         is_recorded: Callable[[int], bool],
+        log: Callable[[bytes], None] = lambda data: None,
     ) -> None:
         self.id: str = job["id"]
         self.task: str = job["task"]
@@ -66,6 +67,7 @@ class Task:
         self._stop = stop
         self._report = report
         self._is_recorded = is_recorded  # waits for it
+        self._log = log
         self._checkpoint_n = 0
 
     @property
@@ -95,6 +97,12 @@ class Task:
             report |= {"checkpoint": data, "awaited_n": self._checkpoint_n}
         self._report(report)
         return checkpoint is None or self._is_recorded(self._checkpoint_n)
+
+
+    def log(self, text: Any) -> None:
+        """A line for the job's log, which `sluice logs` and `Client.logs` show; more lines are fine.
+        Cheap, and never waits: of more than can be sent in time, 256 KiB at most, the oldest goes."""
+        self._log(logs.line_of(text))
 
 
 def _percent(percent: Any) -> int:
@@ -176,12 +184,27 @@ class Reported:
         return report["percent"], report["text"], report.get("checkpoint"), report.get("awaited_n", 0)
 
 
+class Logged:
+    """What an attempt has logged, until it is taken."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self._buffer = logs.LogBuffer()
+
+    def put(self, data: bytes) -> bool:
+        """True when nobody knows yet that there is something."""
+        return self._buffer.add(data)
+
+    def take(self) -> bytes:
+        return self._buffer.take(2 * logs.BYTES_MAX)
+
+
 @dataclass(frozen=True)
 class Broken:
     detail: str
 
 
-Event = Union[Done, Reported, Broken]
+Event = Union[Done, Reported, Logged, Broken]
 
 
 class _Attempt:
@@ -194,6 +217,7 @@ class _Attempt:
         self.reason = ""
         self.kill_at_ms = core.NEVER
         self.reported = Reported(key)
+        self.logged = Logged(key)
         self._answered = threading.Condition()
         self._answers = (0, False)  # the newest checkpoint that was answered, and how
         self._lock = threading.Lock()
@@ -356,7 +380,8 @@ class Handlers:
 
         begun = time.thread_time()
         task = Task(
-            attempt.job, attempt.deadline, stop, lambda r: self._report(attempt, r), attempt.is_recorded
+            attempt.job, attempt.deadline, stop, lambda r: self._report(attempt, r),
+            attempt.is_recorded, lambda data: self._log(attempt, data)
         )
         ended = call(attempt.offer.handler, task)
         ended.cpu_ms = round((time.thread_time() - begun) * 1000)
@@ -365,6 +390,10 @@ class Handlers:
     def _report(self, attempt: _Attempt, report: dict[str, Any]) -> None:
         if attempt.reported.put(report):
             self._emit(attempt.reported)
+
+    def _log(self, attempt: _Attempt, data: bytes) -> None:
+        if attempt.logged.put(data):
+            self._emit(attempt.logged)
 
     def _run_process(self, attempt: _Attempt) -> Ended:
         assert self._spawner is not None
@@ -383,7 +412,10 @@ class Handlers:
                         if "outcome" in frame:
                             last = frame
                             break
-                        self._report(attempt, frame)
+                        if "log" in frame:
+                            self._log(attempt, frame["log"])
+                        else:
+                            self._report(attempt, frame)
                     else:
                         has_ended = child.has_ended(within=_END_WITHIN)
         finally:
@@ -455,7 +487,8 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
             return False
 
         task = Task(
-            job, order["deadline"], wait, lambda report: write_frame(sock, report), is_recorded
+            job, order["deadline"], wait, lambda report: write_frame(sock, report), is_recorded,
+            lambda data: write_frame(sock, {"log": data[-logs.BYTES_MAX:]})
         )
         ended = call(offers[job["task"]].handler, task)
         if os.getpid() != pid:  # a fork of the handler's that returned: it has no word in this

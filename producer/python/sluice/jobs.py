@@ -117,6 +117,24 @@ class JobView(dict[str, Any]):
 
 
 @dataclass(frozen=True)
+class LogChunk:
+    """A piece of a job's log."""
+
+    offset: int  # of its first byte, among all that the job ever logged
+    attempt: int
+    at_ms: int  # when the broker got it
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+    @classmethod
+    def from_wire(cls, item: Mapping[str, Any]) -> "LogChunk":
+        return cls(item["offset"], item["attempt"], item["at_ms"], item["bytes"])
+
+
+@dataclass(frozen=True)
 class SubmitResult:
     """What became of one job of a submit: accepted, duplicate, conflict or rejected."""
 

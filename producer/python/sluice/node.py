@@ -25,6 +25,7 @@ from .handlers import (
     Event,
     Handler,
     Handlers,
+    Logged,
     Middleware,
     Offer,
     Reported,
@@ -329,6 +330,8 @@ class _Loop:
         elif isinstance(event, Reported):
             percent, text, checkpoint, awaited_n = event.take()
             self._core.progress(event.key, percent, text, checkpoint, now, awaited_n)
+        elif isinstance(event, Logged):
+            self._core.log(event.key, event.take())
         elif isinstance(event, Broken):
             log.error('runtime_failed detail="%s"', event.detail)
             self._core.begin_drain(event.detail, now, grace_ms=0)
