@@ -207,7 +207,7 @@ class BadPrograms(Story):
         self.assertEqual(self.node.stop(), 0)
 
     def test_a_program_that_does_not_end_is_ended_by_its_time_out(self):
-        self.start_node(self.exec_task("exec", 'timeout = "300ms"'))
+        self.start_node(self.exec_task("exec"))
         table = {
             "SIGTERM ignored": f"trap '' TERM; {self.nap}; {self.nap}",
             "stopped": f"{self.nap} & kill -STOP $$",
@@ -220,7 +220,7 @@ class BadPrograms(Story):
         self.check(self.ended(self.exec_job("printf fine")), "a good one", "completed", result=b"fine")
         before = rss_bytes(self.node.pid)
         for name, script in table.items():
-            self.check(self.ended(self.exec_job(script)), name, "failed", "timeout", "its time was over")
+            self.check(self.ended(self.exec_job(script, timeout_ms=300)), name, "failed", "timeout", "its time was over")
         self.assertLess(rss_bytes(self.node.pid) - before, 32 * MIB)
         self.check(self.ended(self.exec_job("printf fine")), "a good one", "completed", result=b"fine")
         self.assertEqual(self.node.stop(), 0)

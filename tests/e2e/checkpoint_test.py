@@ -52,7 +52,7 @@ class Checkpoints(Story):
         return json.loads(ended[job_id]["result"])
 
     def count(self, task, **more):
-        [job_id] = self.client.submit(json_job(task, {"to": 30, "ms": 20}, **more))
+        [job_id] = self.client.submit(json_job(task, {"to": 100, "ms": 20}, **more))
         return job_id
 
     def place(self, job_id):
@@ -78,7 +78,7 @@ class Checkpoints(Story):
         ended = self.client.wait(ids)
         self.assertEqual([ended[job_id]["result"].strip(b'"') for job_id in ids], [b"half way"] * 2)
 
-    def test_a_handler_waits_for_a_broker_that_is_away(self):
+    def test_a_handler_s_wait_outlives_the_broker(self):
         ids = [self.count("in_an_isolate"), self.count("on_a_thread")]
         for job_id in ids:
             self.place(job_id)
@@ -87,7 +87,7 @@ class Checkpoints(Story):
         ended = self.client.wait(ids)
         for job_id in ids:
             self.assertEqual((ended[job_id]["state"], ended[job_id]["attempt"]), ("completed", 1))
-            self.assertEqual(self.result(ended, job_id), {"from": 0, "to": 30})
+            self.assertEqual(self.result(ended, job_id), {"from": 0, "to": 100})
 
     def test_a_handler_that_is_asked_to_leave_has_saved_its_place(self):
         ids = [self.count("in_an_isolate"), self.count("on_a_thread")]

@@ -1,5 +1,6 @@
 #include "worker/runtime/descendants.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,15 +11,31 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
+
+#include "worker/runtime/unique_fd.h"
 
 namespace sluice {
 
 namespace {
 
-struct Process {
+struct Held {
   pid_t pid = 0;
-  pid_t parent = 0;
+  UniqueFd fd;
 };
+
+// Nothing where it is gone, or where there is no descriptor to be had.
+UniqueFd hold(pid_t pid) {
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
+int send_signal(const UniqueFd& process, int signal) {
+  return static_cast<int>(::syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0));
+}
+
+bool is_there(const UniqueFd& process) {
+  return process.is_open() && send_signal(process, 0) == 0;
+}
 
 // One that is gone meanwhile has none.
 std::vector<pid_t> children_of(const std::string& process) {
@@ -48,19 +65,23 @@ std::vector<pid_t> children_of_self() {
   return children_of("self");
 }
 
+// The number of one that has ended may be another's, a stranger's, a moment later. So each is held
+// by a descriptor first, and believed to be below us if the one above it is there still after it
+// was seen there.
 void kill_tree(pid_t child) {
-  const pid_t self = ::getpid();
-  std::vector<Process> tree{{child, self}};
+  std::vector<Held> tree;
+  tree.push_back({child, hold(child)});
   for (std::size_t i = 0; i < tree.size(); ++i) {
     const pid_t parent = tree[i].pid;
-    for (const pid_t pid : children_of(std::to_string(parent)))
-      tree.push_back({pid, parent});
+    for (const pid_t pid : children_of(std::to_string(parent))) {
+      UniqueFd held = hold(pid);
+      const bool is_below = parent_of(pid) == parent && is_there(tree[i].fd);
+      if (held.is_open() && is_below) tree.push_back({pid, std::move(held)});
+    }
   }
-  // The number of one that has ended may be another's by now, somebody's who is none of ours.
-  for (const Process& process : tree) {
-    const pid_t parent = parent_of(process.pid);
-    if (parent == process.parent || parent == self) ::kill(process.pid, SIGKILL);
-  }
+  ::kill(child, SIGKILL);  // its number is its own until we have waited for it
+  for (const Held& process : tree)
+    if (process.fd.is_open()) (void)send_signal(process.fd, SIGKILL);
 }
 
 // Whole trees, for a fork bomb outruns one that kills its own children only: what those leave takes

@@ -152,6 +152,8 @@ class ExecRuntime : public Runtime {
       events.push_back(std::move(event));
   }
 
+  void end_idle() override { spawner_.close_idle(); }
+
   [[nodiscard]] bool shut_down() override {
     spawner_.close();
     return true;

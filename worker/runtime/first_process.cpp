@@ -43,7 +43,9 @@ void step_below_first_process() {
   const pid_t node = ::fork();
   if (node > 0) be_first_process(node, signals);
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
-  if (node == 0) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (node != 0) return;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::setpgid(0, 0);  // what a terminal says comes once, from the first process
 }
 
 }  // namespace sluice

@@ -36,6 +36,16 @@ std::uint64_t report(Task::State& state, std::optional<std::string> checkpoint) 
 
 }  // namespace
 
+void Task::State::ask_to_stop() {
+  {
+    const std::lock_guard lock(mutex);
+    stopping = std::this_thread::get_id();
+  }
+  stop.request_stop();
+  const std::lock_guard lock(mutex);
+  stopping = {};
+}
+
 void Task::State::answer(std::uint64_t awaited_n, bool is_recorded) {
   {
     const std::lock_guard lock(mutex);
@@ -127,6 +137,7 @@ bool Task::checkpoint(std::string_view bytes) {
   const auto is_answered = [&] {
     return state.recorded_n >= number || state.refused_n >= number;
   };
+  if (state.stopping == std::this_thread::get_id()) return false;  // nobody else could answer
   if (!state.answered.wait(lock, state.stop.get_token(), is_answered))
     state.answered.wait_for(lock, kStoppedWait, is_answered);
   return state.recorded_n >= number;

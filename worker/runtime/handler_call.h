@@ -8,6 +8,7 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/protocol/messages.h"
@@ -35,6 +36,9 @@ struct Task::State {
 
   virtual void write_log(std::string_view /*bytes*/) {}  // from any thread
 
+  // Asks the handler to stop. What it registered for that is called here.
+  void ask_to_stop();
+
   // Ends the waits for this checkpoint and those before it. From any thread.
   void answer(std::uint64_t awaited_n, bool is_recorded);
 
@@ -47,6 +51,7 @@ struct Task::State {
   std::uint64_t checkpoint_n = 0;  // told so far
   std::uint64_t recorded_n = 0;
   std::uint64_t refused_n = 0;
+  std::thread::id stopping;  // the thread in ask_to_stop(), which answers checkpoints as well
   std::condition_variable_any answered;
 };
 

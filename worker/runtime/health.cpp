@@ -99,7 +99,7 @@ void HealthSocket::answer(const Health& health) {
     if (!asker.is_open()) return;
     (void)::send(asker.get(), line.data(), line.size(), MSG_NOSIGNAL);  // an empty socket takes it
     asker.reset();
-    if (is_short) spare_ = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!spare_.is_open()) spare_ = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   }
 }
 

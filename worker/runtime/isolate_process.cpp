@@ -115,7 +115,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     const std::lock_guard lock(current_mutex_);
     number_ = number;
     current_ = std::move(attempt);
-    if (stopped_ == number) current_->stop.request_stop();
+    if (stopped_ == number) current_->ask_to_stop();
   }
 
   void end() {
@@ -169,7 +169,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
       }
       if (!meant) continue;
       if (is_stop)
-        meant->stop.request_stop();  // calls what the handler registered
+        meant->ask_to_stop();  // calls what the handler registered
       else
         meant->answer(note.awaited_n, note.is_recorded != 0);
     }

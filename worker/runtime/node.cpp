@@ -37,6 +37,13 @@ std::string joined(const std::vector<std::string>& names) {
   return all;
 }
 
+// As nohup leaves it.
+bool is_hangup_ignored() {
+  struct sigaction now {};
+
+  return ::sigaction(SIGHUP, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 bool has_terminal() {
   const int fd = ::open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd >= 0) ::close(fd);
@@ -50,6 +57,7 @@ struct Generation {
 
   std::unique_ptr<TaskTable> tasks;
   TaskTable::Built built;
+  std::size_t running = 0;  // attempts
 };
 
 class NodeLoop {
@@ -136,10 +144,11 @@ class NodeLoop {
            {"detail", detail},
            {"what_next", "the tasks are offered as before; mend that, and send SIGHUP again"}});
     };
-    auto read = read_again_(*generations_.back().tasks);
-    if (!read) return refuse(read.error().where, read.error().detail);
-    const std::vector<std::string> names = (*read)->tasks();
+    std::vector<std::string> names;
     try {
+      auto read = read_again_(*generations_.back().tasks);
+      if (!read) return refuse(read.error().where, read.error().detail);
+      names = (*read)->tasks();
       (*read)->prepare(core_.settings().node);
       generations_.emplace_back(std::move(*read));
     } catch (const std::exception& error) {
@@ -151,24 +160,21 @@ class NodeLoop {
 
   // Those in which nothing runs any more.
   void end_old_generations() {
-    const auto is_at_work = [this](const Generation& generation) {
-      return std::ranges::any_of(running_, [&](const auto& attempt) {
-        return std::ranges::any_of(generation.built.runtimes, [&](const auto& runtime) {
-          return runtime.get() == attempt.second;
-        });
-      });
-    };
     const Generation* newest = &generations_.back();
     std::erase_if(generations_, [&](const Generation& generation) {
-      if (&generation == newest || is_at_work(generation)) return false;
+      if (&generation == newest || generation.running > 0) return false;
       for (const auto& runtime : generation.built.runtimes)
-        (void)runtime->shut_down();
+        runtime->end_idle();
       return true;
     });
   }
 
   void take(AttemptDone& done) {
-    running_.erase({done.result.id, done.result.fence});
+    const auto it = running_.find({done.result.id, done.result.fence});
+    if (it != running_.end()) {
+      --it->second.generation->running;
+      running_.erase(it);
+    }
     events_.emplace_back(std::move(done));
   }
 
@@ -185,13 +191,13 @@ class NodeLoop {
   void carry_out() {
     for (const AttemptStop& stop : out_.stops) {
       const auto it = running_.find(stop.key);
-      if (it != running_.end()) it->second->stop(stop.key.id, stop.key.fence, stop.reason);
+      if (it != running_.end()) it->second.runtime->stop(stop.key.id, stop.key.fence, stop.reason);
     }
     for (Assignment& assignment : out_.starts)
       start(std::move(assignment));
     for (const CheckpointAnswer& answer : out_.answers) {
       const auto it = running_.find(answer.key);
-      if (it != running_.end()) it->second->answer(answer);
+      if (it != running_.end()) it->second.runtime->answer(answer);
     }
     for (const WorkerFact& fact : out_.facts)
       log_fact(fact);
@@ -212,7 +218,9 @@ class NodeLoop {
     const auto& by_task = generations_.back().built.by_task;
     const auto runtime = by_task.find(assignment.job.task);
     if (runtime != by_task.end()) {
-      running_[{assignment.job.id, assignment.job.fence}] = runtime->second;
+      Generation& generation = generations_.back();
+      ++generation.running;
+      running_[{assignment.job.id, assignment.job.fence}] = {runtime->second, &generation};
       runtime->second->start(std::move(assignment));
       return;
     }
@@ -255,16 +263,22 @@ class NodeLoop {
     return code;
   }
 
-  // First: the threads of ZeroMQ and of the pool inherit the blocked signals.
+  const bool had_terminal_ = has_terminal() && !is_hangup_ignored();
+  // Before all others: the threads of ZeroMQ and of the pool inherit the blocked signals.
   StopSignals signals_{SIGHUP};
-  const bool had_terminal_ = has_terminal();
   WorkerCore core_;
   ReadTasks read_again_;
   std::list<Generation> generations_;  // the newest is the last; never empty
   BrokerLink link_;
   HealthSocket health_;
   std::string broker_;
-  std::unordered_map<AttemptKey, Runtime*> running_;
+
+  struct Where {
+    Runtime* runtime = nullptr;
+    Generation* generation = nullptr;
+  };
+
+  std::unordered_map<AttemptKey, Where> running_;
   std::vector<zmq::pollitem_t> items_;
   std::vector<WorkerEvent> events_;
   std::vector<RuntimeEvent> happened_;
@@ -278,7 +292,7 @@ class NodeLoop {
 // Says so when there are too few descriptors for every slot.
 void check_descriptors(std::uint32_t concurrency) {
   constexpr std::uint64_t kOfNode = 64,
-                          kOfSlot = 3;  // a program's stdout, stderr and progress; a call has one
+                          kOfSlot = 5;  // a kept program's stream, errors, and three of /proc
   const std::uint64_t limit = raise_descriptor_limit();
   const std::uint64_t wanted = kOfNode + kOfSlot * concurrency;
   if (limit == 0 || limit >= wanted) return;

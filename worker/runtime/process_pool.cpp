@@ -151,6 +151,8 @@ class PoolRuntime : public Runtime {
     return all;
   }
 
+  void end_idle() override { spawner_.close_idle(); }
+
   [[nodiscard]] bool shut_down() override {
     spawner_.close();
     return true;

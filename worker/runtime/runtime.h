@@ -52,6 +52,9 @@ class Runtime {
   // Of every task that it runs in isolates.
   [[nodiscard]] virtual std::vector<IsolateFigures> figures() const { return {}; }
 
+  // Ends what it keeps, while nothing runs in it and the node goes on; waits two seconds at most.
+  virtual void end_idle() {}
+
   // Ends everything at once, in about two seconds at most; nothing is reported any more. False when
   // something cannot be ended (a handler that does not return): the process must leave by _Exit.
   [[nodiscard]] virtual bool shut_down() { return true; }

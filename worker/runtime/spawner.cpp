@@ -42,6 +42,8 @@ bool is_alone() {
   return true;
 }
 
+constexpr int kPatienceMs = 2'000;
+
 void close_all(const std::vector<int>& fds) {
   for (const int fd : fds)
     ::close(fd);
@@ -87,9 +89,20 @@ SpawnerChannel& Spawner::open_channel() {
   }
   const int error = control_->add_channel(ends.far);
   ::close(ends.far);
-  if (error != 0) throw std::runtime_error(std::string("spawner: ") + std::strerror(error));
+  // Nobody sends later what found no room now.
+  if (error != 0 || control_->has_backlog()) {
+    channels_.pop_back();
+    throw std::runtime_error(std::string("the spawner takes no channel: ") + std::strerror(error));
+  }
   channel.set_spawner(pid_);
   return channel;
+}
+
+void Spawner::drop_channels(std::size_t count) {
+  while (channels_.size() > count) {
+    channels_.back()->close_idle();
+    channels_.pop_back();
+  }
 }
 
 void Spawner::fork() {
@@ -116,12 +129,22 @@ SpawnerChannel::~SpawnerChannel() {
   close();
 }
 
-void SpawnerChannel::close() {
-  constexpr int kPatienceMs = 2'000;
-  if (fd_ < 0) return;
+void SpawnerChannel::ask_to_end() {
   for (const Packet& packet : std::exchange(backlog_, {}))
     close_all(packet.fds);
   ::shutdown(fd_, SHUT_WR);
+}
+
+void SpawnerChannel::close_idle() {
+  if (fd_ < 0) return;
+  ask_to_end();
+  (void)has_ended_within(kPatienceMs);
+  ::close(std::exchange(fd_, -1));
+}
+
+void SpawnerChannel::close() {
+  if (fd_ < 0) return;
+  ask_to_end();
   if (!has_ended_within(kPatienceMs) && spawner_ > 0) {
     ::kill(spawner_, SIGKILL);
     (void)has_ended_within(kPatienceMs);

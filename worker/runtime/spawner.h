@@ -108,6 +108,8 @@ class SpawnerChannel {
   // Ends everything that was started over this channel, and waits for that. A spawner that does not
   // do it within two seconds (somebody stopped it) is killed, which ends everything as well.
   void close();
+  // The same where nothing runs that anybody waits for: the spawner is not killed.
+  void close_idle();
 
  private:
   struct Packet {
@@ -118,6 +120,8 @@ class SpawnerChannel {
   [[nodiscard]] int send_with(std::string bytes, const std::vector<int>& fds);
   void send(Packet packet);
   bool try_send(const Packet& packet);
+
+  void ask_to_end();
 
   // Whether the spawner has closed its end by then.
   [[nodiscard]] bool has_ended_within(int patience_ms) const;
@@ -150,6 +154,11 @@ class Spawner {
   [[nodiscard]] pid_t pid() const { return pid_; }
 
   [[nodiscard]] bool is_settled() const { return is_settled_; }  // fork() was called
+
+  [[nodiscard]] std::size_t channel_count() const { return channels_.size(); }
+
+  // Of a table that came to nothing: ends the channels after the first `count`.
+  void drop_channels(std::size_t count);
 
  private:
   struct Ends {

@@ -15,8 +15,10 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
@@ -144,7 +146,7 @@ void tell_peak(int word_fd) {
   (void)!::write(word_fd, &word, sizeof word);
 }
 
-[[noreturn]] void become_program(const Order& order, int node_fd, int word_fd) {
+[[noreturn]] void become_program(const Order& order, int node_fd, int word_fd) noexcept {
   ::setsid();
   if (order.tells_start) tell_start(order, node_fd);
   word_fd = out_of_the_way(word_fd, word_fd);
@@ -164,6 +166,8 @@ void tell_peak(int word_fd) {
   ::execvpe(argv[0], argv.data(), environment.data());
   give_up(word_fd, errno);
 }
+
+constexpr int kIsolateFailed = 70;  // EX_SOFTWARE
 
 // Standard output and error are the node's. A subreaper, so that it can tell after every job
 // whether something was left behind.
@@ -186,7 +190,12 @@ void tell_peak(int word_fd) {
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
   if (apply_limits(lasting) != 0) ::_exit(127);
-  isolate_main(order.fds[0], order.fds[1], order.handler, order.limits);
+  try {
+    isolate_main(order.fds[0], order.fds[1], order.handler, order.limits);
+  } catch (const std::exception& error) {  // it must not go on as a second node
+    std::fprintf(stderr, "isolate of %s: %s\n", order.handler.c_str(), error.what());
+    ::_exit(kIsolateFailed);
+  }
   ::_exit(0);
 }
 
@@ -242,7 +251,7 @@ Spent attend(pid_t program, SpawnReport& report) {
   }
 }
 
-[[noreturn]] void keeper_main(const Order& order, int node_fd, pid_t spawner) {
+[[noreturn]] void keeper_main(const Order& order, int node_fd, pid_t spawner) noexcept {
   ::setsid();
   ::prctl(PR_SET_NAME, "sluice-keeper");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -101,6 +101,11 @@ Result<std::optional<std::int64_t>> TaskSettings::take_bytes(const std::string& 
   return tl::unexpected(error(key, "must be a size such as \"256MiB\", or bytes"));
 }
 
+// What it opened on the way to a mistake is not left open in a node that goes on without it.
+TaskTable::~TaskTable() {
+  if (is_unfinished_) spawner_->drop_channels(channels_before_);
+}
+
 void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
   kinds_[std::move(run)] = std::move(builder);
 }
@@ -139,6 +144,8 @@ void TaskTable::prepare(const std::string& node) {
   if (!spawner_->is_settled())
     for (const auto& [run, builder] : kinds_)
       builder->teach(node, *spawner_);
+  channels_before_ = spawner_->channel_count();
+  is_unfinished_ = true;
   std::map<std::string, bool> is_done;
   for (const auto& [task, kind] : kind_of_)
     if (!std::exchange(is_done[kind], true)) kinds_.at(kind)->prepare(node, *spawner_);
@@ -156,6 +163,7 @@ TaskTable::Built TaskTable::build() {
     }
     built.by_task[task] = runtime;
   }
+  is_unfinished_ = false;
   return built;
 }
 

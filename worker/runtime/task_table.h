@@ -94,6 +94,7 @@ class RuntimeBuilder {
 class TaskTable {
  public:
   TaskTable() = default;
+  ~TaskTable();
   TaskTable(const TaskTable&) = delete;
   TaskTable& operator=(const TaskTable&) = delete;
 
@@ -125,6 +126,8 @@ class TaskTable {
 
  private:
   std::shared_ptr<Spawner> spawner_ = std::make_shared<Spawner>();
+  std::size_t channels_before_ = 0;
+  bool is_unfinished_ = false;  // prepared, and not all built
   std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;
   std::map<std::string, std::string> kind_of_;  // task -> kind; only kinds that stand in kinds_
 };

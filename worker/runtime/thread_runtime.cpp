@@ -166,7 +166,7 @@ class ThreadRuntime : public Runtime {
       const std::lock_guard lock(it->second->reason_mutex);
       if (!it->second->reason || reason == StopReason::dropped) it->second->reason = reason;
     }
-    it->second->stop.request_stop();
+    it->second->ask_to_stop();
     if (take_unstarted(it->second))
       shared_->tell(
           AttemptDone{stopped_attempt(it->second->job, reason, "it waited for a free thread")});
@@ -200,7 +200,7 @@ class ThreadRuntime : public Runtime {
   // here they get two seconds to end.
   [[nodiscard]] bool shut_down() override {
     for (auto& [key, attempt] : running_)
-      attempt->stop.request_stop();
+      attempt->ask_to_stop();
     std::unique_lock lock(shared_->mutex);
     shared_->is_closing = true;
     shared_->changed.notify_all();

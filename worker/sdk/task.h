@@ -54,7 +54,8 @@ class Task {
   // Bytes for the next attempt of this job, at most 4096; throws std::length_error beyond that.
   // Returns when they are recorded: whatever happens from then on, the next attempt has these or
   // newer ones. While there is no broker that takes a while. False if they are not, for the attempt
-  // is no longer the job's, or they were not within a second of a stop.
+  // is no longer the job's, or they were not within a second of a stop. From within what was
+  // registered with stop_token() they are told, and nobody waits: false.
   bool checkpoint(std::string_view bytes);
 
   // A line for the job's log, which `sluice logs` shows; more lines are fine. Cheap, and never

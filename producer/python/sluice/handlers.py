@@ -96,7 +96,7 @@ class Task:
             self._checkpoint_n += 1
             report |= {"checkpoint": data, "awaited_n": self._checkpoint_n}
         self._report(report)
-        return checkpoint is None or self._is_recorded(self._checkpoint_n)
+        return checkpoint is None or self._is_recorded(report["awaited_n"])
 
 
     def log(self, text: Any) -> None:

@@ -79,7 +79,8 @@ def _read(receive: Callable[[int], bytes], size: int) -> Optional[bytes]:
 
 
 class Child:
-    """The process of an attempt, as the worker's side sees it. One thread uses it."""
+    """The process of an attempt, as the worker's side sees it. One thread uses it, but for write(),
+    which any may call."""
 
     def __init__(self, pid: int, sock: socket.socket) -> None:
         self.pid = pid
