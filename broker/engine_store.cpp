@@ -69,9 +69,9 @@ void Engine::on_added_to_logs(const AddedToLogs& added) {
     counters_.log_chunks_dropped += chunks->size();
     return;
   }
-  counters_.log_chunks += chunks->size();
-  if (!wants_log_events_) return;
   for (std::size_t i = 0; i < chunks->size(); ++i) {
+    ++(added.ends[i] == 0 ? counters_.log_chunks_dropped : counters_.log_chunks);
+    if (added.ends[i] == 0 || !wants_log_events_) continue;
     LogEvent event{(*chunks)[i].id, (*chunks)[i].chunk};
     event.chunk.offset = added.ends[i] - event.chunk.bytes.size();
     frames_.push_back(

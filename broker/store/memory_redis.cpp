@@ -168,8 +168,16 @@ void MemoryRedis::write_row(const ViewRow& row) {
   indexes[index].add(id, index_score(row.job));
 }
 
+void MemoryRedis::remove_log(const std::string& id) {
+  const auto found = job_logs.find(id);
+  if (found == job_logs.end()) return;
+  for (const LogChunk& chunk : found->second.chunks)
+    log_bytes -= chunk.bytes.size();
+  job_logs.erase(found);
+}
+
 void MemoryRedis::remove_job(const std::string& id) {
-  job_logs.erase(id);
+  remove_log(id);
   const auto place = jobs.find(id);
   if (place == jobs.end()) return;
   indexes[keys::index_name(place->second.state, place->second.queue)].remove(id);
@@ -222,7 +230,7 @@ void MemoryRedis::trim_index(MemoryIndex& index,
   }
   for (const std::string& id : doomed) {
     jobs.erase(id);
-    job_logs.erase(id);
+    remove_log(id);
     index.remove(id);
   }
   reply.removed += doomed.size();
@@ -328,7 +336,12 @@ AddedToLogs MemoryRedis::add_to_logs(const AddToLogs& request, const std::string
   added.is_taken = meta.exists && meta.epoch == request.epoch && meta.owner == owner;
   if (!added.is_taken) return added;
   for (const AddedLog& one : *request.added) {
+    if (log_bytes + one.chunk.bytes.size() > request.bytes_max) {
+      added.ends.push_back(0);
+      continue;
+    }
     JobLog& kept = job_logs[one.id.str()];
+    log_bytes += one.chunk.bytes.size();
     kept.chunks.push_back(one.chunk);
     kept.chunks.back().offset = kept.size;
     kept.size += one.chunk.bytes.size();
@@ -336,8 +349,10 @@ AddedToLogs MemoryRedis::add_to_logs(const AddToLogs& request, const std::string
       return kept.size > kLogKeptBytes &&
              chunk.offset + chunk.bytes.size() <= kept.size - kLogKeptBytes + kLogChunkBytesMax;
     };
-    while (is_surplus(kept.chunks.front()) || kept.chunks.size() > kLogChunksKept)
+    while (is_surplus(kept.chunks.front()) || kept.chunks.size() > kLogChunksKept) {
+      log_bytes -= kept.chunks.front().bytes.size();
       kept.chunks.pop_front();
+    }
     added.ends.push_back(kept.size);
   }
   return added;

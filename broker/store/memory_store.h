@@ -61,6 +61,7 @@ struct MemoryRedis {
   };
 
   std::map<std::string, JobLog> job_logs;
+  std::uint64_t log_bytes = 0;                 // kept, of all of them
   std::map<std::string, MemoryIndex> indexes;  // by the part of the key after the prefix
   std::map<std::string, QueueRecord> queues;
   std::map<std::string, std::string> nodes;
@@ -104,6 +105,7 @@ struct MemoryRedis {
   void write_last(const ProjectRequest& request);
   void write_row(const ViewRow& row);
   void remove_job(const std::string& id);
+  void remove_log(const std::string& id);
   void trim_queue(const std::string& queue, const ProjectRequest& request, ProjectReply& reply);
   void trim_index(MemoryIndex& index,
                   std::int64_t keep_ms,

@@ -155,6 +155,7 @@ void write_read_log(RespWriter& out, const ReadLog& request) {
 
 void write_add_to_logs(RespWriter& out, const AddToLogs& request, std::string_view owner) {
   call(out, "sluice_logs_add").add_number(request.epoch).add(owner);
+  out.add_number(request.bytes_max);
   for (const AddedLog& added : *request.added) {
     out.add(added.id.view()).add_number(std::uint64_t{added.chunk.attempt});
     out.add_number(added.chunk.at_ms).add(added.chunk.bytes);

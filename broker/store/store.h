@@ -171,17 +171,21 @@ struct LogRead {
   std::vector<LogEntryPtr> entries;
 };
 
+inline constexpr std::uint64_t kLogsKeptBytes = 1ULL << 30;
+
 // Adds to the logs of jobs, each of which keeps its newest kLogKeptBytes. No part of the batches:
-// what is refused is lost, and nothing waits for it. A log goes with its job: for one that the view
-// never gets, `ProjectRequest::removed` names it.
+// what is refused is lost, and nothing waits for it. All logs together have at most `bytes_max`,
+// and what would be more is not added. A log goes with its job: for one that the view never gets,
+// `ProjectRequest::removed` names it.
 struct AddToLogs {
   std::uint64_t epoch = 0;
   std::shared_ptr<const std::vector<AddedLog>> added;
+  std::uint64_t bytes_max = kLogsKeptBytes;
 };
 
 struct AddedToLogs {
   bool is_taken = true;             // false: this broker does not own the state (any more)
-  std::vector<std::uint64_t> ends;  // of each: how much its job ever wrote, with it
+  std::vector<std::uint64_t> ends;  // of each: how much its job ever wrote, with it; 0 = not added
 };
 
 struct StoreConnected {

@@ -463,7 +463,7 @@ AddToLogs logged(std::uint64_t epoch,
   auto added = std::make_shared<std::vector<AddedLog>>();
   for (const auto& [id, bytes] : said)
     added->push_back({JobId(id), {0, attempt, 1000 + attempt, bytes}});
-  return {epoch, std::move(added)};
+  return {.epoch = epoch, .added = std::move(added)};
 }
 
 // Of the pages from `from` on.
@@ -548,6 +548,36 @@ TEST_P(Conformance, a_log_of_many_small_pieces_keeps_the_newest) {
   });
   EXPECT_EQ(chunks.size(), kLogChunksKept);
   EXPECT_EQ(chunks.front().offset, 2 * (17'000 - kLogChunksKept));
+}
+
+TEST_P(Conformance, all_logs_together_are_bounded_and_have_room_again_when_jobs_go) {
+  open();
+  const auto add = [&](std::vector<std::pair<std::string, std::string>> said) {
+    AddToLogs request = logged(5, said);
+    request.bytes_max = 1'100'000;
+    return ask<AddedToLogs>(std::move(request)).ends;
+  };
+  // Of a job that fills its ring only what is kept counts.
+  for (int call = 0; call < 20; ++call)
+    (void)add(
+        std::vector<std::pair<std::string, std::string>>(10, {"a", std::string(10'000, 'x')}));
+  EXPECT_EQ(add({{"b", std::string(16'000, 'x')}, {"b", std::string(16'000, 'x')}}),
+            (std::vector<std::uint64_t>{16'000, 32'000}));
+  const auto full = add({{"b", std::string(16'000, 'x')},
+                         {"b", std::string(16'000, 'x')},
+                         {"b", std::string(16'000, 'x')},
+                         {"c", "y"}});
+  EXPECT_EQ(full, (std::vector<std::uint64_t>{48'000, 0, 0, 1}))
+      << "1 040 000 of `a`, 48 000 of `b`";
+  (void)project({}, 1, [](ProjectRequest& request) { request.removed = {JobId("a")}; });
+  EXPECT_EQ(add({{"b", std::string(16'000, 'x')}}), (std::vector<std::uint64_t>{64'000}));
+  (void)project({}, 1, [](ProjectRequest& request) {
+    request.removed = {JobId("b"), JobId("c"), JobId("never")};
+  });
+  if (server_ != nullptr)
+    EXPECT_EQ(server_->ask({"HGET", std::string(keys::kMeta), "log_bytes"}), "0");
+  else
+    EXPECT_EQ(memory_->log_bytes, 0u);
 }
 
 TEST_P(Conformance, a_log_goes_with_its_job) {

@@ -16,8 +16,9 @@
 --   list       ARGV: state, queue, cursor queue, score, id, limit (reads only)
 --              -> {checkpoint, next queue, next score, next id, id...}; no next id = no more
 
---   logs_add   ARGV: epoch, owner, and of each chunk job id, attempt, at_ms, bytes
---              -> {"ok", of each how much its job ever wrote} | {"fenced", epoch} | {"rolled_back"}
+--   logs_add   ARGV: epoch, owner, bytes that all logs may have, and of each chunk job id, attempt,
+--              at_ms, bytes
+--              -> {"ok", of each how much its job ever wrote, or 0: all logs are full} | {"fenced", epoch} | {"rolled_back"}
 --   log_read   ARGV: job id, from (reads only)
 --              -> {size, and of each chunk that ends behind `from`, a page of them,
 --                  end, attempt, at_ms, bytes}
@@ -55,6 +56,45 @@ end
 
 local function whole(value)
   return string.format('%.0f', value)
+end
+
+-- Of a stream entry `<number>-0`; 0 where there is none.
+local function number_of_entry(entry)
+  return entry and tonumber(entry[1]:match('^%d+')) or 0
+end
+
+-- How much of a job's log is kept.
+local function kept_bytes(key)
+  if redis.call('TYPE', key).ok ~= 'stream' then return 0 end
+  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  if not newest then return 0 end
+  local before = number_of_entry(oldest)
+  for i = 1, #oldest[2], 2 do
+    if oldest[2][i] == 'bytes' then before = before - #oldest[2][i + 1] end
+  end
+  return number_of_entry(newest) - before
+end
+
+-- Of all jobs, as meta has it; people may have taken one away.
+local function count_log_bytes(prefix, change)
+  local total = tonumber(redis.call('HGET', prefix .. 'meta', 'log_bytes')) or 0
+  if change ~= 0 then
+    total = math.max(0, total + change)
+    redis.call('HSET', prefix .. 'meta', 'log_bytes', whole(total))
+  end
+  return total
+end
+
+-- Of jobs that go.
+local function remove_logs(prefix, ids)
+  local keys = {}
+  for i, id in ipairs(ids) do keys[i] = prefix .. 'log:' .. id end
+  if #keys == 0 or redis.call('EXISTS', unpack(keys)) == 0 then return end
+  local bytes = 0
+  for _, key in ipairs(keys) do bytes = bytes + kept_bytes(key) end
+  redis.call('UNLINK', unpack(keys))
+  count_log_bytes(prefix, -bytes)
 end
 
 -- Someone else's key, or one of a wrong type, at a name of ours: out of the way, not lost.
@@ -316,8 +356,8 @@ local function write_rows(prefix, meta, rows, moves, foreign)
 end
 
 local function remove_jobs(prefix, ids, moves, foreign)
+  remove_logs(prefix, ids)
   for _, id in ipairs(ids) do
-    redis.call('UNLINK', prefix .. 'log:' .. id)
     local old = read_old(prefix, id, foreign)
     if old then
       redis.call('DEL', prefix .. 'job:' .. id)
@@ -328,16 +368,18 @@ end
 
 -- Ended jobs whose records came with this call; one that has changed since stays.
 local function retire_jobs(prefix, retired, moves, foreign)
-  local removed = 0
+  local removed, ids = 0, {}
   for i = 1, #retired, 2 do
     local id = retired[i]
     local old = read_old(prefix, id, foreign)
     if old and old.batch == tonumber(retired[i + 1]) then
-      redis.call('UNLINK', prefix .. 'job:' .. id, prefix .. 'log:' .. id)
+      redis.call('DEL', prefix .. 'job:' .. id)
+      ids[#ids + 1] = id
       put(moves.out, index_of(old.state, old.queue), id)
       removed = removed + 1
     end
   end
+  remove_logs(prefix, ids)
   return removed
 end
 
@@ -374,12 +416,12 @@ local function trim_index(prefix, index, keep_ms, trim, foreign, reply)
         end
       else
         ids[#ids + 1], keys[#keys + 1] = id, key
-        keys[#keys + 1] = prefix .. 'log:' .. id
       end
     end
   end
   if #ids == 0 then return 0 end
-  redis.call('UNLINK', unpack(keys))
+  redis.call('DEL', unpack(keys))
+  remove_logs(prefix, ids)
   return redis.call('ZREM', prefix .. index, unpack(ids))
 end
 
@@ -470,34 +512,36 @@ end
 
 -- A chunk is an entry `<how much the job ever wrote, with it>-0`: what was trimmed still counts.
 local function log_end(prefix, name, foreign)
-  local newest = write(prefix, foreign, 'XREVRANGE', name, '+', '-', 'COUNT', 1)
-  return newest[1] and tonumber(newest[1][1]:match('^%d+')) or 0
+  return number_of_entry(write(prefix, foreign, 'XREVRANGE', name, '+', '-', 'COUNT', 1)[1])
 end
 
--- A stream with numbers that we never gave is somebody else's.
+-- A stream with numbers that we never gave is somebody else's. Returns the end, and by how much the log grew.
 local function add_chunk(prefix, name, foreign, before, chunk)
   local last = before + #chunk[3]
+  local is_full = last > LOG_KEPT or redis.call('XLEN', prefix .. name) >= LOG_CHUNKS_KEPT
+  local kept = is_full and kept_bytes(prefix .. name) or 0
   local fields = {'attempt', chunk[1], 'at_ms', chunk[2], 'bytes', chunk[3]}
   local reply = redis.pcall('XADD', prefix .. name, whole(last) .. '-0', unpack(fields))
   if type(reply) == 'table' and reply.err then
     set_aside(prefix, name, foreign)
-    last = #chunk[3]
-    redis.call('XADD', prefix .. name, whole(last) .. '-0', unpack(fields))
+    redis.call('XADD', prefix .. name, whole(#chunk[3]) .. '-0', unpack(fields))
+    return #chunk[3], #chunk[3]
   end
+  if not is_full then return last, #chunk[3] end
   if last > LOG_KEPT then
     redis.call('XTRIM', prefix .. name, 'MINID', whole(last - LOG_KEPT + LOG_CHUNK_MAX + 1))
   end
   redis.call('XTRIM', prefix .. name, 'MAXLEN', LOG_CHUNKS_KEPT)
-  return last
+  return last, kept_bytes(prefix .. name) - kept
 end
 
 local function logs_add(keys, args)
   local prefix = prefix_of(keys)
-  if #args < 6 or #args % 4 ~= 2 then
-    error('logs_add takes epoch, owner, and of each chunk job id, attempt, at_ms, bytes')
+  if #args < 7 or #args % 4 ~= 3 then
+    error('logs_add takes epoch, owner, bytes, and of each chunk job id, attempt, at_ms, bytes')
   end
-  local epoch = number(args[1], 'epoch')
-  for i = 3, #args, 4 do
+  local epoch, bytes_max = number(args[1], 'epoch'), number(args[3], 'bytes')
+  for i = 4, #args, 4 do
     number(args[i + 1], 'attempt')
     number(args[i + 2], 'at_ms')
     if #args[i + 3] == 0 or #args[i + 3] > LOG_CHUNK_MAX then error('not a chunk: bytes') end
@@ -506,12 +550,18 @@ local function logs_add(keys, args)
   local refused = refusal(meta, epoch, args[2])
   if refused then return refused end
   local reply, foreign = {'ok'}, {count = 0}
-  for i = 3, #args, 4 do
-    local name = 'log:' .. args[i]
-    local before = log_end(prefix, name, foreign)
-    local chunk = {args[i + 1], args[i + 2], args[i + 3]}
-    reply[#reply + 1] = whole(add_chunk(prefix, name, foreign, before, chunk))
+  local before = count_log_bytes(prefix, 0)
+  local total = before
+  for i = 4, #args, 4 do
+    local name, chunk = 'log:' .. args[i], {args[i + 1], args[i + 2], args[i + 3]}
+    local last, grown = 0, 0
+    if total + #chunk[3] <= bytes_max then
+      last, grown = add_chunk(prefix, name, foreign, log_end(prefix, name, foreign), chunk)
+    end
+    total = total + grown
+    reply[#reply + 1] = whole(last)
   end
+  count_log_bytes(prefix, total - before)
   return reply
 end
 
@@ -530,8 +580,7 @@ local function log_read(keys, args)
   if #args ~= 2 then error('log_read takes job id, from') end
   local key, from = prefix .. 'log:' .. args[1], number(args[2], 'from')
   if redis.call('TYPE', key).ok ~= 'stream' then return {'0'} end
-  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
-  local size = newest[1] and tonumber(newest[1][1]:match('^%d+')) or 0
+  local size = number_of_entry(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1])
   local reply, bytes = {whole(size)}, 0
   local start = whole(from) .. '-0'
   while true do
