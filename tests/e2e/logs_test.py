@@ -122,8 +122,10 @@ class Logs(Story):
         if self.redis != "memory:":
             size = int(self.cluster.redis().ask("XREVRANGE", PREFIX + "log:" + job_id, "+", "-",
                                                 "COUNT", 1)[0][0].split("-")[0])
-            missing = sum(int(line.split()[1]) for line in out.splitlines() if line.startswith(b"[sluice:"))
-            self.assertTrue(missing or size >= 3_000_000)
+            if size >= 1 << 20:  # the ring is full; what the node had to drop may have left it
+                self.assertGreaterEqual(len(out), (1 << 20) - 2 * 16_384)
+            else:
+                self.assertIn(b"bytes are missing here]\n", out)
         self.assertNotIn("broker_lost", node.log())
         self.assertNotIn("node_dead", self.cluster.broker.log())
 
@@ -140,6 +142,8 @@ class Logs(Story):
         self.assertEqual(follower.out, b"one\ntwo\nthree\n")
 
     def test_followed_outlive_a_killed_broker_without_a_gap_or_a_double_line(self):
+        if self.redis == "memory:":
+            return  # it goes with its broker
         self.start_shell(SPEAKER.format(folder=self.cluster.folder))
         [job_id] = self.client.submit(job("t"))
         follower = Follower(self.cluster, job_id)
@@ -163,6 +167,18 @@ class Logs(Story):
         follower.signal(2)
         self.assertEqual(follower.end(), (0, ""))
         self.client.ask("cancel", ids=[job_id])
+        self.client.wait([job_id])
+
+    def test_are_events_for_who_names_their_topic(self):
+        self.start_shell("until [ -e stop ]; do echo tick >&2; sleep 0.02; done")
+        [job_id] = self.client.submit(job("t"))
+        code, out, error = self.sluice("events", "log." + job_id, "--json", "--count", "1",
+                                       "--timeout", "60s", "--events", self.cluster.addresses[2])
+        self.assertEqual((code, error), (0, ""))
+        event = json.loads(out)
+        self.assertEqual((event["event"], event["id"], event["attempt"]), ("log", job_id, 1))
+        self.assertIn("tick\n", event["text"])
+        self.cluster.write("stop", "")
         self.client.wait([job_id])
 
     def test_go_with_their_job(self):
