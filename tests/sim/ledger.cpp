@@ -171,9 +171,13 @@ void Ledger::check_move(const Durable& before, const Job& after) const {
 void Ledger::see_attempts(Durable& durable, const Job& before, const Job& after) {
   if (after.life != before.life && before.life > 0) {
     durable.ended_attempts.clear();
-    // What is written whole after a loss may have jumped over attempts of more than one life.
-    durable.attempts_before = std::max(
-        {durable.attempts_before, before.attempt, after.attempt > 0 ? after.attempt - 1 : 0});
+    // What is written whole after a loss may have jumped over attempts of more than one life, and
+    // be in one that has had none yet.
+    const bool has_run = after.state == JobState::running || is_ended(after.state) ||
+                         after.retry_count + after.lost_count > 0;
+    const std::uint32_t newest_before =
+        has_run && after.attempt > 0 ? after.attempt - 1 : after.attempt;
+    durable.attempts_before = std::max({durable.attempts_before, before.attempt, newest_before});
   }
   const auto running = durable.ended_attempts.find(after.attempt);
   if (after.state == JobState::running && running != durable.ended_attempts.end()) {

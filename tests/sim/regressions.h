@@ -42,6 +42,7 @@ inline constexpr Regression kRegressions[] = {
     {406936, true, "the checker: what an earlier broker had written was asked for"},
     {407898, true, "the checker: a run that came after its attempt was given up was early"},
     {409902, true, "the checker: a replaced broker knew the end of an id that was given again"},
+    {179597306800227, true, "the checker: the attempt of a life before was counted to the new one"},
     {179586024400373,
      true,
      "the checker: after a jump of the clock a forgotten id came, ended and went in one batch"},
