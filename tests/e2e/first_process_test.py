@@ -12,6 +12,9 @@ program = ["sh", "-c", "setsid sleep 600 & setsid sleep 600 & echo $$"]
 
 [task.sleep]
 run = "isolate"
+
+[task.count]
+run = "isolate"
 """
 
 
@@ -55,8 +58,9 @@ class FirstProcess(Story):
         ids = self.client.submit(*[job("escape") for _ in range(4)])
         self.assertEqual({ended["state"] for ended in self.client.wait(ids).values()}, {"completed"})
         self.assertNotIn("sleep", below(self.node).values())
-        [job_id] = self.client.submit(json_job("sleep", 300))
-        until(lambda: self.client.workers()[0]["running"] == 1)  # and the node knows of it
+        [job_id] = self.client.submit(json_job("count", {"to": 30, "ms": 20}))
+        redis = self.cluster.redis()
+        until(lambda: redis.hash(f"job:{job_id}").get("checkpoint"))  # it is under way
         os.kill(self.node, 15)
         self.assertEqual(self.outside.exit_code(), 0)
         self.assertEqual(self.client.wait([job_id])[job_id]["state"], "completed")

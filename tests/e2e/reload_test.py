@@ -6,7 +6,7 @@ import signal
 import subprocess
 import unittest
 
-from cluster import Story, job, until
+from cluster import BIN, Story, job, json_job, until
 
 FIRST = """
 [task.version]
@@ -102,18 +102,42 @@ class Reload(Story):
         self.reload("[task.nothing]\nrun = 'thread'\nhandler = 'noop'\n")
         self.assertEqual(self.run_one("nothing")["state"], "completed")
 
-    def test_a_node_whose_terminal_is_closed_leaves(self):
+    def start_at_a_terminal(self, *before):
+        """The process, and our end of its terminal."""
         ours, theirs = pty.openpty()
         node = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", os.path.join(os.environ["SLUICE_BIN"], "sluice-worker"), "--broker",
-             self.cluster.addresses[1]],
+            ["setsid", "--ctty", "--wait", *before, BIN / "sluice-worker", "--broker", self.cluster.addresses[1]],
             stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
+        self.addCleanup(node.wait)
         self.addCleanup(node.kill)
         self.client.until_workers(1)
-        os.close(ours)
+        return node, ours
+
+    def test_a_node_whose_terminal_is_closed_leaves(self):
+        node, terminal = self.start_at_a_terminal()
+        os.close(terminal)
         self.assertEqual(node.wait(20), 0)
         self.assertEqual(self.client.workers(), [])
+
+    def test_one_that_is_to_survive_that_does(self):
+        node, terminal = self.start_at_a_terminal("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+        os.close(terminal)
+        self.assertEqual(self.run_one("echo", b"here")["result"], b"here")
+        node.terminate()
+        self.assertEqual(node.wait(20), 0)
+
+    @unittest.skipIf(os.geteuid() != 0, "a pid namespace needs root")
+    def test_ctrl_c_reaches_the_node_of_a_container_once(self):
+        node, terminal = self.start_at_a_terminal("unshare", "--pid", "--fork", "--mount-proc")
+        self.addCleanup(os.close, terminal)
+        [job_id] = self.client.submit(json_job("count", {"to": 50, "ms": 20}))
+        redis = self.cluster.redis()
+        until(lambda: redis.hash(f"job:{job_id}").get("checkpoint"))  # it is under way
+        os.write(terminal, b"\x03")
+        ended = self.client.wait([job_id])[job_id]
+        self.assertEqual((ended["state"], ended["attempt"]), ("completed", 1))  # it drained
+        self.assertEqual(node.wait(20), 0)
 
 
 if __name__ == "__main__":
