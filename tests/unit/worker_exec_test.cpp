@@ -15,6 +15,7 @@
 #include <optional>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -68,6 +69,15 @@ class ExecTest : public RuntimeFixture {
   std::filesystem::path directory_;
   ExecRuntimeBuilder builder_;
 };
+
+std::vector<pid_t> children_of(pid_t pid) {
+  const std::string process = std::to_string(pid);
+  std::ifstream file("/proc/" + process + "/task/" + process + "/children");
+  std::vector<pid_t> pids;
+  for (pid_t child = 0; file >> child;)
+    pids.push_back(child);
+  return pids;
+}
 
 TEST_F(ExecTest, the_payload_is_stdin_and_stdout_is_the_result) {
   use({"cat"});
@@ -333,7 +343,7 @@ TEST_F(ExecTest, without_descriptors_in_the_node_a_job_is_handed_back_and_none_h
   const int first_free = ::dup(0);
   ::close(first_free);
   bool has_run = false;
-  // Eleven are needed (three pipes, the payload, four copies under way); some above may be taken.
+  // Seven are needed: three pipes and the payload; some above may be taken.
   for (int room = 0; !has_run && room < 100; ++room) {
     const DescriptorLimit limit(::getpid(), static_cast<rlim_t>(first_free + room));
     const AttemptResult got = run("payload");
@@ -345,14 +355,53 @@ TEST_F(ExecTest, without_descriptors_in_the_node_a_job_is_handed_back_and_none_h
   ::close(first_free);
 }
 
+TEST_F(ExecTest, without_descriptors_in_a_keeper_a_job_is_handed_back_and_none_hangs) {
+  shell("echo $PPID");
+  const pid_t keeper = std::stoi(run().result);
+  bool has_run = false;
+  for (rlim_t limit = 3; !has_run && limit < 20; ++limit) {  // a program brings four
+    const DescriptorLimit few(keeper, limit);
+    const AttemptResult got = run();
+    has_run = got.outcome == Outcome::completed;
+    if (!has_run) expect_handed_back_for_want_of_descriptors(got);
+    EXPECT_FALSE(has_run && limit < 7);
+  }
+  EXPECT_EQ(run().result, std::to_string(keeper) + "\n") << "none was lost on the way";
+}
+
 TEST_F(ExecTest, without_descriptors_in_the_spawner_a_job_is_handed_back_and_none_hangs) {
-  shell("read -r _ _ _ spawner _ < /proc/$PPID/stat; echo $spawner");
-  const pid_t spawner = std::stoi(run().result);
-  for (rlim_t limit = 5; limit < 9; ++limit) {  // it has 0 to 4 itself, and a program brings four
-    const DescriptorLimit few(spawner, limit);
+  shell("echo $PPID");
+  {
+    const DescriptorLimit few(spawner_.pid(), 3);  // a new keeper brings its line
     expect_handed_back_for_want_of_descriptors(run());
   }
-  EXPECT_EQ(run().outcome, Outcome::completed) << "none was lost on the way";
+  EXPECT_EQ(run().outcome, Outcome::completed);
+}
+
+TEST_F(ExecTest, a_keeper_is_used_again_and_one_that_was_killed_is_replaced) {
+  shell("echo $PPID");
+  const std::string first = run().result;
+  EXPECT_EQ(run().result, first);
+  ASSERT_EQ(::kill(std::stoi(first), SIGKILL), 0);
+  turn();  // the spawner says so
+  const AttemptResult after = run();
+  EXPECT_EQ(after.outcome, Outcome::completed);
+  EXPECT_NE(after.result, first);
+}
+
+TEST_F(ExecTest, of_many_keepers_some_are_let_go_when_they_have_nothing_to_do) {
+  shell("cat");
+  constexpr std::size_t kAtOnce = SpawnerChannel::kIdleKeepersMax + 6;
+  for (std::size_t i = 0; i < kAtOnce; ++i)
+    start("job-" + std::to_string(i), "x");
+  for (std::size_t i = 0; i < kAtOnce; ++i)
+    EXPECT_EQ(result().outcome, Outcome::completed);
+  const auto keeper_count = [this] {
+    return children_of(spawner_.pid()).size();
+  };
+  while (keeper_count() > SpawnerChannel::kIdleKeepersMax)
+    ::usleep(1000);
+  EXPECT_EQ(keeper_count(), SpawnerChannel::kIdleKeepersMax);
 }
 
 // Python that uses so much CPU time.

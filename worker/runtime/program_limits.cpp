@@ -63,18 +63,31 @@ void CpuTimer::set(std::uint64_t seconds) {
   ::timer_settime(timer_, 0, &time, nullptr);
 }
 
-int become_user(const std::string& user) {
-  const passwd* entry = ::getpwnam(user.c_str());
+int find_user(const std::string& name, ProgramUser& user) {
+  if (name.empty()) return 0;
+  const passwd* entry = ::getpwnam(name.c_str());
   if (entry == nullptr) return EPERM;
-  if (entry->pw_uid == ::geteuid()) return 0;
+  user.is_other = entry->pw_uid != ::geteuid();
+  user.id = entry->pw_uid;
+  user.group = entry->pw_gid;
+  int count = 32;
+  user.groups.resize(static_cast<std::size_t>(count));
+  while (::getgrouplist(name.c_str(), user.group, user.groups.data(), &count) < 0)
+    user.groups.resize(static_cast<std::size_t>(count));
+  user.groups.resize(static_cast<std::size_t>(count));
+  return 0;
+}
+
+int become_user(const ProgramUser& user) {
+  if (!user.is_other) return 0;
   for (int stream = 0; stream < 4; ++stream) {
     struct stat status {};
 
     if (::fstat(stream, &status) == 0 && S_ISFIFO(status.st_mode))
-      (void)!::fchown(stream, entry->pw_uid, entry->pw_gid);
+      (void)!::fchown(stream, user.id, user.group);
   }
-  if (::initgroups(user.c_str(), entry->pw_gid) != 0 || ::setgid(entry->pw_gid) != 0 ||
-      ::setuid(entry->pw_uid) != 0)
+  if (::setgroups(user.groups.size(), user.groups.data()) != 0 || ::setgid(user.group) != 0 ||
+      ::setuid(user.id) != 0)
     return errno;
   return 0;
 }

@@ -1,10 +1,12 @@
 // What a program may use, and as whom it runs; of the process that becomes it.
 #pragma once
 
+#include <sys/types.h>
 #include <time.h>
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace sluice {
 
@@ -42,8 +44,19 @@ class CpuTimer {
 // the node's. 0, or an errno.
 [[nodiscard]] int apply_limits(const ProgramLimits& limits);
 
-// The same: becomes the user of this name, with its groups. Pipes that are standard streams become
-// its own, so that it may open /dev/stderr.
-[[nodiscard]] int become_user(const std::string& user);
+// As whom a program runs.
+struct ProgramUser {
+  bool is_other = false;  // than this process
+  uid_t id = 0;
+  gid_t group = 0;
+  std::vector<gid_t> groups;  // all of them
+};
+
+// An empty name is this process' own. 0, or an errno: EPERM for a name that nobody has.
+[[nodiscard]] int find_user(const std::string& name, ProgramUser& user);
+
+// As apply_limits: with system calls only. Pipes that are standard streams become the user's own,
+// so that it may open /dev/stderr.
+[[nodiscard]] int become_user(const ProgramUser& user);
 
 }  // namespace sluice

@@ -44,9 +44,32 @@ bool is_alone() {
 
 constexpr int kPatienceMs = 2'000;
 
-void close_all(const std::vector<int>& fds) {
-  for (const int fd : fds)
-    ::close(fd);
+template <typename Head>
+std::string head_bytes(const Head& head) {
+  return {reinterpret_cast<const char*>(&head), sizeof head};
+}
+
+void append(std::string& bytes, const ProgramLimits& limits) {
+  bytes.append(reinterpret_cast<const char*>(&limits), sizeof limits);
+}
+
+void append(std::string& bytes, const std::string& text) {
+  bytes.append(text.c_str()).push_back('\0');
+}
+
+std::string run_order(const SpawnRequest& request) {
+  std::string bytes = head_bytes(KeeperHead{KeeperOp::run,
+                                            request.id,
+                                            static_cast<std::uint32_t>(request.argv.size()),
+                                            request.tells_start ? 1U : 0U});
+  append(bytes, request.limits);
+  append(bytes, request.cwd);
+  append(bytes, request.user);
+  for (const std::string& text : request.argv)
+    append(bytes, text);
+  for (const std::string& text : request.environment)
+    append(bytes, text);
+  return bytes;
 }
 
 // For now: the socket is full, or too many descriptors are under way in such sockets.
@@ -130,8 +153,12 @@ SpawnerChannel::~SpawnerChannel() {
 }
 
 void SpawnerChannel::ask_to_end() {
-  for (const Packet& packet : std::exchange(backlog_, {}))
-    close_all(packet.fds);
+  backlog_.clear();
+  for (const auto& [number, keeper] : keepers_)
+    ::shutdown(keeper.line.get(), SHUT_RDWR);
+  keepers_.clear();
+  keeper_of_.clear();
+  idle_.clear();
   ::shutdown(fd_, SHUT_WR);
 }
 
@@ -167,23 +194,58 @@ bool SpawnerChannel::has_ended_within(int patience_ms) const {
 }
 
 int SpawnerChannel::spawn(const SpawnRequest& request) {
-  const SpawnerHead head{SpawnerOp::spawn, request.id, request.tells_start ? 1U : 0U};
-  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
-  const auto append = [&bytes](const std::string& text) {
-    bytes.append(text.c_str()).push_back('\0');
-  };
-  bytes.append(reinterpret_cast<const char*>(&request.limits), sizeof request.limits);
-  append(request.cwd);
-  append(request.user);
-  append(std::to_string(request.argv.size()));
-  for (const std::string& text : request.argv)
-    append(text);
-  for (const std::string& text : request.environment)
-    append(text);
-  if (bytes.size() > kRequestBytesMax) return E2BIG;
+  std::string bytes = run_order(request);
+  if (bytes.size() > kPacketBytesMax) return E2BIG;
   std::vector<int> fds{request.stdin_fd, request.stdout_fd, request.stderr_fd};
   if (request.progress_fd >= 0) fds.push_back(request.progress_fd);
-  return send_with(std::move(bytes), fds);
+  const std::uint64_t number = take_keeper();
+  if (number == 0) return errno;
+  Keeper& keeper = keepers_.at(number);
+  if (const int error = send(keeper.line.get(), std::move(bytes), fds); error != 0) {
+    free_keeper(number);
+    return error;
+  }
+  keeper.program = request.id;
+  keeper_of_[request.id] = number;
+  return 0;
+}
+
+std::uint64_t SpawnerChannel::take_keeper() {
+  if (idle_.empty()) return start_keeper();
+  const std::uint64_t number = idle_.back();
+  idle_.pop_back();
+  return number;
+}
+
+std::uint64_t SpawnerChannel::start_keeper() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return 0;
+  Keeper keeper{UniqueFd(ends[0]), 0};
+  const UniqueFd far_end(ends[1]);
+  const std::uint64_t number = ++last_keeper_;
+  const int error = send(fd_, head_bytes(SpawnerHead{SpawnerOp::keeper, number}), {far_end.get()});
+  if (error != 0) {
+    errno = error;
+    return 0;
+  }
+  keepers_.emplace(number, std::move(keeper));
+  return number;
+}
+
+void SpawnerChannel::free_keeper(std::uint64_t keeper) {
+  if (idle_.size() < kIdleKeepersMax)
+    idle_.push_back(keeper);
+  else
+    drop_keeper(keeper);
+}
+
+// It ends when its line does.
+void SpawnerChannel::drop_keeper(std::uint64_t keeper) {
+  const auto it = keepers_.find(keeper);
+  const int line = it->second.line.get();
+  std::erase_if(backlog_, [line](const Packet& packet) { return packet.to == line; });
+  std::erase(idle_, keeper);
+  keepers_.erase(it);
 }
 
 int SpawnerChannel::isolate(std::uint64_t id,
@@ -191,73 +253,60 @@ int SpawnerChannel::isolate(std::uint64_t id,
                             const ProgramLimits& limits,
                             int jobs_fd,
                             int notes_fd) {
-  const SpawnerHead head{SpawnerOp::isolate, id};
-  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
-  bytes.append(reinterpret_cast<const char*>(&limits), sizeof limits);
-  bytes.append(handler.c_str()).push_back('\0');
-  return send_with(std::move(bytes), {jobs_fd, notes_fd});
+  std::string bytes = head_bytes(SpawnerHead{SpawnerOp::isolate, id});
+  append(bytes, limits);
+  append(bytes, handler);
+  return send(fd_, std::move(bytes), {jobs_fd, notes_fd});
 }
 
 int SpawnerChannel::add_channel(int far_end) {
-  const SpawnerHead head{SpawnerOp::channel, 0};
-  return send_with(std::string(reinterpret_cast<const char*>(&head), sizeof head), {far_end});
-}
-
-int SpawnerChannel::send_with(std::string bytes, const std::vector<int>& fds) {
-  Packet packet{std::move(bytes), {}};
-  for (const int fd : fds) {
-    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) {
-      const int error = errno;
-      close_all(packet.fds);
-      return error;
-    }
-    packet.fds.push_back(copy);
-  }
-  send(std::move(packet));
-  return 0;
+  return send(fd_, head_bytes(SpawnerHead{SpawnerOp::channel, 0}), {far_end});
 }
 
 void SpawnerChannel::terminate(std::uint64_t id) {
-  const SpawnerHead head{SpawnerOp::terminate, id};
-  send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
+  const auto it = keeper_of_.find(id);
+  if (it != keeper_of_.end()) tell_keeper(it->second, id, KeeperOp::terminate);
 }
 
 void SpawnerChannel::kill(std::uint64_t id) {
-  const SpawnerHead head{SpawnerOp::kill, id};
-  send({std::string(reinterpret_cast<const char*>(&head), sizeof head), {}});
+  const auto it = keeper_of_.find(id);
+  if (it != keeper_of_.end())
+    tell_keeper(it->second, id, KeeperOp::kill);
+  else
+    tell_spawner(SpawnerOp::kill, id);
 }
 
-void SpawnerChannel::send(Packet packet) {
+void SpawnerChannel::tell_keeper(std::uint64_t keeper, std::uint64_t program, KeeperOp op) {
+  (void)send(keepers_.at(keeper).line.get(), head_bytes(KeeperHead{op, program}), {});
+  tell_spawner(SpawnerOp::resume, keeper);
+}
+
+void SpawnerChannel::tell_spawner(SpawnerOp op, std::uint64_t id) {
+  (void)send(fd_, head_bytes(SpawnerHead{op, id}), {});
+}
+
+int SpawnerChannel::send(int to, std::string bytes, const std::vector<int>& fds) {
+  // Any other error: the other side is gone, which a report tells, or the end of them.
+  if (backlog_.empty() && (send_packet(to, bytes, fds) || !is_no_room(errno))) return 0;
+  Packet packet{to, std::move(bytes), {}};
+  for (const int fd : fds) {
+    UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!copy.is_open()) return errno;
+    packet.fds.push_back(std::move(copy));
+  }
   backlog_.push_back(std::move(packet));
-  flush();
+  return 0;
 }
 
 void SpawnerChannel::flush() {
-  while (!backlog_.empty() && try_send(backlog_.front())) {
-    close_all(backlog_.front().fds);
+  while (!backlog_.empty()) {
+    const Packet& packet = backlog_.front();
+    std::vector<int> fds;
+    for (const UniqueFd& fd : packet.fds)
+      fds.push_back(fd.get());
+    if (!send_packet(packet.to, packet.bytes, fds) && is_no_room(errno)) return;
     backlog_.pop_front();
   }
-}
-
-bool SpawnerChannel::try_send(const Packet& packet) {
-  iovec part{const_cast<char*>(packet.bytes.data()), packet.bytes.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kPacketFdsMax * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!packet.fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(packet.fds.size() * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(packet.fds.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(header), packet.fds.data(), packet.fds.size() * sizeof(int));
-  }
-  const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  // Anything but "no room": the spawner is gone, which read() tells.
-  return sent >= 0 || !is_no_room(errno);
 }
 
 bool SpawnerChannel::read(std::vector<SpawnReport>& reports) {
@@ -265,7 +314,7 @@ bool SpawnerChannel::read(std::vector<SpawnReport>& reports) {
     SpawnReport report;
     const ssize_t size = ::recv(fd_, &report, sizeof report, MSG_DONTWAIT);
     if (size == sizeof report)
-      reports.push_back(report);
+      take(report, reports);
     else if (size < 0 && errno == EINTR)
       continue;
     else if (size < 0 && errno == EAGAIN)
@@ -273,6 +322,22 @@ bool SpawnerChannel::read(std::vector<SpawnReport>& reports) {
     else
       return false;
   }
+}
+
+// A keeper that reports an end is free; the spawner's word is that it is no more.
+void SpawnerChannel::take(SpawnReport report, std::vector<SpawnReport>& reports) {
+  if (report.keeper == 0 || report.started_pid != 0) return reports.push_back(report);
+  const auto it = keepers_.find(report.keeper);
+  if (it == keepers_.end()) return;
+  const std::uint64_t program = std::exchange(it->second.program, 0);
+  keeper_of_.erase(program);
+  if (report.id != 0) {
+    free_keeper(report.keeper);
+  } else {
+    drop_keeper(report.keeper);
+    report.id = program;
+  }
+  if (program != 0) reports.push_back(report);
 }
 
 }  // namespace sluice

@@ -6,14 +6,17 @@
 // the keeper's child, so that "nothing of it is left" is exact and needs no marks on processes.
 // (Rejected: one subreaper for all, which cannot tell whose orphan it holds once its environment is
 // wiped.) When the program has ended, the keeper kills its group and every descendant, waits for
-// the last one, and only then reports.
+// the last one, and only then reports. It is used again: the node gives it the next program over a
+// socket of its own, and the keeper starts it as posix_spawn would, without a copy of itself. So a
+// job costs one process, not two, and the spawner has no part in it.
 //
 // An isolate is its own keeper while it lives, and a child of the spawner itself. What it leaves at
 // its death becomes the spawner's, who has no other children that it did not start, and kills them.
 //
-// When the node's ends of the sockets close, also by SIGKILL, the spawner ends everything below it,
-// and itself; when the spawner dies, the keepers do the same by parent-death signal, and isolates
-// die, of which what they had started may be left: the node sweeps by marks then (life.h).
+// When the node's ends of the sockets close, also by SIGKILL, the keepers and the spawner end
+// everything below them, and themselves; when the spawner dies, the keepers do the same by
+// parent-death signal, and isolates die, of which what they had started may be left: the node
+// sweeps by marks then (life.h).
 #pragma once
 
 #include <sys/types.h>
@@ -23,14 +26,20 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "worker/runtime/packet.h"
 #include "worker/runtime/program_limits.h"
+#include "worker/runtime/spawn_report.h"
+#include "worker/runtime/spawner_wire.h"
+#include "worker/runtime/unique_fd.h"
 
 namespace sluice {
 
 struct SpawnRequest {
-  std::uint64_t id = 0;
+  std::uint64_t id = 0;                  // not 0
   std::vector<std::string> argv;         // argv[0] is looked up in PATH
   std::vector<std::string> environment;  // the whole of it, NAME=value
   std::string cwd;                       // empty = the node's
@@ -43,22 +52,6 @@ struct SpawnRequest {
   bool tells_start = false;  // a report comes when it begins, too
 };
 
-// The program or isolate has ended and nothing of it is left; or, with a `started_pid`, it begins.
-// Sent as it stands between the processes.
-struct SpawnReport {
-  std::uint64_t id = 0;
-  std::int32_t started_pid = 0;  // not 0: no end, all else says nothing
-  std::int32_t wait_status = 0;  // as of waitpid
-  std::int32_t exec_errno = 0;   // not 0: it never ran
-  std::int64_t cpu_ms = 0;       // of the program and everything it waited for
-  std::int64_t left_cpu_ms = 0;  // of what it left behind
-  // The greatest of them. 0: not known, for a program that had no more than the copy of the node
-  // from which it was made, which the system counts as its own.
-  std::int64_t rss_bytes_max = 0;
-  std::int32_t is_keeper_lost = 0;   // somebody killed the keeper: the status is not known
-  std::int32_t is_spawner_lost = 0;  // ended because the spawner died, through no fault of its own
-};
-
 // What an isolate does. Called in a process forked from the spawner, which has no descriptor but
 // the three standard ones and these two; when it returns, the process ends with exit code 0.
 // `limits` are in force already, but for its CPU time, which is its own to count. `handler` is what
@@ -69,8 +62,8 @@ using IsolateMain = std::function<void(
 // One runtime's line to the spawner. Its ids are its own.
 class SpawnerChannel {
  public:
-  // Bytes of argv, environment and working directory together.
-  static constexpr std::size_t kRequestBytesMax = 128u * 1024;
+  // Keepers that wait for a program; a node that is busy has them at work.
+  static constexpr std::size_t kIdleKeepersMax = 64;
 
   explicit SpawnerChannel(int fd) : fd_(fd) {}
 
@@ -85,7 +78,7 @@ class SpawnerChannel {
   [[nodiscard]] int fd() const { return fd_; }
 
   // Asks for a program. 0, or why not, as errno (nothing happens then): E2BIG for more than
-  // kRequestBytesMax, EMFILE without descriptors.
+  // kPacketBytesMax, EMFILE without descriptors.
   [[nodiscard]] int spawn(const SpawnRequest& request);
   // Asks for an isolate with these ends of its sockets, which stay the caller's. As spawn().
   [[nodiscard]] int isolate(std::uint64_t id,
@@ -112,14 +105,29 @@ class SpawnerChannel {
   void close_idle();
 
  private:
-  struct Packet {
-    std::string bytes;
-    std::vector<int> fds;  // duplicates, closed when sent
+  struct Keeper {
+    UniqueFd line;              // over which it is given programs
+    std::uint64_t program = 0;  // 0: it waits for one
   };
 
-  [[nodiscard]] int send_with(std::string bytes, const std::vector<int>& fds);
-  void send(Packet packet);
-  bool try_send(const Packet& packet);
+  // What had no room.
+  struct Packet {
+    int to = -1;
+    std::string bytes;
+    std::vector<UniqueFd> fds;  // duplicates
+  };
+
+  // A number of one that waits, or 0 with errno.
+  [[nodiscard]] std::uint64_t take_keeper();
+  [[nodiscard]] std::uint64_t start_keeper();
+  void free_keeper(std::uint64_t keeper);
+  void drop_keeper(std::uint64_t keeper);
+  void tell_keeper(std::uint64_t keeper, std::uint64_t program, KeeperOp op);
+  void take(SpawnReport report, std::vector<SpawnReport>& reports);
+
+  void tell_spawner(SpawnerOp op, std::uint64_t id);
+  // 0, or an errno: then it will not be sent.
+  [[nodiscard]] int send(int to, std::string bytes, const std::vector<int>& fds);
 
   void ask_to_end();
 
@@ -129,6 +137,10 @@ class SpawnerChannel {
   int fd_ = -1;
   pid_t spawner_ = -1;
   std::deque<Packet> backlog_;
+  std::unordered_map<std::uint64_t, Keeper> keepers_;
+  std::unordered_map<std::uint64_t, std::uint64_t> keeper_of_;  // by program
+  std::vector<std::uint64_t> idle_;                             // keepers; the last is taken first
+  std::uint64_t last_keeper_ = 0;
 };
 
 // The process. Channels are opened first, then it is forked, and more of them later if there was

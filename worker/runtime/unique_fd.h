@@ -26,6 +26,9 @@ class UniqueFd {
 
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
 
+  // The caller's from now on.
+  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
+
   void reset() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }

@@ -1,0 +1,21 @@
+// The process between the spawner and a program; see spawner.h.
+#pragma once
+
+#include <sys/types.h>
+
+#include <csignal>
+#include <cstdint>
+
+namespace sluice {
+
+// To a keeper: end what runs, and yourself. It comes by itself when the spawner dies.
+constexpr int kLeaveSignal = SIGUSR1;
+
+// What a spawner has blocked, so that its keepers lose none.
+[[nodiscard]] sigset_t kept_signals();
+
+// Runs one program after the other, as it is asked over `orders_fd`, until the node closes that, or
+// kLeaveSignal comes. Reports over `reports_fd`. In a process that `spawner` has just forked.
+[[noreturn]] void run_keeper(std::uint64_t id, int orders_fd, int reports_fd, pid_t spawner);
+
+}  // namespace sluice

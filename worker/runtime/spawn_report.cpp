@@ -1,0 +1,18 @@
+#include "worker/runtime/spawn_report.h"
+
+#include <algorithm>
+
+namespace sluice {
+
+void SpawnReport::take_end(int status, const Spent& spent) {
+  wait_status = status;
+  cpu_ms = spent.cpu_us / 1000;
+  rss_bytes_max = spent.rss_bytes_max;
+}
+
+void SpawnReport::take_left(const Spent& left) {
+  left_cpu_ms = left.cpu_us / 1000;
+  rss_bytes_max = std::max(rss_bytes_max, left.rss_bytes_max);
+}
+
+}  // namespace sluice
