@@ -67,9 +67,9 @@ class FirstProcess(Story):
 
     def test_all_of_it_is_gone_with_it(self):
         [job_id] = self.client.submit(json_job("sleep", 600_000))
-        self.client.until_state(job_id, "running")
+        self.client.until_state(job_id, "running")  # for the broker: the node may not have it yet
+        until(lambda: "sluice-isolate" in below(self.node).values())
         started = below(self.node)
-        self.assertIn("sluice-isolate", started.values())
         os.kill(self.node, 9)
         until(lambda: not any(is_running(pid) for pid in started))
 
