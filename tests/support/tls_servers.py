@@ -7,6 +7,7 @@
 Prints {"ca_file": PATH, "ports": {NAME: PORT}} when all of them listen. The names:
 
     good         127.0.0.1 by the CA; /to?URL redirects there, any other path is answered with the request's headers
+                 and the ALPN protocol; it would rather speak h2, and cannot
     other_host   the CA's, for another host
     expired      the CA's, for 127.0.0.1, over since yesterday
     unknown_ca   for 127.0.0.1, signed by itself
@@ -59,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        body = str(self.headers).encode()
+        body = f"{self.headers}ALPN: {self.connection.selected_alpn_protocol()}\n".encode()
         self.send_response(302 if path == "/to" else 200)
         if path == "/to":
             self.send_header("Location", query)
@@ -76,6 +77,7 @@ class Server(ThreadingHTTPServer):
         self.name = name
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self.context.set_alpn_protocols(["h2", "http/1.1"])
         if name == "old":
             self.context.set_ciphers("ALL:@SECLEVEL=0")
             self.context.minimum_version = ssl.TLSVersion.TLSv1

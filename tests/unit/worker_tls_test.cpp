@@ -60,6 +60,10 @@ TEST_F(HttpsCalls, a_server_whose_certificate_is_of_the_ca_is_called) {
   EXPECT_THAT(result.result, HasSubstr("Idempotency-Key: job-1"));
 }
 
+TEST_F(HttpsCalls, a_server_that_would_rather_speak_http_2_is_spoken_to_in_http_1_1) {
+  EXPECT_THAT(ask("good").result, HasSubstr("ALPN: http/1.1"));
+}
+
 TEST_F(HttpsCalls, a_server_that_is_not_to_be_believed_is_told_nothing) {
   for (const auto& [name, word] : {std::pair{"unknown_ca", "certificate"},
                                    {"other_host", "127.0.0.1"},

@@ -130,7 +130,6 @@ std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
     line.remove_suffix(1);
   if (line.empty()) keep_few_idle(call);
   if (line.starts_with("HTTP/")) call.reply.headers.clear();  // a 100 came before
-  if (line.starts_with("HTTP/2")) call.connections->socket_of.erase(call.ends);  // input is usual
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || line.starts_with("HTTP/")) return size;
   std::string_view value = line.substr(colon + 1);

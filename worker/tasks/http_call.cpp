@@ -72,6 +72,8 @@ void set_bounds(HttpCall& call) {
   set(easy, CURLOPT_NOSIGNAL, 1L);
   set(easy, CURLOPT_QUICK_EXIT, 1L);  // do not wait for a name lookup when a call is cancelled
   set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  // A connection is one call's: what ends either ends no other, and those that are idle are few.
+  set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(easy, CURLOPT_FOLLOWLOCATION, 0L);
   set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   set(easy, CURLOPT_PROXY, "");
@@ -122,11 +124,8 @@ void set_request(HttpCall& call) {
   CURL* easy = call.easy.get();
   const HttpRequest& request = call.request;
   set(easy, CURLOPT_URL, request.target.url.c_str());
-  // libcurl would look at every connection that is in use, for each call anew. (One of TLS may be
-  // multiplexed, and so be used by one more.)
-  const bool is_plain = request.target.origin.starts_with("http:");
-  if (call.is_stale || (is_plain && call.connections->idle() <= 0))
-    set(easy, CURLOPT_FRESH_CONNECT, 1L);
+  // libcurl would look at every connection that is in use, for each call anew.
+  if (call.is_stale || call.connections->idle() <= 0) set(easy, CURLOPT_FRESH_CONNECT, 1L);
   if (request.body) {
     set(easy, CURLOPT_POSTFIELDS, request.body->data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));

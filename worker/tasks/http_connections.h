@@ -15,7 +15,6 @@ struct HttpConnections {
   std::int64_t used = 0;    // by a call each, which has one or will have
   std::int64_t ending = 0;  // of these, by calls that have their answer but are not over
 
-  // A multiplexed one counts as several that are used, so there may be more.
   [[nodiscard]] std::int64_t idle() const { return open - used; }
 
   // By their ends, which is all that libcurl says of the one that a request is about to use.
