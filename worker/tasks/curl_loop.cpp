@@ -56,7 +56,7 @@ struct CurlLoop::State {
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, &State::set_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1'000'000L);  // keep_few_idle() says how many
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1'000'000L);  // HttpConnections bounds them
   }
 
   State(const State&) = delete;
@@ -83,6 +83,7 @@ struct CurlLoop::State {
 
   static int watch(CURL*, curl_socket_t fd, int what, void* user, void* known) {
     State& state = *static_cast<State*>(user);
+    state.connections.set_used(fd, what != CURL_POLL_REMOVE);  // an idle one is not watched
     if (what == CURL_POLL_REMOVE) {
       epoll_event none{};
       ::epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, fd, &none);
@@ -120,13 +121,12 @@ struct CurlLoop::State {
     set_up(call, connections);
     if (curl_multi_add_handle(multi, call.easy.get()) != CURLM_OK)
       throw std::runtime_error("libcurl does not take the call");
-    ++connections.used;
+    connections.call_began();
   }
 
   void remove(HttpCall& call) {
     curl_multi_remove_handle(multi, call.easy.get());
-    --connections.used;
-    if (std::exchange(call.is_ending, false)) --connections.ending;
+    connections.call_ended();
   }
 
   void begin(std::unique_ptr<HttpCall> call) {

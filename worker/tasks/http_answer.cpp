@@ -45,27 +45,6 @@ bool is_length(const HttpCall& call, std::string_view value) {
          (earlier.empty() || earlier == value);
 }
 
-// An answer whose head has come, and with it most likely the rest.
-bool is_short(const HttpReply& reply, int status) {
-  constexpr std::size_t kDigitsMax = 4;
-  const std::size_t digits = reply.header("content-length").size();
-  return status == 204 || status == 304 || (digits > 0 && digits <= kDigitsMax);
-}
-
-// After a head. libcurl's own bound of what is kept open counts those in use: when there are more,
-// no call finds one. What is said here counts when the call is over.
-void keep_few_idle(HttpCall& call) {
-  HttpConnections& connections = *call.connections;
-  const int status = status_of(call.easy.get());
-  if (status < 200) return;
-  if (connections.idle() + connections.ending >= HttpConnections::kIdleMax)
-    curl_easy_setopt(call.easy.get(), CURLOPT_FORBID_REUSE, 1L);
-  if (!call.is_ending && is_short(call.reply, status)) {
-    call.is_ending = true;
-    ++connections.ending;
-  }
-}
-
 struct Failure {
   const char* code;
   bool retryable;
@@ -128,7 +107,6 @@ std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
   std::string_view line(bytes, size);
   while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
     line.remove_suffix(1);
-  if (line.empty()) keep_few_idle(call);
   if (line.starts_with("HTTP/")) call.reply.headers.clear();  // a 100 came before
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || line.starts_with("HTTP/")) return size;

@@ -29,15 +29,13 @@ curl_socket_t open_socket(void* user, curlsocktype, curl_sockaddr* address) {
   call.is_refused = false;
   const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
   if (fd < 0) return fd;
-  ++call.connections->open;
+  call.connections->opened(fd);
   call.sockets.push_back(fd);
   return fd;
 }
 
 int close_socket(void* user, curl_socket_t fd) {
-  HttpConnections& connections = *static_cast<HttpConnections*>(user);
-  --connections.open;
-  connections.forget(fd);
+  static_cast<HttpConnections*>(user)->closed(fd);
   return ::close(fd);
 }
 
@@ -49,16 +47,24 @@ int before_request(void* user, char* remote, char*, int remote_port, int local_p
     call.is_refused = true;
     return CURL_PREREQFUNC_ABORT;
   }
-  call.ends = std::to_string(local_port) + ' ' + remote + ' ' + std::to_string(remote_port);
+  const std::string ends =
+      std::to_string(local_port) + ' ' + remote + ' ' + std::to_string(remote_port);
   if (call.sockets.empty()) {
-    const auto used = connections.socket_of.find(call.ends);
-    call.is_stale = used != connections.socket_of.end() && has_input(used->second);
+    call.is_stale = connections.has_input(ends);
     return call.is_stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
   }
   for (const int fd : call.sockets)
-    if (call.sockets.size() == 1 || has_local_port(fd, local_port))
-      connections.remember(fd, call.ends);
+    if (call.sockets.size() == 1 || has_local_port(fd, local_port)) connections.remember(fd, ends);
   return CURL_PREREQFUNC_OK;
+}
+
+// libcurl's own bound of what is kept open counts those in use, too: when there are more, no call
+// finds one. So each is judged as it becomes idle; this is called, among other times, right before.
+int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  const HttpCall& call = *static_cast<HttpCall*>(user);
+  const long is_closed_after = call.connections->has_room_for_idle() ? 0L : 1L;
+  curl_easy_setopt(call.easy.get(), CURLOPT_FORBID_REUSE, is_closed_after);
+  return 0;
 }
 
 template <typename Value>
@@ -100,6 +106,9 @@ void set_callbacks(HttpCall& call) {
   set(easy, CURLOPT_WRITEDATA, static_cast<void*>(&call));
   set(easy, CURLOPT_HEADERFUNCTION, on_header);
   set(easy, CURLOPT_HEADERDATA, static_cast<void*>(&call));
+  set(easy, CURLOPT_NOPROGRESS, 0L);
+  set(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+  set(easy, CURLOPT_XFERINFODATA, static_cast<void*>(&call));
   set(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
   set(easy, CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
   set(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);  // of a connection, which outlives the call
@@ -125,7 +134,7 @@ void set_request(HttpCall& call) {
   const HttpRequest& request = call.request;
   set(easy, CURLOPT_URL, request.target.url.c_str());
   // libcurl would look at every connection that is in use, for each call anew.
-  if (call.is_stale || call.connections->idle() <= 0) set(easy, CURLOPT_FRESH_CONNECT, 1L);
+  if (call.is_stale || !call.connections->has_one_to_spare()) set(easy, CURLOPT_FRESH_CONNECT, 1L);
   if (request.body) {
     set(easy, CURLOPT_POSTFIELDS, request.body->data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));

@@ -37,9 +37,7 @@ struct HttpCall {
   bool is_too_large = false;
   bool is_refused = false;
   std::vector<int> sockets;  // opened for it: none when it uses a connection again
-  std::string ends;          // of its connection
-  bool is_stale = false;     // that connection is of no use
-  bool is_ending = false;
+  bool is_stale = false;     // the one that it was to use again is of no use
   bool has_bad_length = false;
 
   // A redirected one has its own already.

@@ -4,16 +4,39 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <utility>
 
 namespace sluice {
 
-void HttpConnections::remember(int fd, const std::string& ends) {
-  socket_of[ends] = fd;
-  ends_of[fd] = ends;
+void HttpConnections::opened(int fd) {
+  of_fd_[fd] = {};
 }
 
-void HttpConnections::forget(int fd) {
-  if (const auto node = ends_of.extract(fd)) socket_of.erase(node.mapped());
+void HttpConnections::closed(int fd) {
+  const auto connection = of_fd_.extract(fd);
+  if (!connection) return;
+  if (!connection.mapped().is_used) --idle_count_;
+  fd_of_ends_.erase(connection.mapped().ends);
+}
+
+void HttpConnections::set_used(int fd, bool is_used) {
+  const auto found = of_fd_.find(fd);
+  if (found == of_fd_.end()) return;
+  const bool was_used = std::exchange(found->second.is_used, is_used);
+  if (was_used && !is_used) ++idle_count_;
+  if (!was_used && is_used) --idle_count_;
+}
+
+void HttpConnections::remember(int fd, const std::string& ends) {
+  fd_of_ends_[ends] = fd;
+  of_fd_[fd].ends = ends;
+}
+
+bool HttpConnections::has_input(const std::string& ends) const {
+  const auto fd = fd_of_ends_.find(ends);
+  if (fd == fd_of_ends_.end()) return false;
+  char byte = 0;
+  return ::recv(fd->second, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
 bool has_local_port(int fd, int port) {
@@ -26,11 +49,6 @@ bool has_local_port(int fd, int port) {
   else if (address.ss_family == AF_INET6)
     bound = reinterpret_cast<const sockaddr_in6&>(address).sin6_port;
   return ntohs(bound) == port;
-}
-
-bool has_input(int fd) {
-  char byte = 0;
-  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
 }  // namespace sluice

@@ -1,34 +1,54 @@
-// The connections of a CurlLoop: how many are open and how many of these idle, and which socket is
-// which connection.
+// The connections of a CurlLoop, each of one call at a time: how many of them are idle, and which
+// socket is which connection. Kept by what libcurl says of its sockets. No sockets of its own.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
 #include <unordered_map>
 
 namespace sluice {
 
-struct HttpConnections {
-  static constexpr std::int64_t kIdleMax = 256;  // kept open for later calls
+class HttpConnections {
+ public:
+  static constexpr std::size_t kIdleMax = 256;  // kept open for later calls
 
-  std::int64_t open = 0;
-  std::int64_t used = 0;    // by a call each, which has one or will have
-  std::int64_t ending = 0;  // of these, by calls that have their answer but are not over
+  // A socket was made for a call, and is used by it until set_used() says otherwise.
+  void opened(int fd);
+  void closed(int fd);
 
-  [[nodiscard]] std::int64_t idle() const { return open - used; }
+  // Other sockets (of a name lookup) are ignored.
+  void set_used(int fd, bool is_used);
+
+  // Whether a connection whose call ends now may be kept.
+  [[nodiscard]] bool has_room_for_idle() const { return idle_count_ < kIdleMax; }
+
+  // A call that has a connection or will have one; until it is over.
+  void call_began() { ++call_count_; }
+
+  void call_ended() { --call_count_; }
+
+  // Whether there may be an idle one for the next call, beside what those before it will take.
+  [[nodiscard]] bool has_one_to_spare() const { return of_fd_.size() > call_count_; }
 
   // By their ends, which is all that libcurl says of the one that a request is about to use.
-  std::unordered_map<std::string, int> socket_of;
-  std::unordered_map<int, std::string> ends_of;
-
   void remember(int fd, const std::string& ends);
-  void forget(int fd);
+
+  // Whether something has come on it, or its end: whatever came while nothing was asked is not the
+  // answer to what is asked next, and this libcurl would take it for that.
+  [[nodiscard]] bool has_input(const std::string& ends) const;
+
+ private:
+  struct Connection {
+    std::string ends;
+    bool is_used = true;
+  };
+
+  std::unordered_map<int, Connection> of_fd_;
+  std::unordered_map<std::string, int> fd_of_ends_;
+  std::size_t idle_count_ = 0;
+  std::size_t call_count_ = 0;
 };
 
 [[nodiscard]] bool has_local_port(int fd, int port);
-
-// Or its end: whatever came while nothing was asked is not the answer to what is asked next, and
-// this libcurl would take it for that.
-[[nodiscard]] bool has_input(int fd);
 
 }  // namespace sluice
