@@ -7,7 +7,8 @@
 Prints {"ca_file": PATH, "ports": {NAME: PORT}} when all of them listen. The names:
 
     good         127.0.0.1 by the CA; /to?URL redirects there, any other path is answered with the request's headers
-                 and the ALPN protocol; it would rather speak h2, and cannot
+                 and the ALPN protocol; it would rather speak h2, and cannot. /ended and /cut have no length: their end is that of
+                 the connection, which TLS tells (close_notify) for /ended only
     other_host   the CA's, for another host
     expired      the CA's, for 127.0.0.1, over since yesterday
     unknown_ca   for 127.0.0.1, signed by itself
@@ -60,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
+        if path in ("/ended", "/cut"):
+            self.answer_without_length(is_ended=path == "/ended")
+            return
         body = f"{self.headers}ALPN: {self.connection.selected_alpn_protocol()}\n".encode()
         self.send_response(302 if path == "/to" else 200)
         if path == "/to":
@@ -67,6 +71,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def answer_without_length(self, is_ended):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"half an answer")
+        self.close_connection = True
+        if is_ended:
+            self.connection.unwrap()  # sends the close_notify, which a close alone does not
 
 
 class Server(ThreadingHTTPServer):

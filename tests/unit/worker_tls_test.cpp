@@ -91,6 +91,18 @@ TEST_F(HttpsCalls, a_ca_file_that_is_not_there_or_holds_none_is_named) {
   }
 }
 
+TEST_F(HttpsCalls, an_answer_without_length_that_is_cut_off_is_not_taken_for_a_whole_one) {
+  const Values values{{"ca_file", ca_file()}};
+  const AttemptResult ended = run(get(url_of("good", "/ended")), values);
+  EXPECT_EQ(ended.outcome, Outcome::completed) << ended.error;
+  EXPECT_EQ(ended.result, "half an answer");
+  const AttemptResult cut = run(get(url_of("good", "/cut")), values);
+  EXPECT_EQ(cut.outcome, Outcome::failed);
+  EXPECT_EQ(cut.error_code, "response_incomplete") << cut.error;
+  EXPECT_TRUE(cut.retryable);
+  EXPECT_THAT(cut.error, HasSubstr("the connection was cut before the end of the answer"));
+}
+
 TEST_F(HttpsCalls, calls_one_after_the_other_use_one_connection) {
   const auto runtime = runtime_with({{"ca_file", ca_file()}});
   for (int i = 0; i < 3; ++i)

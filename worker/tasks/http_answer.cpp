@@ -95,6 +95,14 @@ Failure failure_of(const HttpCall& call, CURLcode code) {
   }
 }
 
+// It has a body, and its head does not say how much.
+bool ends_with_connection(const HttpCall& call) {
+  const int status = call.reply.status;
+  return status != 204 && status != 304 && call.request.method != "HEAD" &&
+         call.reply.header("content-length").empty() &&
+         call.reply.header("transfer-encoding").empty();
+}
+
 }  // namespace
 
 std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
@@ -137,7 +145,13 @@ void judge(HttpCall& call, int curl_code) {
   HttpReply& reply = call.reply;
   reply.status = status_of(call.easy.get());
   reply.url = call.request.target.url;
-  if (code == CURLE_OK) return;
+  if (code == CURLE_OK) {
+    if (!ends_with_connection(call) || call.has_said_its_end) return;
+    reply.error_code = "response_incomplete";
+    reply.error = "the connection was cut before the end of the answer";
+    reply.retryable = true;
+    return;
+  }
   if (call.is_refused) {
     reply.error_code = "target_refused";
     reply.error = call.request.target.host +

@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "worker/tasks/http_answer.h"
+#include "worker/tasks/tls_end.h"
 
 namespace sluice {
 
@@ -59,9 +60,11 @@ int before_request(void* user, char* remote, char*, int remote_port, int local_p
 }
 
 // libcurl's own bound of what is kept open counts those in use, too: when there are more, no call
-// finds one. So each is judged as it becomes idle; this is called, among other times, right before.
+// finds one. So each is judged as it becomes idle; this is called, among other times, right before,
+// which is also the last time that its TLS can be looked at.
 int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  const HttpCall& call = *static_cast<HttpCall*>(user);
+  HttpCall& call = *static_cast<HttpCall*>(user);
+  call.has_said_its_end = has_said_its_end(call.easy.get());
   const long is_closed_after = call.connections->has_room_for_idle() ? 0L : 1L;
   curl_easy_setopt(call.easy.get(), CURLOPT_FORBID_REUSE, is_closed_after);
   return 0;

@@ -39,6 +39,7 @@ struct HttpCall {
   std::vector<int> sockets;  // opened for it: none when it uses a connection again
   bool is_stale = false;     // the one that it was to use again is of no use
   bool has_bad_length = false;
+  bool has_said_its_end = true;  // as a peer over TLS does before it closes
 
   // A redirected one has its own already.
   [[nodiscard]] std::int64_t end_mono_ms() const;
