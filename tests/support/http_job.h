@@ -52,26 +52,32 @@ inline Assignment assignment_of(const std::string& payload,
   return assignment;
 }
 
-// The results of `count` attempts; the long time-out only ends a test that hangs.
-inline std::vector<AttemptResult> wait_for(Runtime& runtime, std::size_t count) {
-  std::vector<RuntimeEvent> events;
-  while (events.size() < count) {
+// The results of `count` attempts, and what they wrote to their logs; the long time-out only ends a
+// test that hangs.
+inline std::vector<AttemptResult> wait_for(Runtime& runtime,
+                                           std::size_t count,
+                                           std::string* log = nullptr) {
+  std::vector<AttemptResult> results;
+  while (results.size() < count) {
     const std::int64_t due = runtime.next_deadline_mono_ms();
     const std::int64_t wait_ms =
         due == kNever ? 60'000 : std::max<std::int64_t>(due - clock_now().mono_ms, 0);
     pollfd ready{runtime.fd(), POLLIN, 0};
     if (::poll(&ready, 1, static_cast<int>(wait_ms)) <= 0 && due == kNever) break;
+    std::vector<RuntimeEvent> events;
     runtime.poll(clock_now(), events);
+    for (RuntimeEvent& event : events)
+      if (const auto* said = std::get_if<AttemptLog>(&event); said == nullptr)
+        results.push_back(std::move(std::get<AttemptDone>(event).result));
+      else if (log != nullptr)
+        *log += said->bytes;
   }
-  EXPECT_EQ(events.size(), count);
-  std::vector<AttemptResult> results;
-  for (RuntimeEvent& event : events)
-    results.push_back(std::move(std::get<AttemptDone>(event).result));
+  EXPECT_EQ(results.size(), count);
   return results;
 }
 
-inline AttemptResult wait_for(Runtime& runtime) {
-  const auto results = wait_for(runtime, 1);
+inline AttemptResult wait_for(Runtime& runtime, std::string* log = nullptr) {
+  const auto results = wait_for(runtime, 1, log);
   return results.empty() ? AttemptResult{} : results.front();
 }
 

@@ -193,6 +193,10 @@ TEST(AnalysisAnswers, a_run_that_is_still_alive_after_its_join_is_looked_at_unti
     ::poll(&ready, 1, due == kNever ? 60'000 : 10);
     runtime->poll(clock_now(), events);
   }
+  const auto says_running = [](const RuntimeEvent& event) {
+    return std::get<AttemptLog>(event).bytes.ends_with(": status running\n");
+  };
+  EXPECT_EQ(std::ranges::count_if(events, says_running), 1) << "one line, however often it looks";
   script.set("look", R"({"status":"success"})");
   EXPECT_EQ(wait_for(*runtime).outcome, Outcome::completed);
   EXPECT_EQ(script.count("join"), 1);

@@ -1,3 +1,5 @@
+#include <regex>
+
 #include <gmock/gmock.h>
 
 #include "tests/support/http_job.h"
@@ -62,6 +64,27 @@ TEST(AnalysisRuntime, gives_the_report_and_a_second_attempt_takes_the_same_run) 
   runtime->start(analysis_of("AAPL", 2));
   const auto again = nlohmann::json::parse(wait_for(*runtime).result);
   EXPECT_EQ(again.at("run_id"), report.at("run_id"));
+}
+
+TEST(AnalysisRuntime, the_job_s_log_says_what_became_of_the_run) {
+  StandIn server;
+  const auto runtime = runtime_for(server.url());
+  std::string log;
+  runtime->start(analysis_of("AAPL"));
+  const auto report = nlohmann::json::parse(wait_for(*runtime, &log).result);
+  runtime->start(analysis_of("AAPL", 2));
+  (void)wait_for(*runtime, &log);
+  const std::string run = "thread " + report.at("thread_id").get<std::string>() + ", run " +
+                          report.at("run_id").get<std::string>();
+  EXPECT_EQ(std::regex_replace(log, std::regex("[0-9]+ ms"), "N ms"),
+            run + ": created\n" + run + ": done after N ms\n" + run +
+                ": found, it has succeeded\n" + run + ": done after N ms\n");
+  log.clear();
+  StandIn another;  // which does not know this job's thread
+  const auto other_runtime = runtime_for(another.url());
+  other_runtime->start(analysis_of("BAD"));
+  (void)wait_for(*other_runtime, &log);
+  EXPECT_THAT(log, HasSubstr(": failed (graph_error) after "));
 }
 
 TEST(AnalysisRuntime, a_graph_that_raises_is_a_failure_with_its_message) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -51,6 +52,54 @@ TEST(HttpRuntime, a_503_is_tried_again_when_the_server_says) {
   EXPECT_EQ(result.error_code, "http_503");
   EXPECT_TRUE(result.retryable);
   EXPECT_EQ(result.retry_after_ms, 7000);
+}
+
+// "in 12 ms" becomes "in N ms".
+std::string without_times(const std::string& log) {
+  return std::regex_replace(log, std::regex("[0-9]+ ms"), "N ms");
+}
+
+TEST(HttpRuntime, the_job_s_log_says_what_was_called_and_what_came_but_nothing_secret) {
+  HttpServer server([](const std::string& request) {
+    return request.starts_with("POST ") ? http_answer("503 Busy", "Retry-After: 2\r\n", "private")
+           : request.starts_with("GET /gone") ? http_answer("410 Gone")
+                                              : http_answer("200 OK");
+  });
+  ::setenv("SLUICE_SECRET_HTTP_TEST", "hunter-two", 1);
+  const auto runtime =
+      runtime_with({{"base_url", server.url("")},
+                    {"headers", TaskSettings::TextMap{{"X-Api-Key", "secret:HTTP_TEST"}}}});
+  const std::string nobody = "http://127.0.0.1:1/nobody";
+  std::string log;
+  for (const std::string& payload : {std::string(R"({"url":"/p?key=1#frag","method":"POST"})"),
+                                     get("/gone?key=1"),
+                                     get("/"),
+                                     get(nobody)}) {
+    runtime->start(assignment_of(payload));
+    (void)wait_for(*runtime, &log);
+  }
+  EXPECT_EQ(without_times(log),
+            "POST " + server.url("/p") +
+                ": 503 in N ms, to be tried again after 2 s (Retry-After)\n"
+                "GET " +
+                server.url("/gone") +
+                ": 410 in N ms, not to be tried again\n"
+                "GET " +
+                server.url("/") +
+                ": 200 in N ms\n"
+                "GET " +
+                nobody + ": connect_failed in N ms, to be tried again\n");
+}
+
+TEST(HttpRuntime, the_job_s_log_says_that_a_call_was_stopped) {
+  HttpServer server([](const std::string&) { return HttpAnswer{{}, HttpAnswer::Then::hold, {}}; });
+  const auto runtime = runtime_with({});
+  runtime->start(assignment_of(get(server.url("/held"))));
+  runtime->stop(JobId("job-1"), {7, 1}, StopReason::timed_out);
+  std::string log;
+  (void)wait_for(*runtime, &log);
+  EXPECT_EQ(without_times(log),
+            "GET " + server.url("/held") + ": stopped (timed_out) after N ms\n");
 }
 
 TEST(HttpRuntime, a_404_is_never_tried_again) {

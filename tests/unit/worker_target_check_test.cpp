@@ -92,6 +92,7 @@ TEST(Target, is_a_plain_http_url_and_has_an_origin) {
   EXPECT_EQ(parse_target("https://[::1]/")->host, "::1");
   EXPECT_EQ(parse_target("https://[::1]/")->origin, "https://::1:443");
   EXPECT_EQ(shown_target("https://h/p?key=1"), "https://h/p");
+  EXPECT_EQ(shown_target("https://h/p#key=1"), "https://h/p");
   for (const char* url : {"",
                           "ftp://h/",
                           "file:///etc/passwd",

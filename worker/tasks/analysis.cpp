@@ -10,11 +10,13 @@
 #include "worker/tasks/analysis.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 
 #include "common/clock.h"
 #include "common/nesting.h"
 #include "worker/runtime/payload.h"
+#include "worker/tasks/attempt_log.h"
 #include "worker/tasks/attempt_result.h"
 
 #include <nlohmann/json.hpp>
@@ -52,6 +54,7 @@ struct Attempt {
   std::int64_t started_mono_ms = 0;
   std::int64_t started_wall_ms = 0;
   std::string graph_error;  // what the join's body said
+  std::string logged_status;
   std::optional<StopReason> stopped;
 };
 
@@ -104,9 +107,10 @@ class AnalysisRuntime : public Runtime {
     Attempt attempt;
     if (auto prepared = prepare(assignment, attempt); !prepared) {
       const bool is_input = prepared.error().code == ErrorCode::bad_field;
-      done_.push_back(failed_attempt(assignment.job,
+      events_.emplace_back(
+          AttemptDone{failed_attempt(assignment.job,
                                      prepared.error(),
-                                     is_input ? "bad_payload" : "secret_refused"));
+                                     is_input ? "bad_payload" : "secret_refused")});
       loop_.wake();
       return;
     }
@@ -126,6 +130,7 @@ class AnalysisRuntime : public Runtime {
     const bool is_stopping = attempt.stopped.has_value();
     if (is_stopping && reason != StopReason::dropped) return;
     attempt.stopped = reason;
+    log(attempt, "stopped (" + std::string(to_string(reason)) + ')');
     end_call(attempt);
     const bool ends_run = reason == StopReason::cancel || reason == StopReason::timed_out;
     if (!ends_run || attempt.step == Step::state) {
@@ -162,9 +167,8 @@ class AnalysisRuntime : public Runtime {
     for (const AttemptKey& key : ended_)
       attempts_.erase(key);
     ended_.clear();
-    for (AttemptResult& result : done_)
-      events.emplace_back(AttemptDone{std::move(result)});
-    done_.clear();
+    std::ranges::move(events_, std::back_inserter(events));
+    events_.clear();
   }
 
  private:
@@ -250,7 +254,22 @@ class AnalysisRuntime : public Runtime {
     const AttemptKey key{attempt.job.id, attempt.job.fence};
     if (std::find(ended_.begin(), ended_.end(), key) != ended_.end()) return;
     ended_.push_back(key);
-    done_.push_back(std::move(result));
+    log_end(attempt, result);
+    events_.emplace_back(AttemptDone{std::move(result)});
+  }
+
+  void log(const Attempt& attempt, const std::string& what) {
+    std::string line = "thread " + attempt.thread_id;
+    if (!attempt.run_id.empty()) line += ", run " + attempt.run_id;
+    events_.emplace_back(log_line(attempt.job, line + ": " + what));
+  }
+
+  void log_end(const Attempt& attempt, const AttemptResult& result) {
+    const std::int64_t took_ms = clock_now().mono_ms - attempt.started_mono_ms;
+    const std::string after = " after " + std::to_string(took_ms) + " ms";
+    if (result.outcome == Outcome::completed) log(attempt, "done" + after);
+    if (result.outcome == Outcome::failed)
+      log(attempt, "failed (" + result.error_code + ')' + after);
   }
 
   void fail_with(Attempt& attempt, std::string code, std::string text, bool can_retry = true) {
@@ -267,12 +286,13 @@ class AnalysisRuntime : public Runtime {
     attempt.wake_mono_ms = after(now.mono_ms, attempt.task->poll_ms);
   }
 
-  void join(Attempt& attempt, const std::string& run_id) {
+  void join(Attempt& attempt, const std::string& run_id, const char* how) {
     if (!is_run_id(run_id)) {
       fail_with(attempt, "bad_response", "the server named no usable run_id");
       return;
     }
     attempt.run_id = run_id;
+    log(attempt, how);
     call(attempt, Step::join, "GET", run_path(attempt) + "/join");
   }
 
@@ -313,7 +333,7 @@ class AnalysisRuntime : public Runtime {
         listed(attempt, body);
         break;
       case Step::create:
-        join(attempt, text_of(body, "run_id"));
+        join(attempt, text_of(body, "run_id"), "created");
         break;
       case Step::look:
         looked(attempt, text_of(body, "status"), now);
@@ -328,9 +348,10 @@ class AnalysisRuntime : public Runtime {
       fail_with(attempt, "bad_response", "the server's answer is no list of runs");
     } else if (std::string id = run_with_status(runs, {"success"}); !id.empty()) {
       attempt.run_id = std::move(id);
+      log(attempt, "found, it has succeeded");
       fetch_state(attempt);
     } else if (id = run_with_status(runs, {"running", "pending"}); !id.empty()) {
-      join(attempt, id);
+      join(attempt, id, "joined");
     } else {
       call(attempt,
            Step::create,
@@ -345,6 +366,7 @@ class AnalysisRuntime : public Runtime {
 
   void looked(Attempt& attempt, const std::string& status, Now now) {
     if (status == "pending" || status == "running") {
+      if (std::exchange(attempt.logged_status, status) != status) log(attempt, "status " + status);
       wait_and_look(attempt, now);
     } else if (status == "success" && attempt.graph_error.empty()) {
       fetch_state(attempt);
@@ -416,7 +438,7 @@ class AnalysisRuntime : public Runtime {
   std::unordered_map<AttemptKey, Attempt> attempts_;
   std::unordered_map<CallId, AttemptKey> attempt_of_call_;
   std::vector<AttemptKey> ended_;
-  std::vector<AttemptResult> done_;
+  std::vector<RuntimeEvent> events_;
 };
 
 }  // namespace

@@ -1,11 +1,14 @@
 #include "worker/tasks/http.h"
 
+#include <algorithm>
+#include <iterator>
 #include <unordered_map>
 
 #include "common/base64.h"
 #include "common/clock.h"
 #include "common/utf8.h"
 #include "worker/runtime/payload.h"
+#include "worker/tasks/attempt_log.h"
 #include "worker/tasks/attempt_result.h"
 
 #include <nlohmann/json.hpp>
@@ -45,18 +48,28 @@ class HttpRuntime : public Runtime {
     }
     plan->request.expect = plan->expect;
     plan->request.deadline_mono_ms = assignment.deadline_mono_ms;
+    std::string shown = shown_call(plan->request);
     const CallId call = loop_.start(std::move(plan->request));
     const AttemptKey key{job.id, job.fence};
     call_of_[key] = call;
     assignment.job.payload.clear();
-    running_[call] = {std::move(assignment.job), std::move(*plan)};
+    running_[call] = {std::move(assignment.job),
+                      std::move(*plan),
+                      std::move(shown),
+                      clock_now().mono_ms};
   }
 
   void stop(const JobId& id, Fence fence, StopReason reason) override {
     const auto it = call_of_.find({id, fence});
     if (it == call_of_.end()) return;
     loop_.cancel(it->second);
-    finish(stopped_attempt(running_.at(it->second).job, reason));
+    const Running& running = running_.at(it->second);
+    const std::int64_t took_ms = clock_now().mono_ms - running.started_mono_ms;
+    events_.emplace_back(log_line(running.job,
+                                  running.shown_call + ": stopped (" +
+                                      std::string(to_string(reason)) + ") after " +
+                                      std::to_string(took_ms) + " ms"));
+    finish(stopped_attempt(running.job, reason));
     running_.erase(it->second);
     call_of_.erase(it);
   }
@@ -69,17 +82,22 @@ class HttpRuntime : public Runtime {
       if (!node) continue;
       Running& running = node.mapped();
       call_of_.erase({running.job.id, running.job.fence});
-      done_.push_back(result_of(running, finished.reply, now));
+      const std::int64_t took_ms = now.mono_ms - running.started_mono_ms;
+      AttemptResult result = result_of(running, finished.reply, now);
+      events_.emplace_back(
+          log_line(running.job, ended_line(running.shown_call, finished.reply, result, took_ms)));
+      events_.emplace_back(AttemptDone{std::move(result)});
     }
-    for (AttemptResult& result : done_)
-      events.emplace_back(AttemptDone{std::move(result)});
-    done_.clear();
+    std::ranges::move(events_, std::back_inserter(events));
+    events_.clear();
   }
 
  private:
   struct Running {
     RunJob job;
     HttpPlan plan;  // its request has moved into the loop
+    std::string shown_call;
+    std::int64_t started_mono_ms = 0;
   };
 
   Result<HttpPlan> plan_of(const RunJob& job) const {
@@ -103,7 +121,7 @@ class HttpRuntime : public Runtime {
   }
 
   void finish(AttemptResult result) {
-    done_.push_back(std::move(result));
+    events_.emplace_back(AttemptDone{std::move(result)});
     loop_.wake();
   }
 
@@ -111,7 +129,7 @@ class HttpRuntime : public Runtime {
   CurlLoop loop_;
   std::unordered_map<CallId, Running> running_;
   std::unordered_map<AttemptKey, CallId> call_of_;
-  std::vector<AttemptResult> done_;
+  std::vector<RuntimeEvent> events_;
 };
 
 template <typename Value, typename Taken>

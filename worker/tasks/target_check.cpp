@@ -115,7 +115,7 @@ Result<Target> join_target(const std::string& base, const std::string& url) {
 }
 
 std::string shown_target(const std::string& url) {
-  return url.substr(0, url.find('?'));
+  return url.substr(0, url.find_first_of("?#"));
 }
 
 Result<TargetRules> TargetRules::parse(const std::vector<std::string>& allow) {

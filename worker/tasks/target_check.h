@@ -27,7 +27,7 @@ struct Target {
 [[nodiscard]] Result<Target> parse_target(const std::string& url);
 // `url` as seen from `base` (RFC 3986); an absolute one stands for itself. Errors as parse_target.
 [[nodiscard]] Result<Target> join_target(const std::string& base, const std::string& url);
-// For people: the URL without its query, which may carry credentials.
+// For people: the URL without its query and fragment, which may carry credentials.
 [[nodiscard]] std::string shown_target(const std::string& url);
 
 // An IPv4 address is kept as ::ffff:a.b.c.d, so that one comparison serves both.
