@@ -23,6 +23,9 @@ enum class Mutant : unsigned char {
   ignores_memory_max,     // jobs are taken in though memory_max is used up
   answers_unrecorded,     // a handler is told that its checkpoint is recorded when it is sent
   ring_forgets_nothing,   // confirmed batches stay in the replay ring for good
+  keeps_old_offer,        // who fits a line is not asked again when a node's tasks change
+  runs_withdrawn,         // a node runs what waits there of a task that it has withdrawn
+  hand_back_counts,       // a job that is handed back has one retry less
 };
 
 #ifdef SLUICE_MUTANTS

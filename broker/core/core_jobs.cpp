@@ -332,6 +332,7 @@ void BrokerCore::hand_back(JobSlot slot, Now now, Output& out) {
   Job& job = live.job;
   if (job.cancel_requested_ms > 0) return end_job(slot, JobState::cancelled, now, out);
   detach(slot);
+  if (MUTANT(hand_back_counts)) ++job.retry_count;
   ++totals(live).handed_back;
   const std::int64_t rests_until_ms = rest_until_ms(job, now);
   if (rests_until_ms == 0) return requeue(slot, out);

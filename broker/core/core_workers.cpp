@@ -94,7 +94,7 @@ void BrokerCore::update_node(Node& node, Status& status) {
   if (!is_changed) return;
   node.tasks = std::move(status.tasks);
   node.queues = std::move(status.queues);
-  nodes_.changed();
+  if (!MUTANT(keeps_old_offer)) nodes_.changed();
 }
 
 void BrokerCore::reconcile(NodeIndex index, const Status& status, Now now, Output& out) {

@@ -87,7 +87,9 @@ const char* to_string(Sometimes what) {
                                                                  "isolate_left",
                                                                  "spawner_died",
                                                                  "checkpoint_recorded",
-                                                                 "log_kept"};
+                                                                 "log_kept",
+                                                                 "tasks_read_again",
+                                                                 "withdrawn"};
   return kNames[static_cast<std::size_t>(what)];
 }
 

@@ -70,6 +70,8 @@ enum class Sometimes : std::uint8_t {
   spawner_died,
   checkpoint_recorded,
   log_kept,  // of a job that is kept
+  tasks_read_again,
+  withdrawn,  // a job is handed back because its task is not offered any more
   count,
 };
 

@@ -209,6 +209,12 @@ void Ledger::see_attempts(Durable& durable, const Job& before, const Job& after)
               after.retry_count <= after.spec.retry.max_retries,
           "attempts_bounded",
           std::to_string(losses) + " lost attempts: " + text(after));
+  // What ended before this history began is not counted.
+  REQUIRE(has_lost_data_ || (after.retry_count <= failures && after.lost_count <= losses),
+          "attempts_bounded",
+          std::to_string(after.retry_count) + " retries and " + std::to_string(after.lost_count) +
+              " losses count after " + std::to_string(failures) + " failed and " +
+              std::to_string(losses) + " lost attempts: " + text(after));
 }
 
 // A new record, or a lost attempt that ended otherwise after all.

@@ -36,7 +36,7 @@ struct Options {
 void say_usage() {
   std::puts(
       "sluice-sim [--seeds N] [--from N | --fresh | --seed N | --regressions] [--events N]\n"
-      "           [--jobs N] [--data-loss | --some-data-loss] [--no-isolates] [--verbose]\n"
+      "           [--jobs N] [--data-loss | --some-data-loss] [--plain-nodes] [--verbose]\n"
       "sluice-sim --mutants | --mutant NAME   [--seeds N] [--from N]\n"
       "  --seeds N      so many, from 1 or from --from N (default 2000)\n"
       "  --fresh        seeds that nobody has run before: from the clock\n"
@@ -46,7 +46,9 @@ void say_usage() {
       "  --jobs N       processes (default: one for each core)\n"
       "  --data-loss    Redis also loses data and clocks jump (--some-data-loss: in a quarter of "
       "the seeds)\n"
-      "  --no-isolates  none in any seed (else in half of them), as when the regressions failed\n"
+      "  --plain-nodes  without isolates, and their tasks stay (else each in half of the seeds), "
+      "as "
+      "when the regressions failed\n"
       "  --mutants      each deliberate mistake: exit 0 only if its own checker catches it");
 }
 
@@ -64,8 +66,8 @@ std::optional<Options> parse(int argc, char** argv) {
       options.like.data_loss = DataLoss::always;
     } else if (flag == "--some-data-loss") {
       options.like.data_loss = DataLoss::drawn;
-    } else if (flag == "--no-isolates") {
-      options.like.isolates = false;
+    } else if (flag == "--plain-nodes") {
+      options.like.has_plain_nodes = true;
     } else if (flag == "--fresh") {
       options.is_fresh = true;
     } else if (flag == "--regressions") {
@@ -104,7 +106,7 @@ Plan plan_of(const Options& options) {
   plan.like = options.like;
   plan.jobs = options.jobs;
   if (options.runs_regressions) {
-    plan.like.isolates = false;
+    plan.like.has_plain_nodes = true;
     for (const Regression& regression : kRegressions)
       if (regression.loses_data == (options.like.data_loss == DataLoss::always))
         plan.seeds.push_back(regression.seed);

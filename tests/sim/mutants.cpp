@@ -32,6 +32,9 @@ constexpr Mistake kMistakes[] = {
     {Mutant::ignores_memory_max, "ignores_memory_max", "memory_bounded"},
     {Mutant::answers_unrecorded, "answers_unrecorded", "checkpoint_recorded"},
     {Mutant::ring_forgets_nothing, "ring_forgets_nothing", "memory_bounded"},
+    {Mutant::keeps_old_offer, "keeps_old_offer", "dealt_where_offered"},
+    {Mutant::runs_withdrawn, "runs_withdrawn", "dealt_where_offered"},
+    {Mutant::hand_back_counts, "hand_back_counts", "attempts_bounded"},
 };
 
 void print(const Mistake& mistake, const Report& report) {

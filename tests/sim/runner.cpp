@@ -179,7 +179,7 @@ std::string replay_line(const RunOptions& run) {
          (run.data_loss == DataLoss::always  ? " --data-loss"
           : run.data_loss == DataLoss::drawn ? " --some-data-loss"
                                              : "") +
-         (run.isolates ? "" : " --no-isolates") + " --verbose";
+         (run.has_plain_nodes ? " --plain-nodes" : "") + " --verbose";
 }
 
 std::uint64_t run_one(const RunOptions& options, Coverage& coverage) {

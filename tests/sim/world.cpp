@@ -16,6 +16,7 @@ constexpr std::int64_t kStandstillMs = 3LL * 60 * 1000;
 // And everything must be over at last: a hundred jobs, one by one, each with its retries.
 constexpr std::int64_t kQuietMaxMs = 3LL * 3600 * 1000;
 constexpr std::uint64_t kAuditEvery = 1000;
+constexpr std::uint64_t kTasksSalt = 0x5a17;
 
 }  // namespace
 
@@ -24,8 +25,10 @@ World::World(RunOptions options, Coverage& coverage)
       coverage_(coverage),
       rng_(options.seed),
       script_rng_(~options.seed),
+      tasks_rng_(options.seed ^ kTasksSalt),
       ledger_(coverage, *redis_) {
-  has_isolates_ = options.isolates && script_rng_.chance(0.5);
+  has_isolates_ = !options.has_plain_nodes && script_rng_.chance(0.5);
+  reads_tasks_ = !options.has_plain_nodes && tasks_rng_.chance(0.5);
   setup();
 }
 
@@ -128,6 +131,8 @@ void World::handle(const Event& event) {
       return start_broker();
     case What::node_starts:
       return start_node(event.a);
+    case What::node_reads_tasks:
+      return node_reads_tasks(event.a);
     case What::fault:
       return fault();
     case What::redis_back:
@@ -147,7 +152,8 @@ void World::handle(const Event& event) {
   }
 }
 
-// The faults are over: what is stopped goes on, what is dead starts again, what is mute speaks.
+// The faults are over: what is stopped goes on, what is dead starts again, what is mute speaks, and
+// every task is offered.
 void World::heal() {
   trace("---- healed");
   is_healed_ = true;
@@ -173,6 +179,7 @@ void World::heal() {
     if (!nodes_[i].is_alive) continue;
     nodes_[i].stopped_until_ms = now_ms_;
     plan_node(i, now_ms_ + 1);
+    if (reads_tasks_) at(now_ms_, What::node_reads_tasks, i);
   }
   if (!is_redis_up_) at(now_ms_ + 10, What::redis_back);
   connect_stores();

@@ -36,7 +36,9 @@ struct RunOptions {
   std::uint64_t events = 5000;
   bool verbose = false;
   DataLoss data_loss = DataLoss::never;
-  bool isolates = true;  // in half of the seeds; false: in none, as it was when some of them failed
+  // In half of the seeds nodes have isolates, and in half of them task tables are read again; with
+  // plain nodes in none, as it was when some of them failed.
+  bool has_plain_nodes = false;
 };
 
 class World {
@@ -64,7 +66,8 @@ class World {
     conn_noticed,    // a: connection: its client sees that it is gone
     connect,         // a: client
     broker_starts,
-    node_starts,  // a: machine
+    node_starts,       // a: machine
+    node_reads_tasks,  // a: node
     fault,
     redis_back,
     redis_rolls_back,
@@ -134,6 +137,7 @@ class World {
     std::string result_text;
     bool is_over = false;
     bool is_waiting = false;  // for an isolate
+    std::size_t pool = 0;     // its node's, in which it is until its end
     bool hangs = false;
     bool is_stubborn = false;  // ends as it wanted although it was stopped
     std::optional<StopReason> stopped;
@@ -142,9 +146,17 @@ class World {
     AttemptResult planned;
   };
 
+  // The isolates of a task table.
+  struct Pool {
+    std::uint32_t isolates_max = 0;  // 0 = it has none
+    std::uint32_t busy = 0;
+    std::deque<std::uint64_t> waiting;  // attempts, for an isolate
+  };
+
   struct NodeLife {
     std::uint32_t machine = 0;
     std::string id;
+    std::vector<std::string> tasks;  // as its table says now
     std::unique_ptr<WorkerCore> core;
     bool is_alive = true;
     std::uint32_t conn = kNone;
@@ -153,9 +165,8 @@ class World {
     std::vector<WorkerEvent> inbox;
     std::deque<Attempt> attempts;
     std::uint32_t process_count = 0;
-    std::uint32_t isolates_max = 0;  // 0 = it has none
-    std::uint32_t isolates_busy = 0;
-    std::deque<std::uint64_t> waiting;  // attempts, for an isolate
+    std::vector<Pool> pools;  // of each table that it read; the newest is the last
+    std::vector<std::vector<std::string>> offered;  // by its statuses
   };
 
   struct Machine {
@@ -245,7 +256,7 @@ class World {
   void disconnect_store(std::uint32_t index, std::int64_t back_after_ms);
   void connect_stores();
   void speak(std::uint32_t index, const Frame& frame);
-  void check_priority_order(BrokerProcess& broker, Now now);
+  void check_dealt(BrokerProcess& broker, Now now);
   void see_facts(BrokerProcess& broker, std::uint32_t index);
   void check_recovery(const BrokerProcess& broker) const;
   void check_memory(const BrokerProcess& broker) const;
@@ -269,7 +280,16 @@ class World {
   void node_sends(NodeLife& life, const WorkerMessage& message);
   void kill_node(std::uint32_t node);
 
+  // world_tasks.cpp
+  void plan_reading(std::uint32_t node);
+  void node_reads_tasks(std::uint32_t node);
+  [[nodiscard]] std::vector<std::string> draw_tasks(const NodeLife& life);
+  void see_hand_backs(const NodeLife& life, const Results& results);
+  void check_offered(const NodeLife& life, const RunJob& job) const;
+  void check_nodes(const BrokerProcess& broker) const;
+
   // world_runtime.cpp
+  [[nodiscard]] Pool draw_pool(const Machine& machine, Rng& rng) const;
   void start_attempt(std::uint32_t node, Assignment assignment);
   void begin_attempt(std::uint32_t node, std::uint64_t number);
   void stop_attempt(NodeLife& life, std::uint32_t node, const AttemptStop& stop);
@@ -307,6 +327,7 @@ class World {
   Coverage& coverage_;
   Rng rng_;
   Rng script_rng_;  // of the runtimes alone: what they draw changes nothing else
+  Rng tasks_rng_;   // of the task tables alone
   std::shared_ptr<MemoryRedis> redis_ = std::make_shared<MemoryRedis>();
   Ledger ledger_;
   std::int64_t now_ms_ = 1000;
@@ -332,6 +353,7 @@ class World {
   bool is_start_planned_ = false;
   std::vector<Machine> machines_;
   std::deque<NodeLife> nodes_;
+  std::unordered_map<std::string, std::uint32_t> node_of_;  // by its id
   std::vector<Producer> producers_;
   std::deque<Conn> conns_;
   std::unordered_map<std::uint64_t, Asked> asked_;  // by req
@@ -349,6 +371,7 @@ class World {
   bool deletes_ = false;
   bool loses_data_ = false;
   bool has_isolates_ = false;
+  bool reads_tasks_ = false;    // more than once
   std::size_t live_max_ = 100;  // jobs that have not ended; then producers wait
 };
 

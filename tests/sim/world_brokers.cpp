@@ -173,7 +173,8 @@ void World::broker_turn(std::uint32_t index) {
     check_admission(broker, before);
   }
   engine.turn(now);
-  check_priority_order(broker, now);
+  check_dealt(broker, now);
+  check_nodes(broker);
   check_bounds(broker, now);
 
   std::vector<StoreRequest> requests;
@@ -200,8 +201,9 @@ void World::broker_turn(std::uint32_t index) {
   if (!broker.inbox.empty() && engine.wants_producers(now)) plan_broker(index, now_ms_ + 1);
 }
 
-// Of what was dealt in this turn: no ready job of a higher priority was left that its node takes.
-void World::check_priority_order(BrokerProcess& broker, Now now) {
+// Of what was dealt in this turn: its node offers it, as far as the broker knows, and no ready job
+// of a higher priority was left that its node takes.
+void World::check_dealt(BrokerProcess& broker, Now now) {
   const BrokerCore& core = broker.engine->core();
   if (core.counters().dispatched == broker.dispatched) return;
   broker.dispatched = core.counters().dispatched;
@@ -213,6 +215,10 @@ void World::check_priority_order(BrokerProcess& broker, Now now) {
                           dealt.job.epoch == core.epoch() && dealt.is_dirty;
     if (!is_dealt) continue;
     const Node& node = core.nodes().at(dealt.node);
+    REQUIRE(node.offers(dealt.job.spec.task, dealt.job.spec.queue),
+            "dealt_where_offered",
+            dealt.job.id().str() + " of the task " + dealt.job.spec.task + " is dealt to " +
+                node.id + ", which does not offer it any more");
     for (JobSlot other = 0; other < jobs.slot_count(); ++other) {
       const LiveJob& waits = jobs.at(other);
       if (!waits.is_used || waits.job.state != JobState::queued) continue;

@@ -15,16 +15,17 @@ void World::start_node(std::uint32_t machine_index) {
   // Without its state directory a node does not know the life before.
   if (machine.node != kNone && rng_.chance(0.6)) settings.replaces = nodes_[machine.node].id;
   settings.concurrency = machine.concurrency;
-  settings.tasks = machine.tasks;
+  settings.tasks = life.tasks = machine.tasks;
   settings.queues = machine.queues;
   settings.drain_grace_ms = rng_.range(100, 5000);
   life.core = std::make_unique<WorkerCore>(settings);
-  if (has_isolates_ && script_rng_.chance(0.7))
-    life.isolates_max = static_cast<std::uint32_t>(script_rng_.range(1, machine.concurrency));
+  life.pools = {draw_pool(machine, script_rng_)};
   const auto index = static_cast<std::uint32_t>(nodes_.size());
   machine.node = index;
   trace("node ", life.id, " starts, replaces '", settings.replaces, "'");
+  node_of_[life.id] = index;
   nodes_.push_back(std::move(life));
+  if (reads_tasks_) plan_reading(index);
   at(now_ms_ + rng_.range(1, 50), What::connect, kNodeClients + index);
 }
 
@@ -78,10 +79,13 @@ void World::node_turn(std::uint32_t index) {
 }
 
 void World::node_sends(NodeLife& life, const WorkerMessage& message) {
+  if (const auto* status = std::get_if<Status>(&message)) life.offered.push_back(status->tasks);
   if (life.conn == kNone) return;
-  if (const auto* results = std::get_if<Results>(&message))
+  if (const auto* results = std::get_if<Results>(&message)) {
+    see_hand_backs(life, *results);
     for (const AttemptResult& result : results->results)
       ledger_.reported(life.id, result);
+  }
   send(life.conn, true, encode_worker_message(message));
 }
 
@@ -92,8 +96,8 @@ void World::kill_node(std::uint32_t index) {
   life.is_alive = false;
   life.inbox.clear();
   life.attempts.clear();
-  life.waiting.clear();
-  life.process_count = life.isolates_busy = 0;
+  life.pools.clear();
+  life.process_count = 0;
   if (life.conn != kNone) {
     // What it sent last is still under way; what is on its way to it is gone with it.
     conns_[life.conn].mute_to_client_until_ms = kNever;

@@ -34,9 +34,17 @@ void end_as_told(AttemptResult& result, StopReason reason) {
 
 }  // namespace
 
+World::Pool World::draw_pool(const Machine& machine, Rng& rng) const {
+  Pool pool;
+  if (has_isolates_ && rng.chance(0.7))
+    pool.isolates_max = static_cast<std::uint32_t>(rng.range(1, machine.concurrency));
+  return pool;
+}
+
 void World::start_attempt(std::uint32_t index, Assignment assignment) {
   NodeLife& life = nodes_[index];
   const RunJob& job = assignment.job;
+  check_offered(life, job);
   ledger_.started(life.id, job, system_wall_ms(), !has_clock_jumped_);
   ++life.process_count;
   REQUIRE(life.process_count <= machines_[life.machine].concurrency,
@@ -45,6 +53,7 @@ void World::start_attempt(std::uint32_t index, Assignment assignment) {
               std::to_string(machines_[life.machine].concurrency));
   Attempt attempt;
   attempt.key = {job.id, job.fence};
+  attempt.pool = life.pools.size() - 1;
   attempt.is_stubborn = rng_.chance(0.3);
   AttemptResult& result = attempt.planned;
   result.id = job.id;
@@ -67,11 +76,11 @@ void World::start_attempt(std::uint32_t index, Assignment assignment) {
   trace("node ", life.id, " runs ", job.id.str(), " attempt ", job.fence.attempt);
   const std::uint64_t number = life.attempts.size();
   life.attempts.push_back(std::move(attempt));
-  if (life.isolates_max == 0 || life.isolates_busy < life.isolates_max)
-    return begin_attempt(index, number);
+  Pool& pool = life.pools.back();
+  if (pool.isolates_max == 0 || pool.busy < pool.isolates_max) return begin_attempt(index, number);
   coverage_.hit(Sometimes::waited_for_isolate);
   life.attempts.back().is_waiting = true;
-  life.waiting.push_back(number);
+  pool.waiting.push_back(number);
 }
 
 void World::begin_attempt(std::uint32_t index, std::uint64_t number) {
@@ -82,8 +91,9 @@ void World::begin_attempt(std::uint32_t index, std::uint64_t number) {
   if (!has_isolates_) return;
   if (script_rng_.chance(0.3))
     at(now_ms_ + script_rng_.range(0, attempt.takes_ms), What::checkpoint, index, number);
-  if (life.isolates_max == 0) return;
-  ++life.isolates_busy;
+  Pool& pool = life.pools[attempt.pool];
+  if (pool.isolates_max == 0) return;
+  ++pool.busy;
   if (is_healed_) return;
   if (script_rng_.chance(0.05)) {
     coverage_.hit(Sometimes::isolate_crashed);
@@ -110,7 +120,7 @@ void World::stop_attempt(NodeLife& life, std::uint32_t index, const AttemptStop&
     if (attempt.is_over || attempt.key != stop.key) continue;
     attempt.stopped = stop.reason;
     if (attempt.is_waiting) {
-      std::erase(life.waiting, number);
+      std::erase(life.pools[attempt.pool].waiting, number);
       attempt.is_stubborn = false;
       at(now_ms_, What::attempt_done, index, number);
       continue;
@@ -132,11 +142,12 @@ void World::attempt_done(std::uint32_t index, std::uint64_t number) {
     end_as_told(result, *attempt.stopped);
   if (has_isolates_) node_event(index, AttemptLog{attempt.key.id, attempt.key.fence, "the end\n"});
   node_event(index, AttemptDone{std::move(result)});
-  if (life.isolates_max == 0 || attempt.is_waiting) return;
-  --life.isolates_busy;
-  if (life.waiting.empty()) return;
-  const std::uint64_t next = life.waiting.front();
-  life.waiting.pop_front();
+  Pool& pool = life.pools[attempt.pool];
+  if (pool.isolates_max == 0 || attempt.is_waiting) return;
+  --pool.busy;
+  if (pool.waiting.empty()) return;
+  const std::uint64_t next = pool.waiting.front();
+  pool.waiting.pop_front();
   begin_attempt(index, next);
 }
 
@@ -146,8 +157,9 @@ void World::spawner_dies(std::uint32_t index) {
   if (!life.is_alive || is_healed_) return;
   coverage_.hit(Sometimes::spawner_died);
   trace("node ", life.id, " loses its spawner");
-  life.waiting.clear();
-  life.process_count = life.isolates_busy = 0;
+  for (Pool& pool : life.pools)
+    pool = Pool{.isolates_max = pool.isolates_max, .busy = 0, .waiting = {}};
+  life.process_count = 0;
   for (Attempt& attempt : life.attempts) {
     if (std::exchange(attempt.is_over, true)) continue;
     AttemptResult result = std::move(attempt.planned);

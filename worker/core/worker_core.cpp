@@ -482,7 +482,7 @@ void WorkerCore::hand_back_waiting(WorkerOutput& out) {
 
 // The broker dealt them before it knew.
 void WorkerCore::hand_back_withdrawn(WorkerOutput& out) {
-  if (withdrawn_.empty()) return;
+  if (withdrawn_.empty() || MUTANT(runs_withdrawn)) return;
   for (const AttemptKey& key : waiting_) {
     const auto it = held_.find(key);
     if (it == held_.end() || it->second.phase != Phase::waiting) continue;
