@@ -25,6 +25,7 @@ enum class Mutant : unsigned char {
   ring_forgets_nothing,   // confirmed batches stay in the replay ring for good
   keeps_old_offer,        // who fits a line is not asked again when a node's tasks change
   runs_withdrawn,         // a node runs what waits there of a task that it has withdrawn
+  keeps_old_figures,      // a node's isolates stay as its first status told them
   hand_back_counts,       // a job that is handed back has one retry less
 };
 

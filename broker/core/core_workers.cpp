@@ -90,7 +90,8 @@ void BrokerCore::update_node(Node& node, Status& status) {
   node.is_draining = status.draining;
   node.labels = std::move(status.labels);
   node.version = std::move(status.version);
-  node.isolates = std::move(status.isolates);
+  if (!MUTANT(keeps_old_figures) || node.status_seq == 1)
+    node.isolates = std::move(status.isolates);
   if (!is_changed) return;
   node.tasks = std::move(status.tasks);
   node.queues = std::move(status.queues);

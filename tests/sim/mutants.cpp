@@ -35,6 +35,7 @@ constexpr Mistake kMistakes[] = {
     {Mutant::keeps_old_offer, "keeps_old_offer", "dealt_where_offered"},
     {Mutant::runs_withdrawn, "runs_withdrawn", "dealt_where_offered"},
     {Mutant::hand_back_counts, "hand_back_counts", "attempts_bounded"},
+    {Mutant::keeps_old_figures, "keeps_old_figures", "figures_told"},
 };
 
 void print(const Mistake& mistake, const Report& report) {

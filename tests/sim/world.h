@@ -19,6 +19,7 @@
 #include "common/time.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/pool.h"
 #include "tests/sim/rng.h"
 #include "worker/core/worker_core.h"
 
@@ -138,6 +139,8 @@ class World {
     bool is_over = false;
     bool is_waiting = false;  // for an isolate
     std::size_t pool = 0;     // its node's, in which it is until its end
+    std::int64_t begun_ms = 0;
+    bool ends_isolate = false;  // which crashes, or leaves
     bool hangs = false;
     bool is_stubborn = false;  // ends as it wanted although it was stopped
     std::optional<StopReason> stopped;
@@ -146,11 +149,10 @@ class World {
     AttemptResult planned;
   };
 
-  // The isolates of a task table.
-  struct Pool {
-    std::uint32_t isolates_max = 0;  // 0 = it has none
-    std::uint32_t busy = 0;
-    std::deque<std::uint64_t> waiting;  // attempts, for an isolate
+  // What a status said of its node.
+  struct Offer {
+    std::vector<std::string> tasks;
+    std::vector<IsolateFigures> isolates;
   };
 
   struct NodeLife {
@@ -165,8 +167,8 @@ class World {
     std::vector<WorkerEvent> inbox;
     std::deque<Attempt> attempts;
     std::uint32_t process_count = 0;
-    std::vector<Pool> pools;  // of each table that it read; the newest is the last
-    std::vector<std::vector<std::string>> offered;  // by its statuses
+    std::vector<Pool> pools;    // of each table that it read; the newest is the last
+    std::vector<Offer> offers;  // by its statuses
   };
 
   struct Machine {
@@ -277,7 +279,7 @@ class World {
   void node_event(std::uint32_t node, WorkerEvent event);
   void plan_node(std::uint32_t node, std::int64_t at_ms);
   void node_turn(std::uint32_t node);
-  void node_sends(NodeLife& life, const WorkerMessage& message);
+  void node_sends(NodeLife& life, WorkerMessage& message);
   void kill_node(std::uint32_t node);
 
   // world_tasks.cpp
@@ -286,7 +288,9 @@ class World {
   [[nodiscard]] std::vector<std::string> draw_tasks(const NodeLife& life);
   void see_hand_backs(const NodeLife& life, const Results& results);
   void check_offered(const NodeLife& life, const RunJob& job) const;
+  void add_figures(NodeLife& life, Status& status);
   void check_nodes(const BrokerProcess& broker) const;
+  void said_workers(const WorkersInfo& said) const;
 
   // world_runtime.cpp
   [[nodiscard]] Pool draw_pool(const Machine& machine, Rng& rng) const;

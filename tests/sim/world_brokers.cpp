@@ -298,6 +298,7 @@ void World::speak(std::uint32_t index, const Frame& frame) {
     REQUIRE(!asked->second.is_closed, "every_request_answered", "a second answer");
     asked->second.is_closed = is_closing;
     ledger_.said(*reply, asked->second.request, *req, next_req_);
+    if (const auto* workers = std::get_if<WorkersInfo>(&reply->body)) said_workers(*workers);
   }
   send(conn, false, frame.bytes);
 }

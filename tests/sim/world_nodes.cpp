@@ -67,7 +67,7 @@ void World::node_turn(std::uint32_t index) {
     for (Attempt& attempt : life.attempts)
       attempt.is_over = true;
   }
-  for (const WorkerMessage& message : out.sends)
+  for (WorkerMessage& message : out.sends)
     node_sends(life, message);
   if (out.exit == ExitWish::none)
     return plan_node(index, std::max(now_ms_ + 1, life.core->next_deadline_mono_ms()));
@@ -78,8 +78,8 @@ void World::node_turn(std::uint32_t index) {
   kill_node(index);
 }
 
-void World::node_sends(NodeLife& life, const WorkerMessage& message) {
-  if (const auto* status = std::get_if<Status>(&message)) life.offered.push_back(status->tasks);
+void World::node_sends(NodeLife& life, WorkerMessage& message) {
+  if (auto* status = std::get_if<Status>(&message)) add_figures(life, *status);
   if (life.conn == kNone) return;
   if (const auto* results = std::get_if<Results>(&message)) {
     see_hand_backs(life, *results);

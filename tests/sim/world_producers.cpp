@@ -94,7 +94,8 @@ RequestBody World::draw_request(std::uint32_t) {
     retry.targets.filter.emplace().state = JobState::failed;
     return retry;
   }
-  return rng_.chance(0.5) ? RequestBody(Stats{}) : RequestBody(Queues{});
+  if (rng_.chance(0.5)) return Stats{};
+  return specs_.size() % 2 == 0 ? RequestBody(Queues{}) : RequestBody(Workers{});
 }
 
 void World::want(std::uint32_t producer, RequestBody body) {

@@ -34,11 +34,9 @@ void end_as_told(AttemptResult& result, StopReason reason) {
 
 }  // namespace
 
-World::Pool World::draw_pool(const Machine& machine, Rng& rng) const {
-  Pool pool;
-  if (has_isolates_ && rng.chance(0.7))
-    pool.isolates_max = static_cast<std::uint32_t>(rng.range(1, machine.concurrency));
-  return pool;
+Pool World::draw_pool(const Machine& machine, Rng& rng) const {
+  if (!has_isolates_ || !rng.chance(0.7)) return Pool(0);
+  return Pool(static_cast<std::uint32_t>(rng.range(1, machine.concurrency)));
 }
 
 void World::start_attempt(std::uint32_t index, Assignment assignment) {
@@ -77,7 +75,7 @@ void World::start_attempt(std::uint32_t index, Assignment assignment) {
   const std::uint64_t number = life.attempts.size();
   life.attempts.push_back(std::move(attempt));
   Pool& pool = life.pools.back();
-  if (pool.isolates_max == 0 || pool.busy < pool.isolates_max) return begin_attempt(index, number);
+  if (!pool.is_full()) return begin_attempt(index, number);
   coverage_.hit(Sometimes::waited_for_isolate);
   life.attempts.back().is_waiting = true;
   pool.waiting.push_back(number);
@@ -92,11 +90,13 @@ void World::begin_attempt(std::uint32_t index, std::uint64_t number) {
   if (script_rng_.chance(0.3))
     at(now_ms_ + script_rng_.range(0, attempt.takes_ms), What::checkpoint, index, number);
   Pool& pool = life.pools[attempt.pool];
-  if (pool.isolates_max == 0) return;
-  ++pool.busy;
+  if (!pool.has_isolates()) return;
+  pool.begin();
+  attempt.begun_ms = now_ms_;
   if (is_healed_) return;
   if (script_rng_.chance(0.05)) {
     coverage_.hit(Sometimes::isolate_crashed);
+    attempt.ends_isolate = true;
     attempt.is_stubborn = false;
     attempt.planned.outcome = Outcome::failed;
     attempt.planned.error_code = "isolate_crashed";
@@ -104,6 +104,7 @@ void World::begin_attempt(std::uint32_t index, std::uint64_t number) {
     attempt.planned.retry_after_ms.reset();
   } else if (script_rng_.chance(0.02)) {
     coverage_.hit(Sometimes::isolate_left);
+    attempt.ends_isolate = true;
     attempt.is_stubborn = false;
     end_as_told(attempt.planned, StopReason::hand_back);
   } else if (script_rng_.chance(0.01)) {
@@ -143,8 +144,11 @@ void World::attempt_done(std::uint32_t index, std::uint64_t number) {
   if (has_isolates_) node_event(index, AttemptLog{attempt.key.id, attempt.key.fence, "the end\n"});
   node_event(index, AttemptDone{std::move(result)});
   Pool& pool = life.pools[attempt.pool];
-  if (pool.isolates_max == 0 || attempt.is_waiting) return;
-  --pool.busy;
+  if (!pool.has_isolates() || attempt.is_waiting) return;
+  if (attempt.ends_isolate)
+    pool.end_with_isolate();
+  else
+    pool.end(now_ms_ - attempt.begun_ms);
   if (pool.waiting.empty()) return;
   const std::uint64_t next = pool.waiting.front();
   pool.waiting.pop_front();
@@ -158,7 +162,7 @@ void World::spawner_dies(std::uint32_t index) {
   coverage_.hit(Sometimes::spawner_died);
   trace("node ", life.id, " loses its spawner");
   for (Pool& pool : life.pools)
-    pool = Pool{.isolates_max = pool.isolates_max, .busy = 0, .waiting = {}};
+    pool.end_all();
   life.process_count = 0;
   for (Attempt& attempt : life.attempts) {
     if (std::exchange(attempt.is_over, true)) continue;

@@ -1,7 +1,7 @@
 // The task tables of the nodes, which are read again at drawn times (SIGHUP): a task goes, one
-// comes, bounds change. And dealt_where_offered: what a node offers is what it runs, and what the
-// broker goes by. What was on its way when a task went is handed back; what runs goes on as it
-// began.
+// comes, bounds change. What was on its way when a task went is handed back; what runs goes on as
+// it began. dealt_where_offered: what a node offers is what it runs, and what the broker goes by.
+// figures_told: what a node says of its isolates is what the broker has and tells.
 #include <algorithm>
 
 #include "tests/sim/world.h"
@@ -11,6 +11,8 @@ namespace sluice::sim {
 namespace {
 
 constexpr std::int64_t kReadEveryMs = 3000;
+
+constexpr const char* kFiguresTold = "figures_told";
 
 bool contains(const std::vector<std::string>& tasks, const std::string& task) {
   return std::find(tasks.begin(), tasks.end(), task) != tasks.end();
@@ -63,16 +65,51 @@ void World::check_offered(const NodeLife& life, const RunJob& job) const {
       job.id.str() + " begins on " + life.id + ", which does not offer " + job.task + " any more");
 }
 
+// Those of its newest table, as the shell of a real node adds them.
+void World::add_figures(NodeLife& life, Status& status) {
+  const Pool& pool = life.pools.back();
+  if (pool.has_isolates()) {
+    const IsolateFigures now = pool.figures();
+    REQUIRE(now.busy <= now.total && now.total <= pool.isolates_max() &&
+                (now.waiting == 0 || now.busy == pool.isolates_max()),
+            kFiguresTold,
+            life.id + " has " + std::to_string(now.busy) + " busy of " + std::to_string(now.total) +
+                " isolates, at most " + std::to_string(pool.isolates_max()) + ", while " +
+                std::to_string(now.waiting) + " jobs wait");
+    status.isolates = {now};
+  }
+  life.offers.push_back({status.tasks, status.isolates});
+}
+
 // The broker goes by the newest status of a node that it has taken.
 void World::check_nodes(const BrokerProcess& broker) const {
   const BrokerCore& core = broker.engine->core();
   for (const NodeIndex index : core.nodes().used()) {
     const Node& node = core.nodes().at(index);
     const NodeLife& life = nodes_[node_of_.at(node.id)];
-    REQUIRE(node.tasks == life.offered.at(node.status_seq - 1),
+    const Offer& offer = life.offers.at(node.status_seq - 1);
+    REQUIRE(node.tasks == offer.tasks,
             "dealt_where_offered",
             "the broker's " + node.id + " does not offer what its status " +
                 std::to_string(node.status_seq) + " said");
+    REQUIRE(node.isolates == offer.isolates,
+            kFiguresTold,
+            "the broker's " + node.id + " has not the isolates that its status " +
+                std::to_string(node.status_seq) + " said");
+  }
+}
+
+// By its newest status, or by one before that came in the turn of the question.
+void World::said_workers(const WorkersInfo& said) const {
+  for (const NodeInfo& row : said.workers) {
+    const std::vector<Offer>& offers = nodes_[node_of_.at(row.node)].offers;
+    REQUIRE(std::any_of(offers.begin(),
+                        offers.end(),
+                        [&](const Offer& offer) {
+                          return offer.tasks == row.tasks && offer.isolates == row.isolates;
+                        }),
+            kFiguresTold,
+            "somebody was told of " + row.node + " what it did not say");
   }
 }
 
