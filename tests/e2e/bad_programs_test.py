@@ -14,8 +14,10 @@ from pathlib import Path
 
 from cluster import BIN, Gate, Story, below, fields, is_running, job, json_job, until
 
-ORPHAN_S = 1.0  # the longest that a process may outlive its killed node
-SANITIZER_FACTOR = 5  # with sanitizers the forks, reads and exits of the spawner and its keepers take so much longer
+# The longest that a process may outlive its killed node, from SIGKILL to the last that is gone: in release, for which
+# it is promised. With sanitizers the forks, reads and exits of the spawner and its keepers take so much longer.
+ORPHAN_S = 1.0
+SANITIZER_FACTOR = 5
 BOMBER = "games"  # nobody else's: a limit of processes is one of the whole user
 BOMB_PROCESSES = 24
 MIB = 1 << 20
@@ -161,8 +163,9 @@ class BadPrograms(Story):
         until(lambda: not any(is_running(pid) for pid in pids) and not self.alive(),
               f"{name}: processes outlive their node")
         took = time.monotonic() - since
-        print(f"{name}: gone {took * 1000:.0f} ms after their node", flush=True)
-        self.assertLess(took, ORPHAN_S * (SANITIZER_FACTOR if is_sanitized() else 1), name)
+        bar = ORPHAN_S * (SANITIZER_FACTOR if is_sanitized() else 1)
+        print(f"{name}: gone {took * 1000:.0f} ms after their node, {bar * 1000:.0f} at most", flush=True)
+        self.assertLess(took, bar, name)
 
     def kill_node(self, name):
         """With all that is below it gone in time."""
