@@ -25,6 +25,28 @@ def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(shared
     assert msgpack.unpackb(again["result"]) == ["a", [broker.epoch, 2], 50, {"h": "v"}]
 
 
+def printed(broker, payload):
+    """What a handler printed, and its result."""
+    data = b""
+    broker.order("run", jobs=[broker.job(payload, "printer", payload)])
+    while (message := broker.take("log", "result"))["op"] == "log":
+        assert message["id"] == payload
+        data += message["bytes"]
+    return data, message["results"][0]
+
+
+def test_what_a_handler_prints_is_in_its_log_ahead_of_its_result(shared_broker):
+    for job in ("a", "b"):
+        data, result = printed(shared_broker, job)
+        assert (data, result["outcome"]) == (b"a line\nof a program\nno newline", "completed")
+
+
+def test_its_last_words_are_in_its_log_and_in_the_reason(shared_broker):
+    data, result = printed(shared_broker, "crash")
+    assert data == b"a line\nof a program\n"
+    assert result["error"]["message"] == f"the handler's process was killed by signal 6\n{data.decode()}"
+
+
 def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(shared_broker):
     broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "wait")])
@@ -165,8 +187,8 @@ def test_without_descriptors_a_job_is_handed_back_with_a_warning_and_the_next_on
     open_ones = settled_descriptors(pid)
     few = min(set(range(len(open_ones) + 1)) - open_ones)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # What the spawner has left over: none for what it is sent, or one for that and none to reap with.
-    few += where == "spawner-fork"
+    # What the spawner has left over: none for what it is sent, or two for that and none to reap with.
+    few += 2 * (where == "spawner-fork")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, before[1]))
     result = run_one(broker, "a", "odd-process", "number")
     if where == "spawner-fork":

@@ -80,6 +80,15 @@ def logger(task):
     task.log(3)
 
 
+@worker.task("printer", processes=True)
+def printer(task):
+    print("a line")
+    subprocess.run(["sh", "-c", "echo of a program >&2"], check=True)
+    if task.payload == "crash":
+        os.abort()
+    print("no newline", end="")
+
+
 @worker.task("chatter")
 @worker.task("chatter-process", processes=True)
 def chatter(task):

@@ -19,7 +19,16 @@ from typing import Any, Callable, Iterator, Optional, Sequence, Union
 from . import core, logs, wire
 from .core import Ended, Key
 from .errors import RETRY_AFTER_MAX, Never, RetryAfter
-from .spawner import Child, Spawner, SpawnerGone, is_shortage, kill_all, read_frame, write_frame
+from .spawner import (
+    Child,
+    Spawner,
+    SpawnerGone,
+    flush_output,
+    is_shortage,
+    kill_all,
+    read_frame,
+    write_frame,
+)
 
 Handler = Callable[["Task"], Any]
 Middleware = Callable[["Task", Handler], Any]
@@ -402,26 +411,29 @@ class Handlers:
         except (OSError, MemoryError) as error:
             return _cannot_start(error)
         attempt.set_pid(child.pid)
-        last: Optional[dict[str, Any]] = None
-        has_ended = True
-        try:
-            with child:
-                child.write({"job": attempt.job, "deadline": attempt.deadline})
-                with attempt.answering(child):
-                    while (frame := child.read()) is not None:
-                        if "outcome" in frame:
-                            last = frame
-                            break
-                        if "log" in frame:
-                            self._log(attempt, frame["log"])
-                        else:
-                            self._report(attempt, frame)
-                    else:
-                        has_ended = child.has_ended(within=_END_WITHIN)
-        finally:
-            attempt.set_pid(0)
-            status = self._spawner.reap(child.pid)
-        return Ended(**last) if last else _crashed(status, has_ended)
+        child.on_output = lambda data: self._log(attempt, data)
+        with child:
+            try:
+                last, has_ended = self._hear(attempt, child)
+            finally:
+                attempt.set_pid(0)
+                status = self._spawner.reap(child.pid)
+            while child.read_output():
+                pass
+        return Ended(**last) if last else _crashed(status, has_ended, child.tail)
+
+    def _hear(self, attempt: _Attempt, child: Child) -> tuple[Optional[dict[str, Any]], bool]:
+        """Its last word, or whether it ended without one."""
+        child.write({"job": attempt.job, "deadline": attempt.deadline})
+        with attempt.answering(child):
+            while (frame := child.read()) is not None:
+                if "outcome" in frame:
+                    return frame, True
+                if "log" in frame:
+                    self._log(attempt, frame["log"])
+                else:
+                    self._report(attempt, frame)
+        return None, child.has_ended(within=_END_WITHIN)
 
 
 def _by_reason(ended: Ended, reason: str) -> Ended:
@@ -441,13 +453,14 @@ def _cannot_start(error: BaseException) -> Ended:
     return Ended(outcome, code="cannot_start", message=f"cannot start: {wire.text_of(error)}")
 
 
-def _crashed(status: int, has_ended: bool) -> Ended:
-    """By its own end, or by ours when it could tell us no more."""
+def _crashed(status: int, has_ended: bool, tail: bytes) -> Ended:
+    """By its own end, or by ours when it could tell us no more; with what it printed last."""
     code = os.waitstatus_to_exitcode(status)
     how = f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}"
     if not has_ended or code == _UNCONNECTED:
         how = "closed its connection to the node, so its outcome is not known"
-    return Ended("failed", code="crashed", message=f"the handler's process {how}")
+    said = "\n" + tail.decode("utf-8", "replace") if tail else ""
+    return Ended("failed", code="crashed", message=f"the handler's process {how}{said}")
 
 
 # ---------------------------------------------------------------- in the child process
@@ -493,6 +506,7 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
         ended = call(offers[job["task"]].handler, task)
         if os.getpid() != pid:  # a fork of the handler's that returned: it has no word in this
             return
+        flush_output()
         used = resource.getrusage(resource.RUSAGE_SELF)
         ended.cpu_ms = round((used.ru_utime + used.ru_stime) * 1000)
         ended.rss_bytes_max = used.ru_maxrss * 1024

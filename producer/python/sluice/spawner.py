@@ -12,27 +12,33 @@ makes for itself; then it falls to the helper. So what the helper finds among it
 not fork itself belongs to an attempt that is over, and is killed. (A keeper between helper and
 child, as sluice-worker has one, would do the same for one more fork of Python for every attempt.)
 
-Requests and answers are single packets; the child's end of an attempt's socket pair travels along:
-    {"op": "fork"} + fd -> {"pid": n}        {"op": "reap", "pid": n} -> {"status": wait status}
-On the attempt's socket: the job goes in, reports come out, each as 4 bytes of length and msgpack.
+Requests and answers are single packets; the child's ends of an attempt's socket pair and of a pipe travel along:
+    {"op": "fork"} + fds -> {"pid": n}       {"op": "reap", "pid": n} -> {"status": wait status}
+On the attempt's socket: the job goes in, reports come out, each as 4 bytes of length and msgpack. The pipe is the
+child's standard output and error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
+import io
 import os
 import select
 import signal
 import socket
 import struct
+import sys
 import threading
 from types import TracebackType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 from . import wire
 
 ChildMain = Callable[["socket.socket"], None]
+_TAIL_BYTES = 3800  # of what it printed last, for the error's text
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -78,17 +84,29 @@ def _read(receive: Callable[[int], bytes], size: int) -> Optional[bytes]:
     return bytes(data)
 
 
+def flush_output() -> None:
+    """What was printed and not yet written."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
+            stream.flush()
+
+
 class Child:
     """The process of an attempt, as the worker's side sees it. One thread uses it, but for write(),
     which any may call."""
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(self, pid: int, sock: socket.socket, output: io.FileIO) -> None:
         self.pid = pid
+        self.on_output: Callable[[bytes], None] = lambda data: None
+        self.tail = b""  # what it printed last
         self._sock = sock
+        self._output = output
+        os.set_blocking(output.fileno(), False)
         self._end = os.pidfd_open(pid)  # readable when the process has ended
         self._poll = select.poll()
         self._poll.register(self._end, select.POLLIN)
         self._poll.register(sock, select.POLLIN)
+        self._poll.register(output, select.POLLIN)
 
     def __enter__(self) -> "Child":
         return self
@@ -101,6 +119,7 @@ class Child:
     ) -> None:
         os.close(self._end)
         self._sock.close()
+        self._output.close()
 
     def write(self, message: dict[str, Any]) -> None:
         """One that died at once hears nothing: its exit status says how it died."""
@@ -119,11 +138,27 @@ class Child:
         poll.register(self._end, select.POLLIN)
         return bool(poll.poll(within * 1000))
 
+    def read_output(self) -> bool:
+        """Passes on a part of what it has printed. False when that was all, for now."""
+        data = self._output.read(1 << 16)
+        if data:
+            self.tail = (self.tail + data)[-_TAIL_BYTES:]
+            self.on_output(data)
+        elif data is not None:  # nobody has it any more
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._output)
+        return bool(data)
+
     def _receive(self, size: int) -> bytes:
-        if self._end in dict(self._poll.poll()):
-            # What it said can still be read; descendants that hold the socket say no more.
-            self._sock.shutdown(socket.SHUT_RD)
-        return self._sock.recv(size)
+        while True:
+            ready = dict(self._poll.poll())
+            if self._output.fileno() in ready:
+                self.read_output()
+            if self._end in ready:
+                # What it said can still be read; descendants that hold the socket say no more.
+                self._sock.shutdown(socket.SHUT_RD)
+            if self._end in ready or self._sock.fileno() in ready:
+                return self._sock.recv(size)
 
 
 class Spawner:
@@ -138,6 +173,7 @@ class Spawner:
             )
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        flush_output()  # nobody writes that again
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -151,21 +187,22 @@ class Spawner:
     def fork(self) -> Child:
         """A child that runs `child_main` and leads a process group. Its pid is its own until
         `reap`."""
-        ours, theirs = socket.socketpair()
-        try:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            sock, far_sock = socket.socketpair()
+            ours.enter_context(sock)
+            theirs.enter_context(far_sock)
+            output, far_output = os.pipe()
+            output_file = ours.enter_context(io.FileIO(output))
+            theirs.callback(os.close, far_output)
             with self._lock:
-                answer = self._ask({"op": "fork"}, theirs)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        try:
-            return Child(answer["pid"], ours)
-        except OSError:
-            ours.close()
-            self.reap(answer["pid"])
-            raise
+                answer = self._ask({"op": "fork"}, [far_sock.fileno(), far_output])
+            try:
+                child = Child(answer["pid"], sock, output_file)
+            except OSError:
+                self.reap(answer["pid"])
+                raise
+            ours.pop_all()  # the child's from now on
+        return child
 
     def reap(self, pid: int) -> int:
         """Kills the child and all its descendants; its wait status. None of them is left after
@@ -181,10 +218,9 @@ class Spawner:
         except ChildProcessError:
             pass
 
-    def _ask(self, request: dict[str, Any], passed: Optional[socket.socket] = None) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            fds = [passed.fileno()] if passed else []
-            socket.send_fds(self._control, [wire.pack(request)], fds)
+            socket.send_fds(self._control, [wire.pack(request)], passed)
         except OSError as error:
             if passed and is_shortage(error):  # nothing was sent, nothing was started
                 raise
@@ -222,7 +258,7 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
     family = _Family()
     while True:
         try:
-            data, fds, _, _ = socket.recv_fds(control, 4096, 1)
+            data, fds, _, _ = socket.recv_fds(control, 4096, 2)
         except OSError:
             data, fds = b"", []
         if not data:
@@ -231,9 +267,9 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
         request = wire.unpack(data)
         try:
             if request["op"] == "fork":
-                if not fds:  # the kernel could not hand it to us
+                if len(fds) < 2:  # the kernel could not hand them to us
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                answer: dict[str, Any] = {"pid": family.fork(fds[0], control, child_main)}
+                answer: dict[str, Any] = {"pid": family.fork(fds, control, child_main)}
             else:
                 answer = {"status": family.reap(request["pid"])}
         except OSError as error:
@@ -247,6 +283,15 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
             pass  # the worker is gone; the next read says so
 
 
+def _print_to(pipe: int) -> None:
+    """Line by line: a crash takes what stands in a buffer with it."""
+    os.dup2(pipe, 1)
+    os.dup2(pipe, 2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
 class _Family:
     """The helper's children: those of attempts, and strangers, which attempts left behind."""
 
@@ -256,7 +301,7 @@ class _Family:
         self._attempts: set[int] = set()
         self._not_ours: set[int] = set()  # another user's (sudo); the kernel protects them from us
 
-    def fork(self, fd: int, control: socket.socket, child_main: ChildMain) -> int:
+    def fork(self, fds: list[int], control: socket.socket, child_main: ChildMain) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -275,7 +320,12 @@ class _Family:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             if os.getppid() == parent:
-                child_main(socket.socket(fileno=fd))
+                sock = socket.socket(fileno=fcntl.fcntl(fds[0], fcntl.F_DUPFD_CLOEXEC, 3))
+                _print_to(fds[1])
+                for fd in fds:
+                    if fd > 2:
+                        os.close(fd)
+                child_main(sock)
                 code = 0
         finally:
             os._exit(code)
