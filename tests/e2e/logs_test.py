@@ -109,6 +109,13 @@ class Logs(Story):
             self.assertEqual(view["state"], "completed")
             self.assertEqual(self.log_of(job_id), b"counted to 1\ncounted to 2\ncounted to 3\n")
 
+    def test_of_what_a_handler_in_an_isolate_prints_before_it_crashes(self):
+        node = self.start_node('[task.crash]\nrun = "isolate"\n')
+        job_id, view = self.run_job(json_job("crash", {}, max_retries=1, retry={"base_ms": 1, "jitter": 0.0}))
+        self.assertEqual(view["error"], "isolate crashed: SIGSEGV\nraising SIGSEGV, as asked\n")
+        self.assertEqual(self.log_of(job_id), b"raising SIGSEGV, as asked\n" * 2)
+        self.assertNotIn("\nraising", node.log())
+
     def test_of_a_flood_the_end_is_kept_and_neither_node_nor_job_suffers(self):
         node = self.start_shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); "
                                 "head -c 10000 /dev/zero | tr '\\0' x >&2; echo >&2; done; echo last >&2")

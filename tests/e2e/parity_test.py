@@ -218,9 +218,10 @@ class Parity(Story):
                                  json_job("crash", {"attempts": 2}, max_retries=2, retry=SOON))
         ended = self.client.wait(ids)
         self.assertEqual(ended[ids[0]]["state"], "failed")
-        self.assertEqual(ended[ids[0]]["error"], "isolate crashed: SIGSEGV")
+        reason = "isolate crashed: SIGSEGV\nraising SIGSEGV, as asked\n"
+        self.assertEqual(ended[ids[0]]["error"], reason)
         self.assertEqual([each.get("error") for each in ended[ids[1]]["attempts"]],
-                         ["isolate crashed: SIGSEGV"] * 2 + [None])
+                         [reason] * 2 + [None])
         self.assertEqual(ended[ids[1]]["result"], b"3")
         until(lambda: (of := self.figures("crash")).get("crashes") == 3 and of["total"] > 0)
         self.assertTrue(self.node.is_alive())

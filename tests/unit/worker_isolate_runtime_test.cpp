@@ -3,23 +3,28 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <iostream>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/log.h"
 #include "tests/support/runtime_fixture.h"
 #include "worker/runtime/builtin_tasks.h"
 #include "worker/runtime/isolate_runtime.h"
@@ -98,6 +103,86 @@ TEST_F(IsolateTest, what_a_handler_logs_is_the_jobs_log) {
   });
   EXPECT_EQ(run().result, "done");
   EXPECT_EQ(log_["a"], "one\n" + std::string(2 * kLogChunkBytesMax, 'x') + "\n\n");
+}
+
+TEST_F(IsolateTest, what_a_handler_prints_is_the_jobs_log) {
+  use([](Task& task) {
+    std::cerr << task.payload() << " cerr\n";
+    std::printf("printf\n");
+    std::cout << "cout";
+    std::fputs(" and no newline", stdout);
+  });
+  for (const std::string job : {"first", "second"}) {
+    start(job, job);
+    EXPECT_EQ(result().outcome, Outcome::completed);
+    EXPECT_EQ(log_[job], job + " cerr\nprintf\ncout and no newline");
+  }
+}
+
+TEST_F(IsolateTest, a_printed_line_comes_while_the_handler_goes_on) {
+  use([](Task& task) {
+    std::puts("a line");
+    while (!task.stop_requested())
+      ::usleep(1'000);
+  });
+  start("a");
+  while (events_.empty())
+    turn();
+  EXPECT_EQ(std::get<AttemptLog>(events_.front()).bytes, "a line\n");
+  stop("a", StopReason::cancel);
+  (void)result();
+}
+
+TEST_F(IsolateTest, what_is_printed_between_two_words_comes_between_them) {
+  use([](Task& task) {
+    for (int i = 0; i < 300; ++i) {
+      task.progress(1, "x");
+      std::cerr << i << "\n";
+    }
+  });
+  std::string all;
+  for (int i = 0; i < 300; ++i)
+    all += std::to_string(i) + "\n";
+  for (const std::string job : {"a", "b", "c"}) {
+    start(job);
+    (void)result();
+    EXPECT_EQ(log_[job], all);
+  }
+}
+
+TEST_F(IsolateTest, the_last_words_before_a_crash_are_its_reason_and_in_the_log) {
+  use([](Task& task) -> std::string {
+    std::fprintf(stderr, "%s\n", task.payload().c_str());
+    if (task.payload() == "wrong") std::abort();
+    return std::string();
+  });
+  (void)run("right");
+  log_.clear();
+  EXPECT_EQ(run("wrong").error, "isolate crashed: SIGABRT\nwrong\n");
+  EXPECT_EQ(log_["a"], "wrong\n");
+}
+
+TEST_F(IsolateTest, what_is_printed_between_two_jobs_is_in_the_node_s_own_log) {
+  use([](Task& task) {
+    std::thread([gate = task.payload()] {
+      const UniqueFd opened(::open(gate.c_str(), O_RDONLY));
+      std::cerr << "late\n";
+    }).detach();
+  });
+  const std::string gate = testing::TempDir() + "between_jobs_" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(gate.c_str(), 0600), 0);
+  EXPECT_EQ(run(gate).outcome, Outcome::completed);
+  log::set_up({});
+  const UniqueFd opened(::open(gate.c_str(), O_WRONLY));
+  std::string said;
+  while (said.empty()) {
+    testing::internal::CaptureStderr();
+    turn();
+    said = testing::internal::GetCapturedStderr();
+  }
+  EXPECT_THAT(said, HasSubstr(R"(output_between_jobs task=t text="late\n")"));
+  EXPECT_EQ(log_.count("a"), 0U);
+  ::unlink(gate.c_str());
 }
 
 TEST_F(IsolateTest, a_large_payload_and_a_large_result_pass) {
@@ -374,8 +459,9 @@ TEST_F(IsolateTest, the_built_in_crash_dies_as_it_is_told_in_its_first_attempts)
     start("a", payload, kNever, "application/json");
     return result();
   };
-  EXPECT_EQ(crash("").error, "isolate crashed: SIGSEGV");
-  EXPECT_EQ(crash(R"({"signal": "SIGABRT", "attempts": 3})").error, "isolate crashed: SIGABRT");
+  EXPECT_EQ(crash("").error, "isolate crashed: SIGSEGV\nraising SIGSEGV, as asked\n");
+  EXPECT_EQ(crash(R"({"signal": "SIGABRT", "attempts": 3})").error,
+            "isolate crashed: SIGABRT\nraising SIGABRT, as asked\n");
   EXPECT_EQ(crash(R"({"attempts": 2})").result, "3");
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <string>
@@ -95,7 +96,7 @@ TaskOutcome fail_as_asked(Task& task) {
 }
 
 struct DeadlySignal {
-  std::string_view name;
+  const char* name;
   int number;
 };
 
@@ -126,6 +127,7 @@ TaskOutcome crash(Task& task) {
   const nlohmann::json attempts = asked.value("attempts", nlohmann::json(UINT64_MAX));
   if (!attempts.is_number_unsigned()) return bad_crash("\"attempts\": N");
   if (task.attempt() > attempts.get<std::uint64_t>()) return std::to_string(task.attempt());
+  std::fprintf(stderr, "raising %s, as asked\n", deadly->name);
   ::raise(deadly->number);
   std::abort();  // something before us has taken the signal for itself
 }

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <string_view>
@@ -44,6 +46,14 @@ void end_what_was_left() {
     (void)end_descendants();  // which getrusage counts, too
     return;
   }
+}
+
+// Printed lines are in the pipe already (become_isolate); the rest is there before the result.
+// Quick when there is nothing: no system call.
+void flush_output() {
+  std::cout.flush();
+  std::clog.flush();
+  (void)std::fflush(stdout);
 }
 
 // Shared with the thread that waits for notes, which may outlive the last job.
@@ -98,6 +108,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     Task task(attempt);
     AttemptResult result =
         bounded(to_result(attempt->job, call_handler(handler_, task)), kResultBytesMax);
+    flush_output();
     end_what_was_left();
     result.usage = lap();
     return result;

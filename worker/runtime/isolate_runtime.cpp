@@ -22,7 +22,8 @@ namespace {
 
 class IsolateWire : public PoolWire {
  public:
-  IsolateWire(UniqueFd jobs, UniqueFd notes) : jobs_(std::move(jobs)), notes_(std::move(notes)) {}
+  IsolateWire(UniqueFd jobs, UniqueFd notes, UniqueFd output)
+      : PoolWire(std::move(output)), jobs_(std::move(jobs)), notes_(std::move(notes)) {}
 
   [[nodiscard]] int fd() const override { return jobs_.get(); }
 
@@ -95,6 +96,7 @@ class IsolateKind : public PoolKind {
                                                                    std::uint64_t number) override {
     std::array<int, 2> jobs{-1, -1};
     std::array<int, 2> notes{-1, -1};
+    std::array<int, 2> output{-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, jobs.data()) != 0)
       return tl::unexpected(errno);
     const UniqueFd far_jobs(jobs[1]);
@@ -103,41 +105,50 @@ class IsolateKind : public PoolKind {
       return tl::unexpected(errno);
     const UniqueFd far_notes(notes[1]);
     UniqueFd near_notes(notes[0]);
+    if (::pipe2(output.data(), O_CLOEXEC) != 0) return tl::unexpected(errno);
+    UniqueFd near_output(output[0]);
+    const UniqueFd far_output(output[1]);
     for (const UniqueFd* near : {&near_jobs, &near_notes})
       ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
-    const int error = spawner.isolate(number, handler_, limits_, far_jobs.get(), far_notes.get());
+    const int error = spawner.isolate(
+        number,
+        handler_,
+        limits_,
+        {.jobs = far_jobs.get(), .notes = far_notes.get(), .output = far_output.get()});
     if (error != 0) return tl::unexpected(error);
-    return std::make_unique<IsolateWire>(std::move(near_jobs), std::move(near_notes));
+    return std::make_unique<IsolateWire>(std::move(near_jobs),
+                                         std::move(near_notes),
+                                         std::move(near_output));
   }
 
   [[nodiscard]] AttemptResult judge_end(const RunJob& job, const PoolEnd& end) const override {
     if (end.report.exec_errno != 0) return cannot_start(job, end.report.exec_errno);
-    if (!end.spoiled.empty())
-      return failed_attempt(job,
-                            "isolate_broken",
-                            "isolate killed: its handler closed or spoiled its socket",
-                            true);
-    const int status = end.report.wait_status;
-    if (!WIFSIGNALED(status))
-      return failed_attempt(job,
-                            "isolate_crashed",
-                            "isolate exited with code " + std::to_string(WEXITSTATUS(status)),
-                            true);
-    const int signal = WTERMSIG(status);
-    if (signal == SIGXCPU && limits_.cpu_s != 0)
-      return failed_attempt(job,
-                            "cpu_limit",
-                            "isolate killed: its job used all its " +
-                                std::to_string(limits_.cpu_s) + " s of CPU time",
-                            true);
-    return failed_attempt(job,
-                          "isolate_crashed",
-                          "isolate crashed: " + signal_name(signal) +
-                              (signal == SIGKILL ? ", from outside or for want of memory" : ""),
-                          true);
+    const Reason why = reason_of(end);
+    return failed_attempt(job, why.code, with_tail(why.text, end.error_tail), true);
   }
 
  private:
+  struct Reason {
+    std::string code;
+    std::string text;
+  };
+
+  [[nodiscard]] Reason reason_of(const PoolEnd& end) const {
+    if (!end.spoiled.empty())
+      return {"isolate_broken", "isolate killed: its handler closed or spoiled its socket"};
+    const int status = end.report.wait_status;
+    if (!WIFSIGNALED(status))
+      return {"isolate_crashed", "isolate exited with code " + std::to_string(WEXITSTATUS(status))};
+    const int signal = WTERMSIG(status);
+    if (signal == SIGXCPU && limits_.cpu_s != 0)
+      return {"cpu_limit",
+              "isolate killed: its job used all its " + std::to_string(limits_.cpu_s) +
+                  " s of CPU time"};
+    return {"isolate_crashed",
+            "isolate crashed: " + signal_name(signal) +
+                (signal == SIGKILL ? ", from outside or for want of memory" : "")};
+  }
+
   std::string handler_;
   ProgramLimits limits_;
 };

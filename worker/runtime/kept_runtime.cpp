@@ -18,41 +18,18 @@ namespace {
 class KeptWire : public PoolWire {
  public:
   KeptWire(KeptProtocol protocol, UniqueFd stream, UniqueFd errors)
-      : protocol_(protocol),
+      : PoolWire(std::move(errors)),
+        protocol_(protocol),
         stream_(std::move(stream)),
-        errors_(std::move(errors)),
         reader_(protocol) {}
 
   [[nodiscard]] int fd() const override { return stream_.get(); }
 
   void started(pid_t pid) override { meter_.attach(pid); }
 
-  [[nodiscard]] int error_fd() const override { return errors_.get(); }
-
-  // At most so much in a turn that a flood does not starve the others.
-  void read_errors(std::string& said) override {
-    std::array<char, 16'384> buffer;
-    for (int turn = 0; turn < 4 && errors_.is_open(); ++turn) {
-      const ssize_t size = ::read(errors_.get(), buffer.data(), buffer.size());
-      if (size > 0) {
-        const std::string_view bytes(buffer.data(), static_cast<std::size_t>(size));
-        keep_tail(error_tail_, bytes);
-        said += bytes;
-      } else if (size == 0 || (errno != EINTR && errno != EAGAIN)) {
-        errors_.reset();
-      } else if (errno == EAGAIN) {
-        return;
-      }
-    }
-  }
-
-  [[nodiscard]] std::string error_tail() const override { return error_tail_; }
-
-  // What it said before this job is no part of why it failed.
   [[nodiscard]] std::string give(RunJob& job, std::uint32_t) override {
     id_ = job.id;
     fence_ = job.fence;
-    error_tail_.clear();
     meter_.begin();
     return kept_job(job, protocol_);
   }
@@ -74,10 +51,8 @@ class KeptWire : public PoolWire {
  private:
   KeptProtocol protocol_;
   UniqueFd stream_;
-  UniqueFd errors_;
   KeptReader reader_;
   ProcessMeter meter_;
-  std::string error_tail_;
   JobId id_;  // its job's, or the last one's
   Fence fence_;
 };
@@ -99,8 +74,7 @@ class KeptKind : public PoolKind {
     if (::pipe2(errors.data(), O_CLOEXEC) != 0) return tl::unexpected(errno);
     UniqueFd near_errors(errors[0]);
     const UniqueFd far_errors(errors[1]);
-    for (const UniqueFd* near : {&near_stream, &near_errors})
-      ::fcntl(near->get(), F_SETFL, O_NONBLOCK);
+    ::fcntl(near_stream.get(), F_SETFL, O_NONBLOCK);
     const SpawnRequest request{.id = number,
                                .argv = settings_.program.argv,
                                .environment = environment_of(settings_.program, node_, task_),

@@ -18,8 +18,10 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "worker/core/text.h"
 #include "worker/runtime/handler_call.h"
 #include "worker/runtime/life.h"
+#include "worker/runtime/log_line.h"
 #include "worker/runtime/process_result.h"
 #include "worker/runtime/unique_fd.h"
 
@@ -51,6 +53,7 @@ struct Member {
 };
 
 struct MemberPool {
+  std::string task;
   PoolSettings settings;
   std::unique_ptr<PoolKind> kind;
   std::size_t total = 0;      // without those that are leaving
@@ -72,6 +75,7 @@ class PoolRuntime : public Runtime {
     watch(spawner_.fd(), kSpawnerTag, EPOLLIN, EPOLL_CTL_ADD);
     for (auto& [task, given] : pools) {
       MemberPool& pool = pools_[task];
+      pool.task = task;
       pool.settings = given.settings;
       pool.kind = std::move(given.kind);
       fill(pool);
@@ -126,9 +130,11 @@ class PoolRuntime : public Runtime {
     };
     // First who has begun, then what those say.
     if (std::ranges::any_of(items, is_spawner)) on_spawner();
+    is_every_error_read_ = items.size() < ready.size();
     for (const epoll_event& item : items)
-      if (const auto it = members_.find(item.data.u64); it != members_.end())
-        on_ready(it->second, item.events);
+      if (Member* member = member_of(item, kErrorsBit)) read_errors(*member);
+    for (const epoll_event& item : items)
+      if (Member* member = member_of(item, 0)) on_ready(*member, item.events);
     fire(now);
     watch_backlog();
     for (RuntimeEvent& event : std::exchange(events_, {}))
@@ -159,10 +165,17 @@ class PoolRuntime : public Runtime {
   }
 
  private:
-  static constexpr std::uint64_t kSpawnerTag = 0;       // in epoll; others are numbers of members
-  static constexpr std::int64_t kLeaveGraceMs = 2'000;  // between the end of a stream and SIGKILL
+  static constexpr std::uint64_t kSpawnerTag = 0;  // in epoll; others are numbers of members,
+  static constexpr std::uint64_t kErrorsBit = 1ULL << 63;  // with this of its standard error
+  static constexpr std::int64_t kLeaveGraceMs = 2'000;     // from the end of a stream to SIGKILL
   static constexpr std::size_t kSparedMax = 1'000;
+  static constexpr std::size_t kShownOfOutputBytes = 200;
   static constexpr int kReadsPerTurn = 16;  // a handler that talks must not starve the others
+
+  Member* member_of(const epoll_event& item, std::uint64_t bit) {
+    const auto it = members_.find(item.data.u64 ^ bit);
+    return it == members_.end() ? nullptr : &it->second;
+  }
 
   // ---------------------------------------------------------------- the pool
 
@@ -220,8 +233,7 @@ class PoolRuntime : public Runtime {
     member.wire = std::move(*wire);
     ++pool.total;
     watch(member.wire->fd(), number, EPOLLIN, EPOLL_CTL_ADD);
-    if (member.wire->error_fd() >= 0)
-      watch(member.wire->error_fd(), number, EPOLLIN, EPOLL_CTL_ADD);
+    watch(member.wire->errors().fd(), number | kErrorsBit, EPOLLIN, EPOLL_CTL_ADD);
     watch_backlog();
     rest(member);
     return 0;
@@ -254,6 +266,7 @@ class PoolRuntime : public Runtime {
     const std::int64_t own_deadline =
         settings.timeout_ms > 0 ? after(now_ms, settings.timeout_ms) : kNever;
     RunJob& job = assignment.job;
+    member.wire->errors().begin();
     const std::int64_t asked_ms = job.timeout_ms;
     const std::int64_t deadline = std::min(own_deadline, assignment.deadline_mono_ms);
     if (deadline != kNever) job.timeout_ms = std::max<std::int64_t>(deadline - now_ms, 1);
@@ -302,23 +315,26 @@ class PoolRuntime : public Runtime {
       watch(member.wire->fd(), member.number, EPOLLIN, EPOLL_CTL_MOD);
       write(member);
     }
-    read_errors(member);
     read(member, kReadsPerTurn);
   }
 
   // What it writes there while it has a job is part of the job's log.
   void read_errors(Member& member) {
     if (!member.wire) return;
-    AttemptLog log;
-    member.wire->read_errors(log.bytes);
-    if (!member.job || log.bytes.empty()) return;
-    log.id = member.job->id;
-    log.fence = member.job->fence;
-    events_.emplace_back(std::move(log));
+    std::string bytes = member.wire->errors().read();
+    if (bytes.empty()) return;
+    if (member.job)
+      events_.emplace_back(AttemptLog{member.job->id, member.job->fence, std::move(bytes)});
+    else
+      log_line(LogLevel::info,
+               "output_between_jobs",
+               {{"task", member.pool->task}, {"text", clean_text(bytes, kShownOfOutputBytes)}});
   }
 
-  // What it has to say.
+  // What it has to say. What it wrote to its standard error before the first word was at hand when
+  // this turn began, and is read; before a later one it may have written more.
   void read(Member& member, int reads_max) {
+    bool is_error_read = is_every_error_read_;
     for (int reads = 0; member.wire && !member.is_silent && reads < reads_max; ++reads) {
       const PoolWire::Fill fill = member.wire->fill();
       if (fill == PoolWire::Fill::none) return;
@@ -327,6 +343,7 @@ class PoolRuntime : public Runtime {
       while (member.wire) {
         auto word = member.wire->next();
         if (word && !*word) break;
+        if (!std::exchange(is_error_read, false)) read_errors(member);
         std::string wrong = word ? take(member, std::move(**word)) : word.error().detail;
         if (wrong.empty()) continue;
         fall_silent(member);
@@ -361,7 +378,6 @@ class PoolRuntime : public Runtime {
     const bool is_its_own =
         member.job && result.id == member.job->id && result.fence == member.job->fence;
     if (!is_its_own) return "it told the end of a job that it does not have";
-    read_errors(member);  // written before the end was told, so it is all there
     finish(member, std::move(result));
     return {};
   }
@@ -431,8 +447,8 @@ class PoolRuntime : public Runtime {
   // Nothing of it is left. What it said last may still stand in its socket.
   void on_end(Member& member, const SpawnReport& report) {
     member.is_gone = true;
-    read(member, INT_MAX);
     read_errors(member);
+    read(member, INT_MAX);
     MemberPool& pool = *member.pool;
     const bool was_used = member.job_count > 0;
     if (member.result) tell(std::move(*member.result));
@@ -471,7 +487,7 @@ class PoolRuntime : public Runtime {
 
   static AttemptResult judge(Member& member, const SpawnReport& report) {
     const RunJob& job = *member.job;
-    const std::string tail = member.wire ? member.wire->error_tail() : std::string();
+    const std::string tail = member.wire ? member.wire->errors().tail() : std::string();
     if (!member.reason && report.is_spawner_lost != 0) member.reason = StopReason::hand_back;
     AttemptResult result =
         member.reason
@@ -535,6 +551,7 @@ class PoolRuntime : public Runtime {
   std::deque<JobId> spared_;  // handed back because nobody had read them; the oldest goes first
   std::vector<RuntimeEvent> events_;
   std::vector<SpawnReport> reports_;
+  bool is_every_error_read_ = false;  // that was at hand when this turn began
   bool is_backlog_watched_ = false;
   bool is_broken_ = false;
 };

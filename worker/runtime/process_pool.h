@@ -16,11 +16,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/result.h"
 #include "worker/core/attempt.h"
+#include "worker/runtime/error_stream.h"
 #include "worker/runtime/runtime.h"
 #include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
@@ -55,7 +57,9 @@ class PoolWire {
     unread,  // closed, and what it was given last it has not read
   };
 
-  PoolWire() = default;
+  // `errors` is the reading end of a pipe, its standard error.
+  explicit PoolWire(UniqueFd errors) : errors_(std::move(errors)) {}
+
   PoolWire(const PoolWire&) = delete;
   PoolWire& operator=(const PoolWire&) = delete;
   virtual ~PoolWire() = default;
@@ -66,14 +70,7 @@ class PoolWire {
   // Its process begins, if the spawner was asked to tell.
   virtual void started(pid_t pid) { (void)pid; }
 
-  // What else is to be read when there is something, or -1: its standard error.
-  [[nodiscard]] virtual int error_fd() const { return -1; }
-
-  // What there is, appended to `said`.
-  virtual void read_errors(std::string& /*said*/) {}
-
-  // What it said last there, for people.
-  [[nodiscard]] virtual std::string error_tail() const { return {}; }
+  [[nodiscard]] ErrorStream& errors() { return errors_; }
 
   // The bytes that give it this job, its `number`th. The job may be changed, but for its payload it
   // is what it was afterwards.
@@ -91,13 +88,16 @@ class PoolWire {
   // The next word that was read. Nothing: there is none yet. Errors: it does not speak like this;
   // the detail says what is wrong, for people.
   [[nodiscard]] virtual Result<std::optional<PoolWord>> next() = 0;
+
+ private:
+  ErrorStream errors_;
 };
 
 // Why an attempt has no result.
 struct PoolEnd {
   SpawnReport report;
   std::string spoiled;     // not empty: it did not speak its protocol, and was killed for that
-  std::string error_tail;  // PoolWire::error_tail
+  std::string error_tail;  // what it wrote last to its standard error
 };
 
 class PoolKind {

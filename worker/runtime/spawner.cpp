@@ -251,12 +251,11 @@ void SpawnerChannel::drop_keeper(std::uint64_t keeper) {
 int SpawnerChannel::isolate(std::uint64_t id,
                             const std::string& handler,
                             const ProgramLimits& limits,
-                            int jobs_fd,
-                            int notes_fd) {
+                            const IsolateEnds& ends) {
   std::string bytes = head_bytes(SpawnerHead{SpawnerOp::isolate, id});
   append(bytes, limits);
   append(bytes, handler);
-  return send(fd_, std::move(bytes), {jobs_fd, notes_fd});
+  return send(fd_, std::move(bytes), {ends.jobs, ends.notes, ends.output});
 }
 
 int SpawnerChannel::add_channel(int far_end) {

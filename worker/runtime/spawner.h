@@ -52,6 +52,14 @@ struct SpawnRequest {
   bool tells_start = false;  // a report comes when it begins, too
 };
 
+// What an isolate has of its node: the far ends of two sockets (isolate_wire.h), and where its
+// standard output and error go.
+struct IsolateEnds {
+  int jobs = -1;
+  int notes = -1;
+  int output = -1;
+};
+
 // What an isolate does. Called in a process forked from the spawner, which has no descriptor but
 // the three standard ones and these two; when it returns, the process ends with exit code 0.
 // `limits` are in force already, but for its CPU time, which is its own to count. `handler` is what
@@ -80,12 +88,11 @@ class SpawnerChannel {
   // Asks for a program. 0, or why not, as errno (nothing happens then): E2BIG for more than
   // kPacketBytesMax, EMFILE without descriptors.
   [[nodiscard]] int spawn(const SpawnRequest& request);
-  // Asks for an isolate with these ends of its sockets, which stay the caller's. As spawn().
+  // Asks for an isolate with these ends, which stay the caller's. As spawn().
   [[nodiscard]] int isolate(std::uint64_t id,
                             const std::string& handler,
                             const ProgramLimits& limits,
-                            int jobs_fd,
-                            int notes_fd);
+                            const IsolateEnds& ends);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
   void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
   // Gives the spawner the far end of another channel, which stays the caller's. 0, or an errno.

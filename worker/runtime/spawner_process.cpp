@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio_ext.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -38,8 +39,7 @@ namespace {
 struct IsolateOrder {
   ProgramLimits limits;
   std::string handler;
-  int jobs_fd = -1;
-  int notes_fd = -1;
+  IsolateEnds ends;
 };
 
 // Texts are NUL-terminated.
@@ -47,15 +47,24 @@ IsolateOrder read_isolate(std::string_view packet, const std::array<UniqueFd, kP
   IsolateOrder order;
   std::memcpy(&order.limits, packet.data() + sizeof(SpawnerHead), sizeof order.limits);
   order.handler = packet.data() + sizeof(SpawnerHead) + sizeof order.limits;
-  order.jobs_fd = fds[0].get();
-  order.notes_fd = fds[1].get();
+  order.ends = {fds[0].get(), fds[1].get(), fds[2].get()};
   return order;
 }
 
 constexpr int kIsolateFailed = 70;  // EX_SOFTWARE
 
-// Standard output and error are the node's. A subreaper, so that it can tell after every job
-// whether something was left behind.
+// One pipe of the node's. Lines come as they are printed; what the program had printed before it
+// was a node, and not written, is no job's. The stream has a buffer of its own, for in the one that
+// it had it would go on without lines.
+void take_output(int pipe) {
+  static std::array<char, BUFSIZ> buffer;
+  ::dup2(pipe, STDOUT_FILENO);
+  ::dup2(pipe, STDERR_FILENO);
+  ::__fpurge(stdout);
+  (void)std::setvbuf(stdout, buffer.data(), _IOLBF, buffer.size());
+}
+
+// A subreaper, so that it can tell after every job whether something was left behind.
 [[noreturn]] void become_isolate(const IsolateOrder& order,
                                  const IsolateMain& isolate_main,
                                  pid_t spawner) {
@@ -64,7 +73,8 @@ constexpr int kIsolateFailed = 70;  // EX_SOFTWARE
   if (::getppid() != spawner) ::_exit(0);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::prctl(PR_SET_NAME, "sluice-isolate");
-  keep_only({order.jobs_fd, order.notes_fd});
+  take_output(order.ends.output);
+  keep_only({order.ends.jobs, order.ends.notes});
   const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   ::dup2(nothing, 0);
   ::close(nothing);
@@ -77,7 +87,7 @@ constexpr int kIsolateFailed = 70;  // EX_SOFTWARE
   ::setrlimit(RLIMIT_CORE, &no_core);
   if (apply_limits(lasting) != 0) ::_exit(127);
   try {
-    isolate_main(order.jobs_fd, order.notes_fd, order.handler, order.limits);
+    isolate_main(order.ends.jobs, order.ends.notes, order.handler, order.limits);
   } catch (const std::exception& error) {  // it must not go on as a second node
     std::fprintf(stderr, "isolate of %s: %s\n", order.handler.c_str(), error.what());
     ::_exit(kIsolateFailed);

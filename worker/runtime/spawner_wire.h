@@ -9,7 +9,7 @@ namespace sluice {
 enum class SpawnerOp : std::uint64_t {
   keeper,   // one more; the packet carries its end of the socket over which it is given programs
   isolate,  // goes on with its ProgramLimits and the name of its handler; carries the ends of two
-            // sockets
+            // sockets, and its standard output
   resume,   // a keeper that somebody stopped goes on
   kill,     // an isolate
   channel   // carries the far end of another one
