@@ -231,8 +231,8 @@ void Engine::say_reply(ReplySend& send, std::uint64_t after_batch) {
     stats->numbers.emplace_back("lost_batches", pipeline_.lost_batches());
     stats->numbers.emplace_back("bad_messages", counters_.bad_messages);
     stats->numbers.emplace_back("log_chunks", counters_.log_chunks);
-    for (auto& [name, number] : stats->numbers)
-      if (name == "log_chunks_dropped") number += counters_.log_chunks_dropped;
+    stats->numbers.emplace_back("log_chunks_dropped",
+                                core_.counters().log_chunks_dropped + counters_.log_chunks_dropped);
   }
   Frame frame{Channel::producers, std::move(send.peer), encode_reply(send.reply)};
   if (send.is_immediate) {
@@ -327,7 +327,7 @@ void Engine::write_logs() {
   }
   if (added->empty()) return;
   logs_out_.push_back(std::move(added));
-  requests_.emplace_back(AddToLogs{pipeline_.epoch(), logs_out_.back()});
+  requests_.emplace_back(AddToLogs{pipeline_.epoch(), logs_out_.back(), config_.logs_bytes_max});
 }
 
 // Group commit: while the pipeline is full, what changes gathers in the core.

@@ -30,7 +30,8 @@ namespace sluice {
 struct EngineConfig {
   CoreConfig core;
   ProjectorConfig view;
-  std::string owner;  // of the state: this broker process
+  std::string owner;                          // of the state: this broker process
+  std::uint64_t logs_bytes_max = 1ULL << 30;  // of all jobs together
 };
 
 // What the loop logs; that of a job only once it is durable.

@@ -93,7 +93,8 @@ int run(const BrokerOptions& options, int signals) {
     return (*store)->stop({}) ? exit_code : kExitFailed;
   }
 
-  EngineConfig config{.core = core_config(options), .view = view_config(options), .owner = owner};
+  EngineConfig config = engine_config(options);
+  config.owner = owner;
   const Durability durability = opened->durability;
   config.core.durability = durability;
   bool has_jumped = false;

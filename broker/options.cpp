@@ -73,6 +73,10 @@ void describe_limits(ConfigTable& table, BrokerOptions& options) {
                   &options.memory_max,
                   {1 << 20, 1LL << 40},
                   "memory for jobs; submits get retry_later above it");
+  table.add_bytes("logs_max",
+                  &options.logs_max,
+                  {0, 1LL << 40},
+                  "what the logs of all jobs have in Redis; above it new pieces are dropped");
   table.add_integer("queue_max",
                     &options.queue_max,
                     {0, 1'000'000'000},
@@ -165,6 +169,8 @@ Result<void> check(const BrokerOptions& options) {
   return {};
 }
 
+namespace {
+
 CoreConfig core_config(const BrokerOptions& options) {
   CoreConfig config;
   config.heartbeat_ms = options.heartbeat_ms;
@@ -185,6 +191,15 @@ ProjectorConfig view_config(const BrokerOptions& options) {
   config.retention.keep_count = static_cast<std::uint64_t>(options.keep_count);
   config.ended_max = static_cast<std::size_t>(options.ended_max);
   return config;
+}
+
+}  // namespace
+
+EngineConfig engine_config(const BrokerOptions& options) {
+  return {.core = core_config(options),
+          .view = view_config(options),
+          .owner = {},
+          .logs_bytes_max = static_cast<std::uint64_t>(options.logs_max)};
 }
 
 log::Options log_options(const BrokerOptions& options) {

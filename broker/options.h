@@ -26,6 +26,7 @@ struct BrokerOptions {
   std::int64_t dead_after_ms = kDeadAfterDefaultMs;
   std::int64_t grace_ms = kGraceDefaultMs;
   std::int64_t memory_max = 512LL << 20;
+  std::int64_t logs_max = 1LL << 30;
   std::int64_t ended_max = 1'000'000;
   std::int64_t queue_max = 0;
   std::int64_t keep_ms = 24LL * 3600 * 1000;
@@ -44,8 +45,8 @@ void describe(ConfigTable& table, BrokerOptions& options);
 // name the option.
 [[nodiscard]] Result<void> check(const BrokerOptions& options);
 
-[[nodiscard]] CoreConfig core_config(const BrokerOptions& options);
-[[nodiscard]] ProjectorConfig view_config(const BrokerOptions& options);
+// All but what only the start knows: the owner, and how durable the store is.
+[[nodiscard]] EngineConfig engine_config(const BrokerOptions& options);
 [[nodiscard]] log::Options log_options(const BrokerOptions& options);
 
 // Whether a tcp:// address listens on the loopback only. ipc:// and inproc:// do.

@@ -249,8 +249,7 @@ StatsInfo BrokerCore::stats_info(Now now) const {
                   {"memory_bytes", jobs_.memory_bytes()},
                   {"ended_remembered", ended_.size()},
                   {"ended_covers_ms", static_cast<std::uint64_t>(ended_.covers_ms(now.wall_ms))},
-                  {"waits", waits_.count()},
-                  {"log_chunks_dropped", counters_.log_chunks_dropped}};
+                  {"waits", waits_.count()}};
   info.texts = {{"version", config_.version},
                 {"store", is_store_down_ ? "down" : "ok"},
                 {"durable", std::string(to_string(config_.durability))}};

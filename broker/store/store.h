@@ -171,8 +171,6 @@ struct LogRead {
   std::vector<LogEntryPtr> entries;
 };
 
-inline constexpr std::uint64_t kLogsKeptBytes = 1ULL << 30;
-
 // Adds to the logs of jobs, each of which keeps its newest kLogKeptBytes. No part of the batches:
 // what is refused is lost, and nothing waits for it. All logs together have at most `bytes_max`,
 // and what would be more is not added. A log goes with its job: for one that the view never gets,
@@ -180,7 +178,7 @@ inline constexpr std::uint64_t kLogsKeptBytes = 1ULL << 30;
 struct AddToLogs {
   std::uint64_t epoch = 0;
   std::shared_ptr<const std::vector<AddedLog>> added;
-  std::uint64_t bytes_max = kLogsKeptBytes;
+  std::uint64_t bytes_max = 0;
 };
 
 struct AddedToLogs {

@@ -463,7 +463,7 @@ AddToLogs logged(std::uint64_t epoch,
   auto added = std::make_shared<std::vector<AddedLog>>();
   for (const auto& [id, bytes] : said)
     added->push_back({JobId(id), {0, attempt, 1000 + attempt, bytes}});
-  return {.epoch = epoch, .added = std::move(added)};
+  return {.epoch = epoch, .added = std::move(added), .bytes_max = 1U << 30};
 }
 
 // Of the pages from `from` on.

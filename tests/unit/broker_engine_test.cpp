@@ -17,8 +17,7 @@ namespace {
 
 class EngineTest : public testing::Test {
  protected:
-  EngineTest() {
-    EngineConfig config;
+  explicit EngineTest(EngineConfig config = {}) {
     config.owner = "b1";
     engine_.emplace(config, store_.open("b1", 1, read_on).value(), now_);
     carry();
@@ -222,7 +221,7 @@ TEST_F(EngineTest, an_event_and_the_line_of_a_job_wait_for_its_batch_as_its_answ
 // A node that runs job `a`, and what it logs.
 class EngineLogs : public EngineTest {
  protected:
-  EngineLogs() {
+  explicit EngineLogs(EngineConfig config = {}) : EngineTest(std::move(config)) {
     Status status;
     status.node = "n@1";
     status.seq = 1;
@@ -311,6 +310,26 @@ TEST_F(EngineLogs, beyond_a_mebibyte_on_its_way_are_dropped_and_counted) {
   log("again\n");
   carry();
   EXPECT_EQ(figure("log_chunks"), 65U);
+}
+
+class EngineFewLogs : public EngineLogs {
+ protected:
+  EngineFewLogs() : EngineLogs(with_logs_of(8)) {}
+
+  static EngineConfig with_logs_of(std::uint64_t bytes) {
+    EngineConfig config;
+    config.logs_bytes_max = bytes;
+    return config;
+  }
+};
+
+TEST_F(EngineFewLogs, have_together_what_they_may_and_no_more) {
+  log("one\n");
+  log("two\n");
+  log("3\n");
+  carry();
+  EXPECT_EQ(page().size, 8U);
+  EXPECT_EQ(figure("log_chunks_dropped"), 1U);
 }
 
 TEST_F(EngineLogs, that_redis_refuses_or_loses_hold_nothing_up) {

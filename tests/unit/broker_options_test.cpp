@@ -46,7 +46,7 @@ TEST(BrokerOptions, without_any_a_broker_is_good_on_a_laptop) {
   EXPECT_TRUE(check(*options));
   for (const std::string* address : {&options->producers, &options->workers, &options->events})
     EXPECT_TRUE(is_loopback(*address)) << *address;
-  const CoreConfig core = core_config(*options);
+  const CoreConfig core = engine_config(*options).core;
   EXPECT_EQ(core.heartbeat_ms, kHeartbeatDefaultMs);
   EXPECT_EQ(core.dead_after_ms, kDeadAfterDefaultMs);
   EXPECT_EQ(core.grace_ms, kGraceDefaultMs);
@@ -65,6 +65,7 @@ TEST(BrokerOptions, every_number_is_taken_at_its_bounds_and_refused_beyond_by_it
       {"--dead-after-ms", "100", "600000", "99", "600001"},
       {"--grace-ms", "0", "600000", "-1", "600001"},
       {"--memory-max", "1MiB", "1024GiB", "1048575", "1099511627777"},
+      {"--logs-max", "0", "1024GiB", "-1", "1099511627777"},
       {"--queue-max", "0", "1000000000", "-1", "1000000001"},
       {"--ended-max", "1000", "100000000", "999", "100000001"},
       {"--keep-ms", "0", "3650d", "-1", "315360000001"},
@@ -90,6 +91,7 @@ TEST(BrokerOptions, each_reaches_the_part_that_it_is_for) {
                                    "--dead-after-ms=202",
                                    "--grace-ms=303",
                                    "--memory-max=4MiB",
+                                   "--logs-max=3MiB",
                                    "--queue-max=5",
                                    "--ended-max=6000",
                                    "--keep-ms=707",
@@ -97,7 +99,7 @@ TEST(BrokerOptions, each_reaches_the_part_that_it_is_for) {
                                    "--keep-count=9",
                                    "--insecure"});
   ASSERT_TRUE(options) << options.error().detail;
-  const CoreConfig core = core_config(*options);
+  const CoreConfig core = engine_config(*options).core;
   EXPECT_EQ(core.heartbeat_ms, 101);
   EXPECT_EQ(core.dead_after_ms, 202);
   EXPECT_EQ(core.grace_ms, 303);
@@ -105,11 +107,12 @@ TEST(BrokerOptions, each_reaches_the_part_that_it_is_for) {
   EXPECT_EQ(core.queue_max, 5U);
   EXPECT_EQ(core.ended_max, 6000U);
   EXPECT_TRUE(core.is_insecure);
-  const ProjectorConfig view = view_config(*options);
+  const ProjectorConfig view = engine_config(*options).view;
   EXPECT_EQ(view.retention.keep_ms, 707);
   EXPECT_EQ(view.retention.failed_keep_ms, 808);
   EXPECT_EQ(view.retention.keep_count, 9U);
   EXPECT_EQ(view.ended_max, 6000U);
+  EXPECT_EQ(engine_config(*options).logs_bytes_max, 3U << 20);
 }
 
 TEST(BrokerOptions, logs_are_as_they_are_asked_for_and_in_no_other_words) {
