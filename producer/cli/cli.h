@@ -20,6 +20,10 @@ class Option;
 class ParseError;
 }  // namespace CLI
 
+namespace sluice {
+class EventStream;
+}
+
 namespace sluice::cli {
 
 using Json = nlohmann::ordered_json;
@@ -57,6 +61,11 @@ struct Cli {
 [[nodiscard]] std::int64_t duration_option(std::string_view option, const std::string& text);
 // Job ids; throws CLI::ValidationError for one outside the grammar.
 [[nodiscard]] std::vector<JobId> id_arguments(const std::vector<std::string>& texts);
+// --events, or SLUICE_EVENTS; `address` has the default until then.
+void add_events_option(CLI::App& command, std::string& address);
+// Throws CLI::ValidationError for what is no address.
+[[nodiscard]] std::unique_ptr<EventStream> open_events(const std::string& address,
+                                                       const std::vector<std::string>& topics);
 void print_json(const Json& document);
 // Examples and exit status under a command's --help; what holds for every command is added.
 void set_footer(CLI::App& command, std::string_view text);

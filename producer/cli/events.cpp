@@ -25,7 +25,7 @@ namespace sluice::cli {
 namespace {
 
 struct EventArguments {
-  std::string address = "tcp://127.0.0.1:7713";
+  std::string address;
   std::vector<std::string> topics;
   std::uint64_t count = 0;  // 0 = until Ctrl-C
 };
@@ -186,14 +186,7 @@ int watch(Cli& cli, const EventArguments& arguments) {
       throw CLI::ValidationError(
           "TOPIC",
           fmt::format("no event begins with '{}'; there are {}", topic, fmt::join(kTopics, " ")));
-  const CLI::ValidationError no_address("--events", "is no address; write tcp://HOST:PORT");
-  if (!is_address(arguments.address, AddressUse::connect)) throw no_address;
-  std::unique_ptr<EventStream> stream;
-  try {
-    stream = std::make_unique<EventStream>(arguments.address, arguments.topics);
-  } catch (const std::runtime_error&) {
-    throw no_address;
-  }
+  const auto stream = open_events(arguments.address, arguments.topics);
   const bool is_up = stream->wait_until_up(cli.timeout_ms());
   if (!is_up && stream->is_accepted())
     return cli.fail(kExitTimeout,
@@ -212,6 +205,25 @@ int watch(Cli& cli, const EventArguments& arguments) {
 
 }  // namespace
 
+void add_events_option(CLI::App& command, std::string& address) {
+  address = "tcp://127.0.0.1:7713";
+  command.add_option("--events", address, "address of the broker's events port")
+      ->type_name("ADDRESS")
+      ->envname("SLUICE_EVENTS")
+      ->capture_default_str();
+}
+
+std::unique_ptr<EventStream> open_events(const std::string& address,
+                                         const std::vector<std::string>& topics) {
+  const CLI::ValidationError no_address("--events", "is no address; write tcp://HOST:PORT");
+  if (!is_address(address, AddressUse::connect)) throw no_address;
+  try {
+    return std::make_unique<EventStream>(address, topics);
+  } catch (const std::runtime_error&) {
+    throw no_address;
+  }
+}
+
 void add_events(CLI::App& app, Cli& cli) {
   auto* command = app.add_subcommand("events", "Watch what happens, as it happens");
   auto arguments = std::make_shared<EventArguments>();
@@ -220,10 +232,7 @@ void add_events(CLI::App& app, Cli& cli) {
                    arguments->topics,
                    "only topics that begin so: job.failed, job.completed.mail, node")
       ->type_name("");
-  command->add_option("--events", arguments->address, "address of the broker's events port")
-      ->type_name("ADDRESS")
-      ->envname("SLUICE_EVENTS")
-      ->capture_default_str();
+  add_events_option(*command, arguments->address);
   command->add_option("--count,-n", arguments->count, "leave after so many events")
       ->type_name("N")
       ->check(CLI::PositiveNumber.description(""));

@@ -3,17 +3,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <system_error>
-#include <thread>
 
+#include "common/clock.h"
 #include "common/utf8.h"
 #include "producer/cli/cli.h"
 #include "producer/cli/show.h"
 #include "producer/cli/text.h"
+#include "producer/event_stream.h"
 
 #include <CLI/CLI.hpp>
 
@@ -21,12 +21,15 @@ namespace sluice::cli {
 
 namespace {
 
-// Between two questions of one who follows: soon after there was something, then less often.
+// Between two questions of one who follows: soon after there was something, then less often; less
+// still where pieces come as events, and only the job's end, and what was lost, is asked for.
 constexpr std::int64_t kAskAgainMs = 100;
 constexpr std::int64_t kAskAgainMaxMs = 500;
+constexpr std::int64_t kAskAgainBesideEventsMaxMs = 2000;
 
 struct LogArguments {
   std::string id;
+  std::string events;
   bool is_followed = false;
   std::uint32_t attempt = 0;  // 0 = all
 };
@@ -48,29 +51,46 @@ class LogPrinter {
       : cli_(cli), arguments_(arguments), id_(id_arguments({arguments.id}).front()) {}
 
   int run() {
-    if (arguments_.is_followed) leave_at_once_on_signals();
+    if (arguments_.is_followed) {
+      leave_at_once_on_signals();
+      events_ = open_events(arguments_.events, {"log." + arguments_.id});
+    }
     while (true) {
       auto page = cli_.client().logs(id_, from_);
       if (!page) {
         if (!is_to_be_outlived(page.error())) return end(page.error());
         tell_of_outage(page.error());
-        rest(kAskAgainMaxMs);
+        listen(kAskAgainMaxMs);
         continue;
       }
       if (std::exchange(is_away_, false)) cli_.warn("the broker is back");
       is_known_ = true;
-      print(*page);
+      show(page->chunks);
       from_ = page->next;
       if (page->next < page->size) continue;
       if (!arguments_.is_followed || is_ended(page->state)) return kExitOk;
-      pause_ms_ = page->chunks.empty() ? std::min(pause_ms_ * 3 / 2, kAskAgainMaxMs) : kAskAgainMs;
-      rest(pause_ms_);
+      pause_ms_ = page->chunks.empty() ? std::min(pause_ms_ * 3 / 2, pause_max_ms()) : kAskAgainMs;
+      listen(pause_ms_);
     }
   }
 
  private:
-  static void rest(std::int64_t pause_ms) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(pause_ms));
+  [[nodiscard]] std::int64_t pause_max_ms() const {
+    return events_->is_up() ? kAskAgainBesideEventsMaxMs : kAskAgainMaxMs;
+  }
+
+  // Shows what comes as events, which may be nothing: until it is time to ask, or one before them
+  // was lost.
+  void listen(std::int64_t pause_ms) {
+    const std::int64_t until_ms = monotonic_ms() + pause_ms;
+    for (std::int64_t left_ms = pause_ms; left_ms > 0; left_ms = until_ms - monotonic_ms()) {
+      const auto event = events_->next(left_ms);
+      const auto* log = event ? std::get_if<LogEvent>(&event->event) : nullptr;
+      if (log == nullptr || log->id != id_ || log->chunk.offset < from_) continue;
+      if (log->chunk.offset > from_) return;
+      show({log->chunk});
+      pause_ms_ = kAskAgainMs;
+    }
   }
 
   // Of one who follows: once it has begun, a broker or a Redis that is away is waited for.
@@ -88,8 +108,8 @@ class LogPrinter {
     return kExitOk;
   }
 
-  void print(const LogPage& page) {
-    for (const LogChunk& chunk : page.chunks) {
+  void show(const std::vector<LogChunk>& chunks) {
+    for (const LogChunk& chunk : chunks) {
       if (chunk.offset > from_)
         cli_.warn(fmt::format("{} bytes before this are not kept any more", chunk.offset - from_));
       from_ = chunk.offset + chunk.bytes.size();
@@ -108,6 +128,7 @@ class LogPrinter {
   Cli& cli_;
   const LogArguments& arguments_;
   const JobId id_;
+  std::unique_ptr<EventStream> events_;  // of one who follows
   const bool is_terminal_ = ::isatty(STDOUT_FILENO) == 1;
   std::uint64_t from_ = 0;
   std::int64_t pause_ms_ = kAskAgainMs;
@@ -124,6 +145,7 @@ void add_logs(CLI::App& app, Cli& cli) {
   command->add_flag("--follow,-f",
                     arguments->is_followed,
                     "go on with what comes, until the job has ended");
+  add_events_option(*command, arguments->events);
   command->add_option("--attempt", arguments->attempt, "only what this attempt has logged")
       ->type_name("N")
       ->check(CLI::PositiveNumber.description(""));
@@ -135,7 +157,8 @@ void add_logs(CLI::App& app, Cli& cli) {
       "newest "
       "1 MiB of it\nis kept, as long as the job; of more at once than can be sent, a line says how "
       "much is missing.\n"
-      "--follow outlives a broker that is restarted: what comes meanwhile is shown then.\n"
+      "--follow outlives a broker that is restarted: what comes meanwhile is shown then. Where the "
+      "events port is\nnot to be reached, it asks twice a second.\n"
       "--json is one object per piece: offset (of its first byte in all that was logged), attempt, "
       "at_ms\n(milliseconds since 1970-01-01T00:00:00Z), and text, or base64 of what is no UTF-8.\n"
       "On a terminal control characters are shown as \\xNN; into a pipe all bytes go as they are.\n"

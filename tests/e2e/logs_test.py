@@ -1,7 +1,9 @@
 """The logs of jobs in a real cluster: from a program's standard error and a handler's Task::log to `sluice logs`."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import threading
 import unittest
@@ -17,13 +19,50 @@ done
 """
 
 
+class Relay:
+    """A port of a broker behind another one. When it is silent, it takes everything and passes nothing on."""
+
+    def __init__(self, address):
+        self._target = address.removeprefix("tcp://").rsplit(":", 1)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "tcp://127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.is_silent = False
+        self.passed = b""  # from the broker
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                threading.Thread(target=self._ask, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
+
+    def _ask(self, near, far):
+        with contextlib.suppress(OSError):
+            while data := near.recv(65536):
+                if not self.is_silent:
+                    far.sendall(data)
+            far.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, far, near):
+        with contextlib.suppress(OSError), far, near:
+            while data := far.recv(65536):
+                near.sendall(data)
+                self.passed += data
+
+    def close(self):
+        self._listener.close()
+
+
 class Follower:
     """`sluice logs -f`, its output as it comes."""
 
-    def __init__(self, cluster, job_id, *more):
-        environment = {**clean_environment(), "SLUICE_BROKER": cluster.addresses[0]}
+    def __init__(self, cluster, job_id, broker=None, events=None):
+        environment = {**clean_environment(), "SLUICE_BROKER": broker or cluster.addresses[0],
+                       "SLUICE_EVENTS": events or cluster.addresses[2]}
         self._popen = subprocess.Popen(
-            [BIN / "sluice", "logs", "-f", job_id, "--timeout", "1s", *more], env=environment,
+            [BIN / "sluice", "logs", "-f", job_id, "--timeout", "1s"], env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.out = b""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -147,6 +186,25 @@ class Logs(Story):
         self.cluster.write("three", "")
         self.assertEqual(follower.end(), (0, ""))
         self.assertEqual(follower.out, b"one\ntwo\nthree\n")
+
+    def test_followed_come_as_events_while_the_broker_answers_nothing(self):
+        self.start_shell("until [ -e one ]; do echo tick >&2; sleep 0.02; done\n"
+                         + SPEAKER.format(folder=self.cluster.folder))
+        [job_id] = self.client.submit(job("t"))
+        broker, events = (Relay(self.cluster.addresses[port]) for port in (0, 2))
+        self.addCleanup(broker.close)
+        self.addCleanup(events.close)
+        follower = Follower(self.cluster, job_id, broker.address, events.address)
+        until(lambda: b"log." + job_id.encode() in events.passed, "no events come")
+        self.cluster.write("one", "")
+        follower.until(b"one\n")
+        broker.is_silent = True
+        self.cluster.write("two", "")
+        follower.until(b"one\ntwo\n")
+        follower.signal(2)
+        self.assertEqual(follower.end()[0], 0)
+        self.client.ask("cancel", ids=[job_id])
+        self.client.wait([job_id])
 
     def test_followed_outlive_a_killed_broker_without_a_gap_or_a_double_line(self):
         if self.redis == "memory:":

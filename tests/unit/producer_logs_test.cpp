@@ -4,7 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <zmq.hpp>
 
+#include "common/protocol/codec.h"
 #include "tests/support/cli.h"
 #include "tests/support/scripted_broker.h"
 
@@ -29,6 +31,34 @@ LogPage page(JobState state, std::vector<LogChunk> chunks, std::uint64_t size) {
   return page;
 }
 
+// The events port of a broker.
+class Publisher {
+ public:
+  Publisher() {
+    socket_.set(zmq::sockopt::linger, 0);
+    socket_.set(zmq::sockopt::rcvtimeo, 60'000);
+    socket_.bind("tcp://127.0.0.1:*");
+  }
+
+  [[nodiscard]] std::string address() const { return socket_.get(zmq::sockopt::last_endpoint); }
+
+  // The topic that somebody has subscribed to.
+  std::string topic() {
+    zmq::message_t message;
+    return socket_.recv(message) ? message.to_string().substr(1) : "none";
+  }
+
+  void publish(LogChunk chunk) {
+    const LogEvent event{JobId("a"), std::move(chunk)};
+    socket_.send(zmq::str_buffer("log.a"), zmq::send_flags::sndmore);
+    socket_.send(zmq::buffer(encode_event(event, 1)), zmq::send_flags::none);
+  }
+
+ private:
+  zmq::context_t context_{1};
+  zmq::socket_t socket_{context_, zmq::socket_type::xpub};
+};
+
 // Gives the pages in turn; what was asked for is noted.
 struct Pages {
   std::vector<ReplyBody> left;
@@ -44,9 +74,11 @@ struct Pages {
   }
 
   Ended ask(const std::vector<std::string>& command) {
+    const Publisher silent;
     const ScriptedBroker broker([this](const RequestBody& body) { return Bodies{next(body)}; });
     std::vector<std::string> arguments = command;
     arguments.insert(arguments.end(), {"--broker", broker.address(), "--timeout", "60s"});
+    if (command.at(1) == "-f") arguments.insert(arguments.end(), {"--events", silent.address()});
     return sluice(arguments);
   }
 };
@@ -94,6 +126,31 @@ TEST(CliLogs, followed_go_on_until_the_job_has_ended_and_all_is_shown) {
   EXPECT_EQ(ended.code, kExitOk) << ended.err;
   EXPECT_EQ(ended.out, "one\ntwo\n3\n");
   EXPECT_THAT(pages.asked, ElementsAre(0, 0, 4, 4, 8));
+}
+
+// The broker gives none of the first two pieces, however often it is asked.
+TEST(CliLogs, followed_are_shown_as_they_are_told_and_asked_for_where_one_was_missed) {
+  Publisher publisher;
+  std::vector<std::uint64_t> asked;
+  const auto answer = [&](const RequestBody& body) -> Bodies {
+    asked.push_back(std::get<Logs>(body).from);
+    if (asked.size() == 1) {
+      EXPECT_EQ(publisher.topic(), "log.a");
+      publisher.publish(chunk(0, 1, "one\n"));
+      publisher.publish(chunk(0, 1, "one\n"));
+      publisher.publish(chunk(4, 1, "two\n"));
+      publisher.publish(chunk(10, 1, "4\n"));
+    }
+    if (asked.back() == 0 && asked.size() < 100) return {page(JobState::running, {}, 0)};
+    return {page(JobState::completed, {chunk(8, 1, "3\n"), chunk(10, 1, "4\n")}, 12)};
+  };
+  const ScriptedBroker broker(answer);
+  const Ended ended =
+      sluice({"logs", "-f", "a", "--broker", broker.address(), "--events", publisher.address()});
+  EXPECT_EQ(ended.code, kExitOk) << ended.err;
+  EXPECT_EQ(ended.out, "one\ntwo\n3\n4\n");
+  EXPECT_EQ(ended.err, "");
+  EXPECT_EQ(asked.back(), 8U);
 }
 
 TEST(CliLogs, followed_outlive_a_refusal_that_passes) {
