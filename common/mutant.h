@@ -15,6 +15,7 @@ enum class Mutant : unsigned char {
   epoch_not_raised,       // a broker takes over under the epoch that it found
   view_forgets_rows,      // a call of the view whose outcome is unknown counts as applied
   index_left_behind,      // a job that moves stays in the index of its old state
+  log_left_behind,        // nobody knows that a job which the view never gets has a log
   overwrites_result,      // a repeated report empties the result of a job that has ended
   revision_not_raised,    // a move that leaves the revision as it was
   ignores_backoff,        // a failed attempt is tried again at once

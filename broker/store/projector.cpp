@@ -184,7 +184,7 @@ void Projector::know_queue(std::string name) {
 }
 
 void Projector::note_log(const JobId& id) {
-  state_->logged.emplace(id.view());
+  if (!MUTANT(log_left_behind)) state_->logged.emplace(id.view());
 }
 
 void Projector::set_rewritten(bool is_rewritten) {

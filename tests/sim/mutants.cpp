@@ -24,6 +24,7 @@ constexpr Mistake kMistakes[] = {
     {Mutant::epoch_not_raised, "epoch_not_raised", "fenced_owner"},
     {Mutant::view_forgets_rows, "view_forgets_rows", "no_accepted_job_lost"},
     {Mutant::index_left_behind, "index_left_behind", "index_agrees"},
+    {Mutant::log_left_behind, "log_left_behind", "log_goes_with_job"},
     {Mutant::overwrites_result, "overwrites_result", "one_outcome"},
     {Mutant::revision_not_raised, "revision_not_raised", "legal_moves"},
     {Mutant::ignores_backoff, "ignores_backoff", "never_early"},
