@@ -75,24 +75,33 @@ TEST(Health, a_place_is_one_node_s_and_free_when_it_has_gone) {
 TEST(Health, a_process_without_a_free_descriptor_still_answers) {
   HealthSocket socket(some_place("short"));
   const int asker = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int second = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   socklen_t size = sizeof address;
   ASSERT_EQ(::getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   ASSERT_EQ(::connect(asker, reinterpret_cast<sockaddr*>(&address), size), 0);
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
-  const rlimit few{static_cast<rlim_t>(asker) + 1, before.rlim_max};
+  const rlimit few{static_cast<rlim_t>(second) + 1, before.rlim_max};
   ::setrlimit(RLIMIT_NOFILE, &few);
   std::vector<int> others;  // until there is none left
   for (int fd = ::dup(asker); fd >= 0; fd = ::dup(asker))
     others.push_back(fd);
   socket.answer(some_health());
+  pollfd waiting{socket.fd(), POLLIN, 0};
+  const int after_first = ::poll(&waiting, 1, 0);
+  const int taken = ::dup(asker);  // what it had kept for that is none for others
+  ASSERT_EQ(::connect(second, reinterpret_cast<sockaddr*>(&address), size), 0);
+  socket.answer(some_health());
+  const int after_second = ::poll(&waiting, 1, 0);
   ::setrlimit(RLIMIT_NOFILE, &before);
   for (const int fd : others)
     ::close(fd);
-  pollfd waiting{socket.fd(), POLLIN, 0};
-  EXPECT_EQ(::poll(&waiting, 1, 0), 0) << "somebody still waits";
+  EXPECT_EQ(after_first, 0) << "somebody still waits";
+  EXPECT_EQ(taken, -1);
+  EXPECT_EQ(after_second, 0) << "somebody still waits";
   ::close(asker);
+  ::close(second);
 }
 
 TEST(Health, a_state_directory_is_the_same_place_however_it_is_written) {

@@ -96,10 +96,12 @@ void HealthSocket::answer(const Health& health) {
       spare_.reset();
       asker = UniqueFd(::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     }
-    if (!asker.is_open()) return;
-    (void)::send(asker.get(), line.data(), line.size(), MSG_NOSIGNAL);  // an empty socket takes it
+    const bool is_answered = asker.is_open();
+    // (An empty socket takes it.)
+    if (is_answered) (void)::send(asker.get(), line.data(), line.size(), MSG_NOSIGNAL);
     asker.reset();
     if (!spare_.is_open()) spare_ = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!is_answered) return;
   }
 }
 
