@@ -124,6 +124,24 @@ TEST_F(KeptTest, what_it_writes_to_its_standard_error_during_a_job_is_that_jobs_
   EXPECT_EQ(log_["c"], "start 3\n");
 }
 
+// A child of the program is its own business.
+TEST_F(KeptTest, what_a_job_left_behind_is_told_in_its_log_once) {
+  shell(R"(case $line in
+    *daemon*) pid=$(sleep 1000 >/dev/null 2>&1 & echo $!)
+      until grep -q sleep /proc/$pid/comm; do :; done;;
+    *) sleep 1000 & ;;
+    esac; echo "{\"result\":\"$pid\"}")");
+  EXPECT_EQ(run("child").result, "");
+  EXPECT_EQ(log_["a"], "");
+  const std::string pid = run("daemon").result;
+  const std::string told =
+      "left behind: sleep (pid " + pid + "), which lives until this program is replaced\n";
+  EXPECT_EQ(log_["a"], told);
+  EXPECT_TRUE(is_alive(std::stoi(pid)));
+  EXPECT_EQ(run("child").result, pid);
+  EXPECT_EQ(log_["a"], told);
+}
+
 TEST_F(KeptTest, a_crash_costs_that_one_attempt_and_another_takes_the_next) {
   shell(
       R"(case $line in *crash*) echo oops >&2; kill -SEGV $$;; *) echo "{\"result\":$n}";; esac)");

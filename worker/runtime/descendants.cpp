@@ -50,19 +50,19 @@ std::vector<pid_t> children_of(const std::string& process) {
   return pids;
 }
 
-// 0 when there is no such process. Its name, in brackets, may hold anything.
+}  // namespace
+
+std::vector<pid_t> children_of_self() {
+  return children_of("self");
+}
+
+// Its name, in brackets, may hold anything.
 pid_t parent_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
   std::string text;
   std::getline(file, text, '\0');
   const std::size_t at = text.rfind(") ");
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + std::min(at + 4, text.size()));
-}
-
-}  // namespace
-
-std::vector<pid_t> children_of_self() {
-  return children_of("self");
 }
 
 // The number of one that has ended may be another's, a stranger's, a moment later. So each is held

@@ -13,6 +13,9 @@ namespace sluice {
 // Of every thread of this process.
 [[nodiscard]] std::vector<pid_t> children_of_self();
 
+// 0 when there is no such process.
+[[nodiscard]] pid_t parent_of(pid_t pid);
+
 // Kills a child of ours and all that is seen below it. What they forked meanwhile is ours
 // afterwards.
 void kill_tree(pid_t child);

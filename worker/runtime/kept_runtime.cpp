@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "worker/runtime/kept_orphans.h"
 #include "worker/runtime/process_meter.h"
 #include "worker/runtime/process_result.h"
 #include "worker/runtime/unique_fd.h"
@@ -25,7 +26,10 @@ class KeptWire : public PoolWire {
 
   [[nodiscard]] int fd() const override { return stream_.get(); }
 
-  void started(pid_t pid) override { meter_.attach(pid); }
+  void started(pid_t pid) override {
+    meter_.attach(pid);
+    orphans_.attach(pid);
+  }
 
   [[nodiscard]] std::string give(RunJob& job, std::uint32_t) override {
     id_ = job.id;
@@ -39,13 +43,19 @@ class KeptWire : public PoolWire {
   [[nodiscard]] Fill fill() override { return reader_.fill(stream_.get()); }
 
   [[nodiscard]] Result<std::optional<PoolWord>> next() override {
+    if (ended_) return PoolWord(*std::exchange(ended_, std::nullopt));
     const auto message = reader_.next();
     if (!message) return tl::unexpected(message.error());
     if (!*message) return std::nullopt;
     auto word = read_kept(**message, id_, fence_, protocol_);
     if (!word) return tl::unexpected(word.error());
-    if (auto* result = std::get_if<AttemptResult>(&*word)) result->usage = meter_.lap();
-    return std::move(*word);
+    auto* result = std::get_if<AttemptResult>(&*word);
+    if (result == nullptr) return std::move(*word);
+    result->usage = meter_.lap();
+    std::string left = orphans_.take_new();
+    if (left.empty()) return std::move(*word);
+    ended_ = std::move(*result);
+    return PoolWord(AttemptLog{id_, fence_, std::move(left)});
   }
 
  private:
@@ -53,6 +63,8 @@ class KeptWire : public PoolWire {
   UniqueFd stream_;
   KeptReader reader_;
   ProcessMeter meter_;
+  KeptOrphans orphans_;
+  std::optional<AttemptResult> ended_;  // to be told after what the job left behind
   JobId id_;  // its job's, or the last one's
   Fence fence_;
 };
