@@ -93,6 +93,19 @@ class RuntimeFixture : public testing::Test {
     if (::poll(&item, 1, static_cast<int>(wait)) == 0 && due == kNever)
       throw std::runtime_error("nothing happened");
     runtime_->poll(clock_now(), events_);
+    check_figures();
+  }
+
+  // Whatever happens in a pool, they fit together, and what counts only grows.
+  void check_figures() {
+    for (const IsolateFigures& now : runtime_->figures()) {
+      EXPECT_LE(now.busy, now.total);
+      EXPECT_GE(now.jobs, figures_before_.jobs);
+      EXPECT_GE(now.crashes, figures_before_.crashes);
+      EXPECT_GE(now.recycles, figures_before_.recycles);
+      EXPECT_GE(now.busy_ms, figures_before_.busy_ms);
+      figures_before_ = now;
+    }
   }
 
   // The next event but for logs, which are gathered in log_.
@@ -144,6 +157,7 @@ class RuntimeFixture : public testing::Test {
   const std::string node_ = "test@" + std::to_string(::getpid());
   Spawner spawner_;
   std::unique_ptr<Runtime> runtime_;
+  IsolateFigures figures_before_;
   std::vector<RuntimeEvent> events_;
   std::map<std::string, std::string> log_;  // by job
 };
