@@ -1,5 +1,6 @@
 // Every process here is ended and waited for by who started it.
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,6 +96,20 @@ TEST(Descendants, orphans_are_ended_too_and_nothing_is_left_to_wait_for) {
   ASSERT_EQ(::waitpid(reaper, &status, 0), reaper);
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// Whoever waits for it would wait for ever.
+TEST(Descendants, a_child_is_killed_without_a_free_descriptor_too) {
+  const pid_t child = idle_child();
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none{0, before.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &none);
+  kill_tree(child);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
 }
 
 // In a subreaper of its own, as it is meant for: the pipe ends when nobody of them is left.

@@ -4,17 +4,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <future>
 #include <optional>
-#include <stdexcept>
-#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -484,98 +480,6 @@ TEST_F(ExecTest, a_spawner_that_somebody_stopped_is_killed_at_the_end_and_its_pr
   ASSERT_EQ(::kill(spawner_.pid(), SIGSTOP), 0);
   EXPECT_TRUE(runtime_->shut_down());
   EXPECT_FALSE(is_alive(program));
-}
-
-TEST(Spawner, waits_for_a_thread_that_is_ending_and_refuses_one_that_stays) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
-#endif
-  std::thread([] { ::usleep(50'000); }).detach();
-  Spawner spawner;
-  (void)spawner.open_channel();
-  EXPECT_NO_THROW(spawner.fork());
-  std::promise<void> over;
-  std::thread stays([&] { over.get_future().wait(); });
-  Spawner refused;
-  (void)refused.open_channel();
-  EXPECT_THROW(refused.fork(), std::runtime_error);
-  over.set_value();
-  stays.join();
-}
-
-TEST(Spawner, a_channel_may_be_opened_when_it_runs_but_not_when_there_is_none) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
-#endif
-  Spawner spawner;
-  (void)spawner.open_channel();
-  spawner.fork();
-  std::thread([] {}).join();
-  SpawnerChannel& later = spawner.open_channel();
-  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  ASSERT_EQ(later.spawn({.id = 7,
-                         .argv = {"/bin/sh", "-c", "exit 5"},
-                         .environment = {},
-                         .cwd = {},
-                         .stdin_fd = nothing,
-                         .stdout_fd = nothing,
-                         .stderr_fd = nothing}),
-            0);
-  ::close(nothing);
-  std::vector<SpawnReport> reports;
-  while (reports.empty()) {
-    pollfd item{later.fd(), POLLIN, 0};
-    ASSERT_GT(::poll(&item, 1, 20'000), 0);
-    ASSERT_TRUE(later.read(reports));
-  }
-  EXPECT_EQ(reports.at(0).id, 7U);
-  EXPECT_EQ(WEXITSTATUS(reports.at(0).wait_status), 5);
-  Spawner none;
-  none.fork();
-  EXPECT_THROW((void)none.open_channel(), std::runtime_error);
-}
-
-// A node is forked that runs a program which escapes; the node dies by SIGKILL. The program holds a
-// pipe open; that the pipe ends is the proof that it is gone.
-TEST(Spawner, leaves_no_orphan_when_the_node_is_killed) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "ThreadSanitizer starts a thread after a fork, and a spawner wants to be alone";
-#endif
-  int held[2];
-  int ready[2];
-  ASSERT_EQ(::pipe(held), 0);
-  ASSERT_EQ(::pipe(ready), 0);
-  const pid_t node = ::fork();
-  ASSERT_GE(node, 0);
-  if (node == 0) {
-    Spawner spawner;
-    SpawnerChannel& channel = spawner.open_channel();
-    spawner.fork();
-    const int error = channel.spawn(
-        {.id = 1,
-         .argv = {"/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & echo up; exec sleep 1000"},
-         .environment = {},
-         .cwd = {},
-         .stdin_fd = 0,
-         .stdout_fd = ready[1],
-         .stderr_fd = held[1]});
-    ::close(held[1]);
-    ::close(ready[1]);
-    if (error != 0) ::_exit(1);
-    while (true)
-      ::pause();
-  }
-  ::close(held[1]);
-  ::close(ready[1]);
-  char byte = 0;
-  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
-  ASSERT_EQ(::kill(node, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(node, nullptr, 0), node);
-  pollfd item{held[0], POLLIN, 0};
-  ASSERT_EQ(::poll(&item, 1, 20'000), 1);
-  EXPECT_EQ(::read(held[0], &byte, 1), 0);
-  ::close(held[0]);
-  ::close(ready[0]);
 }
 
 }  // namespace

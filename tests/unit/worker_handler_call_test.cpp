@@ -1,4 +1,5 @@
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -164,6 +165,18 @@ TEST(HandlerCall, a_checkpoint_goes_with_the_last_progress_and_says_nothing_beyo
   EXPECT_EQ(told->all[1].checkpoint, std::string(4096, 'c'));
   EXPECT_EQ(told->all[1].percent, 40U);
   EXPECT_EQ(told->all[1].message, "half");
+}
+
+// The thread that asks it to stop is the one that would answer. (Here it has already.)
+TEST(HandlerCall, a_checkpoint_from_within_a_stop_is_told_and_waits_for_nobody) {
+  const auto told = std::make_shared<Told>();
+  Task task(told);
+  bool is_recorded = true;
+  const std::stop_callback save(task.stop_token(), [&] { is_recorded = task.checkpoint("here"); });
+  told->ask_to_stop();
+  EXPECT_FALSE(is_recorded);
+  ASSERT_EQ(told->all.size(), 1U);
+  EXPECT_EQ(told->all[0].checkpoint, "here");
 }
 
 TEST(HandlerCall, a_task_shows_its_headers_its_stop_and_no_time_below_nothing) {

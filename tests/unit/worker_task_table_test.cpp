@@ -1,5 +1,6 @@
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -127,6 +128,10 @@ TEST(TaskSettings, a_size_has_a_unit_or_is_bytes) {
 struct Calls {
   std::vector<std::string> names;
   int runtime_count = 0;
+  bool opens_channels = false;
+  std::size_t channel_count = 0;  // when one was prepared last
+  std::string broken_kind;        // which cannot be prepared
+  Spawner* spawner = nullptr;
 };
 
 class IdleRuntime : public Runtime {
@@ -164,8 +169,12 @@ class NotingBuilder : public RuntimeBuilder {
     return std::make_unique<IdleRuntime>(calls_);
   }
 
-  void prepare(const std::string& node, Spawner&) override {
+  void prepare(const std::string& node, Spawner& spawner) override {
     calls_.names.push_back(kind_ + " prepare " + node);
+    if (calls_.opens_channels) (void)spawner.open_channel();
+    calls_.channel_count = spawner.channel_count();
+    if (kind_ == calls_.broken_kind) throw std::runtime_error("no");
+    calls_.spawner = &spawner;
   }
 
  private:
@@ -175,14 +184,20 @@ class NotingBuilder : public RuntimeBuilder {
 
 class OfferedTasks : public testing::Test {
  protected:
-  OfferedTasks() {
+  OfferedTasks() { add_kinds(table_); }
+
+  void add_kinds(TaskTable& table) {
     for (const char* kind : {"exec", "fast", "unused"})
-      table_.add_kind(kind, std::make_unique<NotingBuilder>(kind, calls_));
+      table.add_kind(kind, std::make_unique<NotingBuilder>(kind, calls_));
   }
 
   // The refusal, or nothing.
   std::string add(const std::string& task, Values values) {
-    const auto added = table_.add(TaskSettings(task, std::move(values)));
+    return add_to(table_, task, std::move(values));
+  }
+
+  static std::string add_to(TaskTable& table, const std::string& task, Values values) {
+    const auto added = table.add(TaskSettings(task, std::move(values)));
     return added ? "" : added.error().where + ": " + added.error().detail;
   }
 
@@ -219,6 +234,28 @@ TEST_F(OfferedTasks, the_runtimes_are_their_owner_s_and_by_task_only_points_at_t
   EXPECT_EQ(calls_.runtime_count, 1);
   built.runtimes.clear();
   EXPECT_EQ(calls_.runtime_count, 0);
+}
+
+// As when a node that runs reads a table that it cannot have, and goes on without it.
+TEST_F(OfferedTasks, a_table_that_comes_to_nothing_leaves_no_channel_open) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
+#endif
+  calls_.opens_channels = true;
+  EXPECT_EQ(add("a", {}), "");
+  table_.prepare("n1@aa");
+  const TaskTable::Built built = table_.build();
+  EXPECT_EQ(calls_.channel_count, 1U);
+  {
+    const auto next = table_.make_successor();
+    add_kinds(*next);
+    EXPECT_EQ(add_to(*next, "a", {}), "");
+    EXPECT_EQ(add_to(*next, "b", {{"run", std::string("fast")}}), "");
+    calls_.broken_kind = "fast";
+    EXPECT_THROW(next->prepare("n1@aa"), std::runtime_error);
+    EXPECT_EQ(calls_.channel_count, 3U);
+  }
+  EXPECT_EQ(calls_.spawner->channel_count(), 1U);
 }
 
 TEST_F(OfferedTasks, one_that_is_refused_is_not_offered) {

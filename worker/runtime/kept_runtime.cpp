@@ -65,7 +65,7 @@ class KeptWire : public PoolWire {
   ProcessMeter meter_;
   KeptOrphans orphans_;
   std::optional<AttemptResult> ended_;  // to be told after what the job left behind
-  JobId id_;  // its job's, or the last one's
+  JobId id_;                            // its job's, or the last one's
   Fence fence_;
 };
 

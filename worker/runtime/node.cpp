@@ -291,8 +291,8 @@ class NodeLoop {
 
 // Says so when there are too few descriptors for every slot.
 void check_descriptors(std::uint32_t concurrency) {
-  constexpr std::uint64_t kOfNode = 64,
-                          kOfSlot = 7;  // a kept program: its stream, errors, keeper, and four of /proc
+  constexpr std::uint64_t kOfNode = 64;
+  constexpr std::uint64_t kOfSlot = 7;  // a kept program's stream, errors, keeper, four of /proc
   const std::uint64_t limit = raise_descriptor_limit();
   const std::uint64_t wanted = kOfNode + kOfSlot * concurrency;
   if (limit == 0 || limit >= wanted) return;

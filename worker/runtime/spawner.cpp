@@ -115,7 +115,8 @@ SpawnerChannel& Spawner::open_channel() {
   // Nobody sends later what found no room now.
   if (error != 0 || control_->has_backlog()) {
     channels_.pop_back();
-    throw std::runtime_error(std::string("the spawner takes no channel: ") + std::strerror(error));
+    throw std::runtime_error(std::string("the spawner takes no channel: ") +
+                             (error != 0 ? std::strerror(error) : "it reads nothing now"));
   }
   channel.set_spawner(pid_);
   return channel;
