@@ -12,7 +12,7 @@ foreach(i RANGE ${last})
   string(JSON suite GET "${json}" testsuites ${i} name)
   string(JSON file GET "${json}" testsuites ${i} testsuite 0 file)
   string(REGEX REPLACE "^.*/([a-z0-9_]+)_test\\.cpp$" "\\1" entry "${file}")
-  if(NOT entry MATCHES "^(worker_(analysis|descendants|exec|http|tls|isolate.*|kept_runtime|program_limits|thread_runtime)|producer_(bulk|cli.*|client|connection))$")
+  if(NOT entry MATCHES "^(worker_(analysis|descendants|exec|http|http_many|tls|isolate.*|kept_runtime|program_limits|thread_runtime)|producer_(bulk|cli.*|client|connection))$")
     string(REGEX REPLACE "^(broker|common|producer|worker)_.*$" "\\1" entry "${entry}")
   endif()
   list(APPEND entries ${entry})
@@ -27,5 +27,8 @@ foreach(entry IN LISTS entries)
   string(APPEND text
     "add_test(${name} [==[${PROGRAM}]==] [==[--gtest_filter=${filter}]==] --gtest_brief=1)\n"
     "set_tests_properties(${name} PROPERTIES WORKING_DIRECTORY [==[${DIRECTORY}]==] ${properties})\n")
+  if(entry STREQUAL "worker_http_many")  # half a minute on a busy machine
+    string(APPEND text "set_tests_properties(${name} PROPERTIES LABELS slow)\n")
+  endif()
 endforeach()
 file(WRITE ${LIST} "${text}")

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -98,6 +99,15 @@ inline std::string get(const std::string& url) {
 
 inline std::string get(const HttpServer& server) {
   return get(server.url());
+}
+
+// Both ends of every connection are ours. Raises the limit as far as it goes; whether it suffices.
+inline bool can_have_open(rlim_t connection_count) {
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  return files.rlim_max >= 2 * connection_count + 100;
 }
 
 inline std::vector<int> open_descriptors() {

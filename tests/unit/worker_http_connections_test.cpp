@@ -1,7 +1,5 @@
 // Connections that are kept for the next call, who may use them, where a call goes at all, and how
 // it is cancelled.
-#include <sys/resource.h>
-
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -88,10 +86,7 @@ INSTANTIATE_TEST_SUITE_P(HttpConnections,
 
 TEST_P(HttpConnectionsAfterMany, few_stay_open_and_those_are_used_again) {
   constexpr std::size_t kCalls = 400;
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;  // both ends of every connection are ours
-  ::setrlimit(RLIMIT_NOFILE, &files);
+  ASSERT_TRUE(can_have_open(kCalls));
   HttpServer server(GetParam(), kCalls);
   const auto runtime = runtime_with({});
   for (std::size_t i = 0; i < kCalls; ++i)

@@ -168,7 +168,7 @@ TEST(Spawner, an_isolate_whose_own_code_throws_ends_there) {
   });
   spawner.fork();
   const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  ASSERT_EQ(channel.isolate(7, "t", {}, nothing, nothing), 0);
+  ASSERT_EQ(channel.isolate(7, "t", {}, {nothing, nothing, nothing}), 0);
   ::close(nothing);
   const SpawnReport report = next_report(channel);
   EXPECT_TRUE(WIFEXITED(report.wait_status));

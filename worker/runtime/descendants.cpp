@@ -1,6 +1,5 @@
 #include "worker/runtime/descendants.h"
 
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "worker/runtime/process_handle.h"
 #include "worker/runtime/unique_fd.h"
 
 namespace sluice {
@@ -23,15 +23,6 @@ struct Held {
   pid_t pid = 0;
   UniqueFd fd;
 };
-
-// Nothing where it is gone, or where there is no descriptor to be had.
-UniqueFd hold(pid_t pid) {
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-}
-
-int send_signal(const UniqueFd& process, int signal) {
-  return static_cast<int>(::syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0));
-}
 
 bool is_there(const UniqueFd& process) {
   return process.is_open() && send_signal(process, 0) == 0;
@@ -70,11 +61,11 @@ pid_t parent_of(pid_t pid) {
 // was seen there.
 void kill_tree(pid_t child) {
   std::vector<Held> tree;
-  tree.push_back({child, hold(child)});
+  tree.push_back({child, hold_process(child)});
   for (std::size_t i = 0; i < tree.size(); ++i) {
     const pid_t parent = tree[i].pid;
     for (const pid_t pid : children_of(std::to_string(parent))) {
-      UniqueFd held = hold(pid);
+      UniqueFd held = hold_process(pid);
       const bool is_below = parent_of(pid) == parent && is_there(tree[i].fd);
       if (held.is_open() && is_below) tree.push_back({pid, std::move(held)});
     }

@@ -12,7 +12,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -21,11 +20,15 @@
 #include <iterator>
 #include <stdexcept>
 #include <system_error>
-#include <thread>
+#include <utility>
+#include <vector>
 
+#include "common/clock.h"
 #include "common/ids.h"
 #include "common/limits.h"
 #include "worker/runtime/log_line.h"
+#include "worker/runtime/process_handle.h"
+#include "worker/runtime/unique_fd.h"
 
 namespace sluice {
 
@@ -68,17 +71,21 @@ bool maps(const fs::path& process, const std::string& marker) {
   return false;
 }
 
-int kill_marked(const std::string& marker) {
-  int killed = 0;
+// Those that were killed; not open for one that cannot be held, for want of descriptors.
+std::vector<UniqueFd> kill_marked(const std::string& marker) {
+  std::vector<UniqueFd> killed;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator("/proc", error)) {
     const std::string name = entry.path().filename();
     pid_t pid = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (bad != std::errc{} || end != name.data() + name.size() || pid == ::getpid()) continue;
+    UniqueFd held = hold_process(pid);
     const bool is_marked =
         carries(read_file(entry.path() / "environ"), marker) || maps(entry.path(), marker);
-    if (is_marked && ::kill(pid, SIGKILL) == 0) ++killed;
+    if (!is_marked) continue;
+    const int sent = held.is_open() ? send_signal(held, SIGKILL) : ::kill(pid, SIGKILL);
+    if (sent == 0) killed.push_back(std::move(held));
   }
   return killed;
 }
@@ -104,15 +111,17 @@ void mark_process(const std::string& node) {
 
 int sweep_processes(std::string_view node) {
   const std::string marker = marker_of(node);
-  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(2);
-  int total = 0;
+  const std::int64_t give_up_ms = monotonic_ms() + 2'000;
+  std::size_t total = 0;
+  std::vector<UniqueFd> killed;
   // A process may have forked while we looked: again until nobody is left.
-  while (const int killed = kill_marked(marker)) {
-    total += killed;
-    if (std::chrono::steady_clock::now() > give_up) break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return total;
+  do {
+    killed = kill_marked(marker);
+    total += killed.size();
+    for (const UniqueFd& process : killed)
+      if (process.is_open()) (void)has_ended_by(process, give_up_ms);
+  } while (!killed.empty() && monotonic_ms() < give_up_ms);
+  return static_cast<int>(total);
 }
 
 Life begin_life(std::string_view name, const std::string& state_dir) {

@@ -17,7 +17,6 @@ std::string ended_line(const std::string& call,
   if (reply.status > 0) line += ' ' + std::to_string(reply.status);
   if (!reply.error_code.empty()) line += ' ' + reply.error_code;
   line += " in " + std::to_string(took_ms) + " ms";
-  if (result.outcome != Outcome::failed) return line;
   if (!result.retryable) return line + ", not to be tried again";
   line += ", to be tried again";
   if (const auto after_ms = result.retry_after_ms)

@@ -14,7 +14,7 @@ namespace sluice {
 // "POST http://host/path"
 [[nodiscard]] std::string shown_call(const HttpRequest& request);
 
-// "SHOWN_CALL: 503 in 812 ms, to be tried again after 2 s (Retry-After)"
+// Of an attempt that failed: "SHOWN_CALL: 503 in 812 ms, to be tried again after 2 s (Retry-After)"
 [[nodiscard]] std::string ended_line(const std::string& call,
                                      const HttpReply& reply,
                                      const AttemptResult& result,

@@ -84,8 +84,10 @@ class HttpRuntime : public Runtime {
       call_of_.erase({running.job.id, running.job.fence});
       const std::int64_t took_ms = now.mono_ms - running.started_mono_ms;
       AttemptResult result = result_of(running, finished.reply, now);
-      events_.emplace_back(
-          log_line(running.job, ended_line(running.shown_call, finished.reply, result, took_ms)));
+      // One that went well says nothing: a line costs the broker a write.
+      if (result.outcome == Outcome::failed)
+        events_.emplace_back(
+            log_line(running.job, ended_line(running.shown_call, finished.reply, result, took_ms)));
       events_.emplace_back(AttemptDone{std::move(result)});
     }
     std::ranges::move(events_, std::back_inserter(events));
