@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@
 #include <gtest/gtest.h>
 
 #include "common/clock.h"
+#include "worker/runtime/cgroup_place.h"
 #include "worker/runtime/runtime.h"
 #include "worker/runtime/spawner.h"
 #include "worker/runtime/task_table.h"
@@ -45,6 +47,8 @@ class RuntimeFixture : public testing::Test {
 
   void build(RuntimeBuilder& builder, Values values) {
     TaskSettings settings("t", std::move(values));
+    settings.set_in_groups(groups_.has_value());
+    spawner_.set_groups(groups_);
     const auto added = builder.add(settings);
     ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;
     builder.teach(node_, spawner_);
@@ -155,6 +159,7 @@ class RuntimeFixture : public testing::Test {
 
   // Our own: the runtime of a test beside us may sweep all processes of its node.
   const std::string node_ = "test@" + std::to_string(::getpid());
+  std::optional<CgroupPlace> groups_;  // set before build()
   Spawner spawner_;
   std::unique_ptr<Runtime> runtime_;
   IsolateFigures figures_before_;

@@ -56,6 +56,15 @@ TEST(WorkerConfig, flags_set_what_their_table_says) {
   EXPECT_THAT(*config->tasks[0].take_texts("program").value(), ElementsAre("cut", "-d,", "-f1"));
 }
 
+TEST(WorkerConfig, cgroups_are_used_where_they_were_given_unless_the_settings_say_otherwise) {
+  WorkerOptions options;
+  EXPECT_EQ(cgroups_wanted(options), CgroupsWanted::automatic);
+  options.cgroups = "off";
+  EXPECT_EQ(cgroups_wanted(options), CgroupsWanted::off);
+  options.cgroups = "required";
+  EXPECT_EQ(cgroups_wanted(options), CgroupsWanted::required);
+}
+
 TEST(WorkerConfig, a_built_in_task_that_is_none_is_named) {
   WorkerOptions options;
   options.builtins = {"echo", "nope"};

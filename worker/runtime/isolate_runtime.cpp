@@ -136,6 +136,8 @@ class IsolateKind : public PoolKind {
   [[nodiscard]] Reason reason_of(const PoolEnd& end) const {
     if (!end.spoiled.empty())
       return {"isolate_broken", "isolate killed: its handler closed or spoiled its socket"};
+    if (end.report.is_out_of_memory != 0)
+      return {"memory_limit", "isolate " + out_of_memory(limits_)};
     const int status = end.report.wait_status;
     if (!WIFSIGNALED(status))
       return {"isolate_crashed", "isolate exited with code " + std::to_string(WEXITSTATUS(status))};

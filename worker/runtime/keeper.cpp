@@ -13,7 +13,9 @@
 #include <cstring>
 #include <exception>
 #include <string_view>
+#include <utility>
 
+#include "worker/runtime/cgroup.h"
 #include "worker/runtime/descendants.h"
 #include "worker/runtime/inherited.h"
 #include "worker/runtime/packet.h"
@@ -56,8 +58,8 @@ ProgramOrder read_order(const KeeperHead& head, PacketReader& packet) {
 
 class Keeper {
  public:
-  Keeper(std::uint64_t id, int orders_fd, int reports_fd)
-      : id_(id), orders_fd_(orders_fd), reports_fd_(reports_fd) {}
+  Keeper(std::uint64_t id, int orders_fd, int reports_fd, const std::optional<CgroupPlace>& groups)
+      : id_(id), orders_fd_(orders_fd), reports_fd_(reports_fd), groups_(groups) {}
 
   [[noreturn]] void run() {
     const sigset_t signals = kept_signals();
@@ -94,12 +96,27 @@ class Keeper {
     ProgramOrder order = read_order(head, packet_);
     for (std::size_t i = 0; i < fds.size(); ++i)
       order.fds[i] = fds[i].get();
-    const Started started = packet_.has_lost_fds()
-                                ? Started{-1, EMFILE}
-                                : start_program(order, report_, reports_fd_, stack_);
+    const int error = packet_.has_lost_fds() ? EMFILE : take_group(order);
+    const Started started =
+        error != 0 ? Started{-1, error} : start_program(order, report_, reports_fd_, stack_);
     program_ = started.pid;
     report_.exec_errno = started.error;
     if (program_ < 0) tell();
+  }
+
+  // 0, or an errno.
+  int take_group(ProgramOrder& order) {
+    is_in_group_ = groups_ && (order.limits.memory_bytes != 0 || order.limits.processes != 0);
+    if (!is_in_group_) return 0;
+    if (!group_.is_made()) {
+      auto made = Cgroup::make(*groups_);
+      if (!made) return made.error();
+      group_ = std::move(*made);
+    }
+    order.group = &group_;
+    const int error = group_.begin(order.limits.take_for_group());
+    if (error != 0) group_.remove();
+    return error;
   }
 
   // Orphans are reaped on the way. The program's group is killed while its number is still its own.
@@ -131,6 +148,10 @@ class Keeper {
       report_.rss_bytes_max = 0;
     left_.add(end_descendants());
     report_.take_left(left_);
+    if (is_in_group_) {
+      report_.take_group(group_.usage());
+      if (group_.is_worn()) group_.remove();
+    }
     tell();
   }
 
@@ -138,6 +159,7 @@ class Keeper {
     if (program_ > 0) ::kill(-program_, SIGKILL);
     report_.take_left(end_descendants());
     report_.is_spawner_lost = is_spawner_lost ? 1 : 0;
+    group_.remove();
     if (program_ > 0) tell();
     ::_exit(0);
   }
@@ -150,6 +172,9 @@ class Keeper {
   const std::uint64_t id_;
   const int orders_fd_;
   const int reports_fd_;
+  const std::optional<CgroupPlace> groups_;
+  Cgroup group_;  // made for the first program that wants one
+  bool is_in_group_ = false;
   PacketReader packet_;
   const StartStack stack_;
   pid_t program_ = -1;
@@ -167,7 +192,11 @@ sigset_t kept_signals() {
   return signals;
 }
 
-void run_keeper(std::uint64_t id, int orders_fd, int reports_fd, pid_t spawner) {
+void run_keeper(std::uint64_t id,
+                int orders_fd,
+                int reports_fd,
+                pid_t spawner,
+                const std::optional<CgroupPlace>& groups) {
   ::setsid();
   ::prctl(PR_SET_NAME, "sluice-keeper");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -176,7 +205,7 @@ void run_keeper(std::uint64_t id, int orders_fd, int reports_fd, pid_t spawner) 
   keep_only({orders_fd, reports_fd});
   default_signals();
   try {
-    Keeper(id, orders_fd, reports_fd).run();
+    Keeper(id, orders_fd, reports_fd, groups).run();
   } catch (const std::exception&) {  // no memory: it was lost, as the spawner will tell
     ::_exit(1);
   }

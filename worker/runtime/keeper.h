@@ -5,6 +5,9 @@
 
 #include <csignal>
 #include <cstdint>
+#include <optional>
+
+#include "worker/runtime/cgroup_place.h"
 
 namespace sluice {
 
@@ -15,7 +18,13 @@ constexpr int kLeaveSignal = SIGUSR1;
 [[nodiscard]] sigset_t kept_signals();
 
 // Runs one program after the other, as it is asked over `orders_fd`, until the node closes that, or
-// kLeaveSignal comes. Reports over `reports_fd`. In a process that `spawner` has just forked.
-[[noreturn]] void run_keeper(std::uint64_t id, int orders_fd, int reports_fd, pid_t spawner);
+// kLeaveSignal comes. Reports over `reports_fd`. Programs whose memory or number of processes is
+// limited are in a cgroup of the keeper's in `groups`, if there are any. In a process that
+// `spawner` has just forked.
+[[noreturn]] void run_keeper(std::uint64_t id,
+                             int orders_fd,
+                             int reports_fd,
+                             pid_t spawner,
+                             const std::optional<CgroupPlace>& groups);
 
 }  // namespace sluice

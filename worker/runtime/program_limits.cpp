@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 namespace sluice {
 
@@ -24,6 +25,10 @@ int lower(int resource, std::uint64_t soft, std::uint64_t hard) {
 }
 
 }  // namespace
+
+CgroupLimits ProgramLimits::take_for_group() {
+  return {.memory_bytes = std::exchange(memory_bytes, 0), .processes = std::exchange(processes, 0)};
+}
 
 int apply_limits(const ProgramLimits& limits) {
   struct Limit {

@@ -8,16 +8,21 @@
 #include <string>
 #include <vector>
 
+#include "worker/runtime/cgroup.h"
+
 namespace sluice {
 
-// setrlimit(2) of each of its processes; 0 = as the node's own. Sent as it stands between the
-// processes.
+// 0 = as the node's own. Of each of its processes by itself, with setrlimit(2), but for what a
+// cgroup holds. Sent as it stands between the processes.
 struct ProgramLimits {
-  std::uint64_t memory_bytes = 0;  // address space
+  std::uint64_t memory_bytes = 0;  // in a cgroup of all its processes; else their address space
   std::uint64_t cpu_s = 0;         // SIGXCPU; a second later SIGKILL
   std::uint64_t open_files = 0;
-  std::uint64_t processes = 0;   // and threads, of all that its user runs on this machine
+  std::uint64_t processes = 0;   // and threads: of it in a cgroup, else of its user on this machine
   std::uint64_t file_bytes = 0;  // of a file that it writes; SIGXFSZ
+
+  // Takes out what a cgroup holds.
+  [[nodiscard]] CgroupLimits take_for_group();
 };
 
 // The CPU time of one job after another in this process, without that of its children: SIGXCPU when

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/config_value.h"
 #include "common/limits.h"
 #include "worker/runtime/process_result.h"
 
@@ -65,10 +66,11 @@ Result<ProgramLimits> take_limits(TaskSettings& settings, const std::string& use
                             take_count(settings, "limits.processes", 1, limits.processes),
                             take_size(settings, "limits.file_size", 1, limits.file_bytes)})
     if (!taken) return tl::unexpected(taken.error());
-  if (limits.processes != 0 && (user.empty() ? ::geteuid() == 0 : user == "root"))
-    return tl::unexpected(settings.error(
-        "limits.processes",
-        "does not bind root: name a user for this task alone, e.g. user = \"nobody\""));
+  if (limits.processes != 0 && !settings.is_in_groups() &&
+      (user.empty() ? ::geteuid() == 0 : user == "root"))
+    return tl::unexpected(settings.error("limits.processes",
+                                         "does not bind root without cgroups: name a user for this "
+                                         "task alone, e.g. user = \"nobody\""));
   return limits;
 }
 
@@ -170,6 +172,8 @@ AttemptResult failed_by_exit(const RunJob& job,
                              const std::string& what,
                              const std::string& tail) {
   const int wait_status = report.wait_status;
+  if (report.is_out_of_memory != 0)
+    return failed_attempt(job, "memory_limit", with_tail(out_of_memory(limits), tail), true);
   if (WIFSIGNALED(wait_status)) {
     if (is_out_of_cpu(limits, report))
       return failed_attempt(
@@ -189,6 +193,11 @@ AttemptResult failed_by_exit(const RunJob& job,
                         "exit_" + std::to_string(code),
                         with_tail("exited with code " + std::to_string(code) + what, tail),
                         code != kExitForGood);
+}
+
+std::string out_of_memory(const ProgramLimits& limits) {
+  return "out of memory: killed at its limit of " +
+         show_bytes(static_cast<std::int64_t>(limits.memory_bytes));
 }
 
 void keep_tail(std::string& tail, std::string_view more) {

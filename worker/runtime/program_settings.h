@@ -44,13 +44,16 @@ struct ProgramSettings {
 [[nodiscard]] AttemptResult never_ran(const RunJob& job, int error);
 
 // How a program ended, as the attempt's failure: killed_by_SIGNAL or exit_N, 65 for good, or
-// `cpu_limit`. `what` and `tail` are for people: "killed by SIGSEGV" + what, and what it said last.
-// A code of 0 too: whoever asks has no result of it.
+// `cpu_limit` or `memory_limit`. `what` and `tail` are for people: "killed by SIGSEGV" + what, and
+// what it said last. A code of 0 too: whoever asks has no result of it.
 [[nodiscard]] AttemptResult failed_by_exit(const RunJob& job,
                                            const ProgramLimits& limits,
                                            const SpawnReport& report,
                                            const std::string& what,
                                            const std::string& tail);
+
+// For people, of what the kernel ended for its memory.
+[[nodiscard]] std::string out_of_memory(const ProgramLimits& limits);
 
 // The end of what a program says on stderr: as much as an error's text takes.
 void keep_tail(std::string& tail, std::string_view more);

@@ -33,6 +33,8 @@ struct Start {
 
 // 0, or an errno.
 int confine(const Start& start) {
+  const Cgroup* group = start.order->group;
+  if (const int error = group == nullptr ? 0 : group->enter(); error != 0) return error;
   if (const int error = become_user(*start.user); error != 0) return error;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of the user takes it away
   if (*start.order->cwd != '\0' && ::chdir(start.order->cwd) != 0) return errno;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/runtime/cgroup.h"
 #include "worker/runtime/program_limits.h"
 #include "worker/runtime/spawn_report.h"
 #include "worker/runtime/unique_fd.h"
@@ -19,9 +20,10 @@ struct ProgramOrder {
   std::uint64_t id = 0;
   bool tells_start = false;  // over the keeper's own line, before anything that it could say itself
   ProgramLimits limits;
-  const char* cwd = "";     // empty: the keeper's
-  const char* user = "";    // empty: the keeper's
-  std::vector<char*> argv;  // ends with a null pointer, as the next
+  const Cgroup* group = nullptr;  // which it enters, or none
+  const char* cwd = "";           // empty: the keeper's
+  const char* user = "";          // empty: the keeper's
+  std::vector<char*> argv;        // ends with a null pointer, as the next
   std::vector<char*> environment;
   std::array<int, 4> fds{-1, -1, -1, -1};  // becomes 0 to 3; without the last it has no 3
 };

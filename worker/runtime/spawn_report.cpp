@@ -15,4 +15,9 @@ void SpawnReport::take_left(const Spent& left) {
   rss_bytes_max = std::max(rss_bytes_max, left.rss_bytes_max);
 }
 
+void SpawnReport::take_group(const CgroupUsage& usage) {
+  is_out_of_memory = usage.has_run_out ? 1 : 0;
+  if (usage.memory_bytes_max > 0) rss_bytes_max = usage.memory_bytes_max;
+}
+
 }  // namespace sluice

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "worker/runtime/cgroup.h"
 #include "worker/runtime/process_meter.h"
 
 namespace sluice {
@@ -17,15 +18,18 @@ struct SpawnReport {
   std::int64_t cpu_ms = 0;       // of the program and everything it waited for
   std::int64_t left_cpu_ms = 0;  // of what it left behind
   // The greatest of them. 0: not known, for a program that had no more than the copy of the node
-  // from which it was made, which the system counts as its own.
+  // from which it was made, which the system counts as its own. In a cgroup of all together.
   std::int64_t rss_bytes_max = 0;
-  std::int32_t is_keeper_lost = 0;   // somebody killed the keeper: the status is not known
-  std::int32_t is_spawner_lost = 0;  // ended because the spawner died, through no fault of its own
+  std::int32_t is_out_of_memory = 0;  // the kernel killed some of it at the limit of its cgroup
+  std::int32_t is_keeper_lost = 0;    // somebody killed the keeper: the status is not known
+  std::int32_t is_spawner_lost = 0;   // ended because the spawner died, through no fault of its own
 
   // `status` and `spent` as wait4 tells them of it.
   void take_end(int status, const Spent& spent);
   // Of what it left behind.
   void take_left(const Spent& left);
+  // Of the cgroup that it was in, after the others.
+  void take_group(const CgroupUsage& usage);
 };
 
 }  // namespace sluice

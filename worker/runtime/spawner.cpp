@@ -141,7 +141,7 @@ void Spawner::fork() {
   far_ends_.push_back(control.far);
   pid_ = ::fork();
   if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
-  if (pid_ == 0) run_spawner(far_ends_, isolate_main_);
+  if (pid_ == 0) run_spawner(far_ends_, isolate_main_, groups_);
   for (const int fd : std::exchange(far_ends_, {}))
     ::close(fd);
   for (const auto& channel : channels_)

@@ -25,11 +25,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "worker/runtime/cgroup_place.h"
 #include "worker/runtime/packet.h"
 #include "worker/runtime/program_limits.h"
 #include "worker/runtime/spawn_report.h"
@@ -166,6 +168,9 @@ class Spawner {
   // What isolates do; before fork(). At most one for a spawner.
   void set_isolate_main(IsolateMain isolate_main) { isolate_main_ = std::move(isolate_main); }
 
+  // Where programs and isolates are held to their limits by cgroups; before fork().
+  void set_groups(std::optional<CgroupPlace> groups) { groups_ = std::move(groups); }
+
   // Once; nothing when there is no channel. Throws std::runtime_error, with a sentence, when the
   // process has more than one thread.
   void fork();
@@ -191,6 +196,7 @@ class Spawner {
   std::vector<std::unique_ptr<SpawnerChannel>> channels_;
   std::vector<int> far_ends_;
   IsolateMain isolate_main_;
+  std::optional<CgroupPlace> groups_;
   pid_t pid_ = -1;
   bool is_settled_ = false;
 };

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/runtime/cgroup.h"
 #include "worker/runtime/descendants.h"
 #include "worker/runtime/inherited.h"
 #include "worker/runtime/keeper.h"
@@ -38,6 +39,7 @@ namespace {
 
 struct IsolateOrder {
   ProgramLimits limits;
+  const Cgroup* group = nullptr;  // which it enters, or none
   std::string handler;
   IsolateEnds ends;
 };
@@ -71,6 +73,7 @@ void take_output(int pipe) {
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != spawner) ::_exit(0);
+  if (order.group != nullptr && order.group->enter() != 0) ::_exit(127);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::prctl(PR_SET_NAME, "sluice-isolate");
   take_output(order.ends.output);
@@ -99,8 +102,10 @@ void take_output(int pipe) {
 
 class SpawnerProcess {
  public:
-  SpawnerProcess(const std::vector<int>& fds, const IsolateMain& isolate_main)
-      : isolate_main_(isolate_main), fds_(fds) {}
+  SpawnerProcess(const std::vector<int>& fds,
+                 const IsolateMain& isolate_main,
+                 const std::optional<CgroupPlace>& groups)
+      : isolate_main_(isolate_main), groups_(groups), fds_(fds) {}
 
   [[noreturn]] void run() {
     const sigset_t signals = kept_signals();
@@ -128,6 +133,7 @@ class SpawnerProcess {
     std::uint64_t id = 0;
     pid_t pid = -1;
     bool is_isolate = false;
+    Cgroup group = {};  // of an isolate
 
     void end() const { tell(is_isolate ? SIGKILL : kLeaveSignal); }
 
@@ -171,16 +177,29 @@ class SpawnerProcess {
     const std::array<UniqueFd, kPacketFdsMax> fds = packet_.take_fds();
     Child child{fd, head.id, -1, head.op == SpawnerOp::isolate};
     if (packet_.has_lost_fds()) return refuse(child, EMFILE);
+    IsolateOrder isolate;
+    if (child.is_isolate) isolate = read_isolate(packet_.bytes(), fds);
+    if (const int error = take_group(isolate, child); error != 0) return refuse(child, error);
     const pid_t self = ::getpid();
     child.pid = ::fork();
-    if (child.pid == 0 && child.is_isolate)
-      become_isolate(read_isolate(packet_.bytes(), fds), isolate_main_, self);
-    if (child.pid == 0) run_keeper(child.id, fds[0].get(), fd, self);
+    if (child.pid == 0 && child.is_isolate) become_isolate(isolate, isolate_main_, self);
+    if (child.pid == 0) run_keeper(child.id, fds[0].get(), fd, self, groups_);
     if (child.pid < 0) return refuse(child, errno);
-    children_.push_back(child);
+    children_.push_back(std::move(child));
   }
 
-  static void refuse(const Child& child, int error) {
+  // 0, or an errno.
+  int take_group(IsolateOrder& isolate, Child& child) const {
+    if (!groups_ || isolate.limits.memory_bytes == 0) return 0;
+    auto made = Cgroup::make(*groups_);
+    if (!made) return made.error();
+    child.group = std::move(*made);
+    isolate.group = &child.group;
+    return child.group.begin(isolate.limits.take_for_group());
+  }
+
+  static void refuse(Child& child, int error) {
+    child.group.remove();
     SpawnReport report = report_of(child);
     report.exec_errno = error;
     tell(child, report);
@@ -209,14 +228,14 @@ class SpawnerProcess {
         strangers_.add(spent_of(usage));
         continue;
       }
-      const Child ended = *it;
+      Child ended = std::move(*it);
       children_.erase(it);
       const bool was_let_go = !ended.is_isolate && WIFEXITED(status) && WEXITSTATUS(status) == 0;
       if (!was_let_go) report_end(ended, status, spent_of(usage));
     }
   }
 
-  void report_end(const Child& ended, int status, const Spent& spent) {
+  void report_end(Child& ended, int status, const Spent& spent) {
     end_strangers();
     SpawnReport report = report_of(ended);
     if (ended.is_isolate)
@@ -225,7 +244,18 @@ class SpawnerProcess {
       report.is_keeper_lost = 1;
     report.take_left(std::exchange(strangers_, {}));
     if (!ended.is_isolate) report.rss_bytes_max = 0;  // a program's, and copies of the node
+    end_group(ended, report);
     tell(ended, report);
+  }
+
+  // That of a lost keeper is nobody's now.
+  void end_group(Child& ended, SpawnReport& report) const {
+    if (ended.group.is_made()) {
+      report.take_group(ended.group.usage());
+      ended.group.remove();
+    } else if (groups_ && !ended.is_isolate) {
+      (void)sweep_cgroups(*groups_);
+    }
   }
 
   // Children that we did not start. Those that live keep their own: they are subreapers themselves.
@@ -251,8 +281,11 @@ class SpawnerProcess {
   void end_channel(int fd) {
     for (const Child& child : children_)
       if (child.fd == fd) child.end();
-    for (const Child& child : children_)
-      if (child.fd == fd) (void)::waitpid(child.pid, nullptr, 0);
+    for (Child& child : children_) {
+      if (child.fd != fd) continue;
+      (void)::waitpid(child.pid, nullptr, 0);
+      child.group.remove();
+    }
     std::erase_if(children_, [&](const Child& child) { return child.fd == fd; });
     end_strangers();
     std::erase(fds_, fd);
@@ -260,6 +293,7 @@ class SpawnerProcess {
   }
 
   const IsolateMain& isolate_main_;
+  const std::optional<CgroupPlace> groups_;
   std::vector<int> fds_;
   PacketReader packet_;
   std::vector<Child> children_;  // few: one for each process that runs
@@ -268,14 +302,16 @@ class SpawnerProcess {
 
 }  // namespace
 
-void run_spawner(const std::vector<int>& fds, const IsolateMain& isolate_main) {
+void run_spawner(const std::vector<int>& fds,
+                 const IsolateMain& isolate_main,
+                 const std::optional<CgroupPlace>& groups) {
   ::setsid();  // Ctrl-C at the terminal is the node's business
   ::prctl(PR_SET_NAME, "sluice-spawner");
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const sigset_t signals = kept_signals();
   ::sigprocmask(SIG_SETMASK, &signals, nullptr);
   keep_only(fds);
-  SpawnerProcess(fds, isolate_main).run();
+  SpawnerProcess(fds, isolate_main, groups).run();
 }
 
 }  // namespace sluice

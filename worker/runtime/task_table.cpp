@@ -106,6 +106,11 @@ TaskTable::~TaskTable() {
   if (is_unfinished_) spawner_->drop_channels(channels_before_);
 }
 
+void TaskTable::set_groups(const std::optional<CgroupPlace>& groups) {
+  spawner_->set_groups(groups);
+  has_groups_ = groups.has_value();
+}
+
 void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
   kinds_[std::move(run)] = std::move(builder);
 }
@@ -127,6 +132,7 @@ Result<void> TaskTable::add(TaskSettings settings) {
       known += (known.empty() ? "" : ", ") + name;
     return tl::unexpected(settings.error("run", "must be one of " + known));
   }
+  settings.set_in_groups(has_groups_);
   if (auto added = kind->second->add(settings); !added) return added;
   if (const auto error = settings.untaken()) return tl::unexpected(*error);
   kind_of_[task] = kind->first;

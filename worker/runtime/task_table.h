@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "worker/runtime/cgroup_place.h"
 #include "worker/runtime/runtime.h"
 #include "worker/runtime/spawner.h"
 
@@ -34,6 +35,11 @@ class TaskSettings {
       : task_(std::move(task)), values_(std::move(values)) {}
 
   [[nodiscard]] const std::string& task() const { return task_; }
+
+  // Whether cgroups hold what this node runs to its limits.
+  [[nodiscard]] bool is_in_groups() const { return is_in_groups_; }
+
+  void set_in_groups(bool is_in_groups) { is_in_groups_ = is_in_groups; }
 
   // Each returns nothing when the key is absent, and an error when it has another type.
   [[nodiscard]] Result<std::optional<bool>> take_bool(const std::string& key);
@@ -60,6 +66,7 @@ class TaskSettings {
   [[nodiscard]] std::map<std::string, Value>::node_type take(const std::string& key);
 
   std::string task_;
+  bool is_in_groups_ = false;
   std::map<std::string, Value> values_;
   std::vector<std::string> asked_;  // every key that is known here
 };
@@ -102,8 +109,12 @@ class TaskTable {
   [[nodiscard]] std::unique_ptr<TaskTable> make_successor() const {
     auto next = std::make_unique<TaskTable>();
     next->spawner_ = spawner_;
+    next->has_groups_ = has_groups_;
     return next;
   }
+
+  // Before add(): where cgroups hold programs and isolates to their limits; nothing = nowhere.
+  void set_groups(const std::optional<CgroupPlace>& groups);
 
   void add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder);
   // `settings` has the key `run`, which chooses the kind. Errors: bad_field (unknown kind, a bad or
@@ -126,6 +137,7 @@ class TaskTable {
 
  private:
   std::shared_ptr<Spawner> spawner_ = std::make_shared<Spawner>();
+  bool has_groups_ = false;
   std::size_t channels_before_ = 0;
   bool is_unfinished_ = false;  // prepared, and not all built
   std::map<std::string, std::unique_ptr<RuntimeBuilder>> kinds_;

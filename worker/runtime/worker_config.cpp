@@ -219,6 +219,10 @@ void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins) {
                      &options.drain_grace_ms,
                      {0, kDayMs},
                      "for what runs at SIGTERM; then it is handed back");
+  table.add_choice("cgroups",
+                   &options.cgroups,
+                   {"auto", "off", "required"},
+                   "whether cgroups hold programs and isolates to their limits");
   table.group("Logs");
   table.add_choice("log_level",
                    &options.log_level,
@@ -240,6 +244,11 @@ Result<WorkerConfig> worker_config(const WorkerOptions& options,
   if (auto taken = take_labels(options, config); !taken) return tl::unexpected(taken.error());
   config.node = with_defaults(std::move(config.node));
   return config;
+}
+
+CgroupsWanted cgroups_wanted(const WorkerOptions& options) {
+  if (options.cgroups == "off") return CgroupsWanted::off;
+  return options.cgroups == "required" ? CgroupsWanted::required : CgroupsWanted::automatic;
 }
 
 log::Options log_options(const WorkerOptions& options) {

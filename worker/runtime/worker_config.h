@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/result.h"
+#include "worker/runtime/cgroup_choice.h"
 #include "worker/runtime/node.h"
 #include "worker/runtime/task_table.h"
 
@@ -25,6 +26,7 @@ struct WorkerOptions {
   std::vector<std::string> builtins;
   std::string state_dir;
   std::int64_t drain_grace_ms = kDrainGraceDefaultMs;
+  std::string cgroups = "auto";
   std::string log_level = "info";
   std::string log_format = "logfmt";
   bool is_asked = false;  // --check
@@ -52,6 +54,8 @@ void describe(ConfigTable& table, WorkerOptions& options, Builtins builtins = Bu
 [[nodiscard]] Result<WorkerConfig> worker_config(const WorkerOptions& options,
                                                  const std::string& task_toml,
                                                  const std::vector<std::string>& own_tasks = {});
+
+[[nodiscard]] CgroupsWanted cgroups_wanted(const WorkerOptions& options);
 
 [[nodiscard]] log::Options log_options(const WorkerOptions& options);
 

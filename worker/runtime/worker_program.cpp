@@ -6,6 +6,7 @@
 
 #include "common/config.h"
 #include "common/utf8.h"
+#include "worker/runtime/cgroup_choice.h"
 #include "worker/runtime/exec.h"
 #include "worker/runtime/first_process.h"
 #include "worker/runtime/health.h"
@@ -66,13 +67,16 @@ Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
 }
 
 // What is in force. The log has no thread of its own: the spawner is not forked yet.
-void say_effective(const ConfigTable& table, const TaskTable& tasks) {
+void say_effective(const ConfigTable& table, const TaskTable& tasks, const CgroupChoice& groups) {
   for (const std::string& line : table.effective())
     log_line(LogLevel::info, "config", {{"option", line}});
   std::string names;
   for (const std::string& task : tasks.tasks())
     names += (names.empty() ? "" : ",") + task;
   log_line(LogLevel::info, "config", {{"tasks", names}});
+  log_line(LogLevel::info,
+           "config",
+           {{"limits_held_by", groups.place ? "cgroups" : "rlimits"}, {"reason", groups.reason}});
 }
 
 constexpr int kAskMs = 5'000;
@@ -105,7 +109,12 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   if (options.is_asked) return ask_node(program.name, config->node);
   Handlers in_isolates = program.handlers;
   in_isolates.insert(program.for_isolates.begin(), program.for_isolates.end());
+  const CgroupsWanted wanted = cgroups_wanted(options);
+  const auto groups = action->is_check ? choose_cgroups(wanted, cgroup_facts())
+                                       : take_up_cgroups(wanted, cgroup_facts());
+  if (!groups) return table.explain(groups.error());
   auto tasks = std::make_unique<TaskTable>();
+  tasks->set_groups(groups->place);
   add_kinds(*tasks, program, in_isolates);
   for (TaskSettings& task : config->tasks)
     if (const auto added = tasks->add(std::move(task)); !added) return table.explain(added.error());
@@ -115,7 +124,7 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   }
   step_below_first_process();
   log::set_up(log_options(options));
-  say_effective(table, *tasks);
+  say_effective(table, *tasks, *groups);
   return run_node(config->node, std::move(tasks), [&](const TaskTable& before) {
     return read_tasks(argc, argv, program, in_isolates, before);
   });
