@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "worker/runtime/process_handle.h"
 
 namespace sluice {
 
@@ -86,11 +87,11 @@ std::vector<pid_t> pids_in(const UniqueFd& directory) {
 void kill_each(const UniqueFd& directory) {
   std::vector<std::pair<pid_t, UniqueFd>> held;
   for (const pid_t pid : pids_in(directory))
-    held.emplace_back(pid, UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))));
+    held.emplace_back(pid, hold_process(pid));
   const std::vector<pid_t> still = pids_in(directory);
   for (const auto& [pid, fd] : held)
     if (fd.is_open() && std::ranges::find(still, pid) != still.end())
-      (void)::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
+      (void)send_signal(fd, SIGKILL);
 }
 
 void kill_all_in(const UniqueFd& directory) {
