@@ -154,6 +154,11 @@ TEST_F(HttpBadServer, broken_chunks_are_no_answer) {
 TEST_F(HttpBadServer, chunks_that_end_too_soon_are_incomplete) {
   for (const char* chunks : {"", "5", "5\r\nhel", "5\r\nhello\r\n", "FFFFFFF\r\nhello"})
     expect_retried(answered_with({kChunked + std::string(chunks)}), "response_incomplete", chunks);
+  const HttpAnswer cut{"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhel"};
+  EXPECT_EQ(answered_with(cut).error_code, "http_404");
+  expect_retried(answered_with(cut, {{"expect", TaskSettings::Texts{"2xx", "404"}}}),
+                 "response_incomplete",
+                 "of a status that was wanted");
 }
 
 TEST_F(HttpBadServer, a_connection_that_is_reset_in_the_middle_is_lost) {

@@ -113,7 +113,10 @@ class HttpRuntime : public Runtime {
   }
 
   static AttemptResult result_of(const Running& running, HttpReply& reply, Now now) {
-    if (!reply.error_code.empty() || !is_expected(reply.status, running.plan.expect))
+    const bool is_wanted = is_expected(reply.status, running.plan.expect);
+    // What was wanted and was cut off is no answer, whatever its status.
+    if (is_wanted && !reply.error_code.empty()) reply.status = 0;
+    if (!is_wanted || !reply.error_code.empty())
       return failed_call(running.job, reply, running.plan.used_secrets, now.wall_ms);
     redact(reply.body, running.plan.used_secrets);
     if (!running.plan.wants_response) return completed_attempt(running.job, std::move(reply.body));
