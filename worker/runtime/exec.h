@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "common/limits.h"
 #include "worker/runtime/program_settings.h"
@@ -16,8 +15,7 @@ namespace sluice {
 
 // One task's settings.
 struct ExecTask {
-  // In its argv {payload}, {id} and {FIELD} of a JSON or msgpack map in the payload are filled in.
-  ProgramSettings program;
+  ProgramSettings program;  // its argv is a template: program_arguments.h
   bool is_payload_on_stdin = true;
   std::int64_t timeout_ms = 0;   // 0 = only the job's; else the lesser of both
   std::int64_t grace_ms = 5000;  // between SIGTERM and SIGKILL
@@ -36,9 +34,5 @@ class ExecRuntimeBuilder : public RuntimeBuilder {
   SpawnerChannel* spawner_ = nullptr;  // the node's
   std::string node_;
 };
-
-// The arguments of one job. Errors: bad_field with the placeholder that the payload does not have.
-[[nodiscard]] Result<std::vector<std::string>> fill_arguments(
-    const std::vector<std::string>& program, const RunJob& job);
 
 }  // namespace sluice
