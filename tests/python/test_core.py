@@ -223,9 +223,10 @@ def test_no_more_than_4_mib_of_results_are_under_way():
 def test_too_large_a_result_is_a_failure_and_never_cut():
     world = World()
     world.run("a")
-    (result,) = results(world.done("a", result=b"x" * ((1 << 20) + 1)))
+    (result,) = results(world.done("a", result=b"x" * ((1 << 20) + 1), cpu_ms=5, rss_bytes_max=7))
     assert result["outcome"] == "failed" and "result" not in result
     assert result["error"]["code"] == "result_too_large" and not result["error"]["retryable"]
+    assert result["usage"] == {"cpu_ms": 5, "rss_bytes_max": 7}
 
 
 def test_codes_and_texts_are_within_the_bounds_of_the_wire():

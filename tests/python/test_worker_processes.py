@@ -122,10 +122,33 @@ def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(shared_br
     assert error["code"] == "crashed" and words in error["message"]
 
 
+def has_spent(usage):
+    return usage["cpu_ms"] >= 100 and usage["rss_bytes_max"] >= 128 << 20
+
+
+@pytest.mark.parametrize("end", ["return", "segv", "exit"])
+@pytest.mark.parametrize("is_in_child", [False, True])
+def test_an_attempt_has_used_what_its_process_and_its_children_did(shared_broker, end, is_in_child):
+    broker = shared_broker
+    result = run_one(broker, "a", "spend", [end, is_in_child])
+    assert has_spent(result["usage"]), result
+    light = run_one(broker, "b", "leave-child", ["segv", False])
+    assert not has_spent(light["usage"]), "it was told what another has used"
+
+
+def test_a_stopped_attempt_has_used_what_its_process_did(shared_broker):
+    broker = shared_broker
+    broker.order("run", jobs=[broker.job("a", "spend-on")])
+    broker.take("progress")
+    broker.order("cancel", attempts=[broker.ref("a")])
+    assert has_spent(broker.take("result")["results"][0]["usage"])
+
+
 def test_a_timed_out_process_is_reported_when_it_is_gone(shared_broker):
     broker = shared_broker
     result = run_one(broker, "a", "burn", timeout_ms=100)
     assert result["error"]["code"] == "timeout"
+    assert min(result["usage"].values()) > 0, result
 
 
 def test_a_killed_worker_leaves_no_process_behind(broker, start):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer" / "python"))
@@ -171,6 +172,8 @@ def leave_behind(is_far: bool) -> int:
 
 
 ENDS = {
+    "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "nameless": lambda: os.kill(os.getpid(), 35),
     "kill": lambda: os.kill(os.getpid(), 9),
     "exit": lambda: os._exit(7),
     "exit-in-a-frame": lambda: (os.write(sockets()[0], b"\0\0\0\x09half"), os._exit(7)),
@@ -198,6 +201,35 @@ def leave_child(task):
     end, is_far = task.payload
     task.progress(1, str(leave_behind(is_far)))
     return ENDS[end]()
+
+
+def spend():
+    """100 ms of CPU time and 128 MiB."""
+    kept = b"x" * (128 << 20)
+    while time.process_time() < 0.1:
+        pass
+    return len(kept)
+
+
+@worker.task("spend", processes=True)
+def spend_and_end(task):
+    """Spends by itself or in a child that it waits for, and ends as it is told."""
+    end, is_in_child = task.payload
+    pid = os.fork() if is_in_child else 0
+    if pid == 0:
+        spend()
+    if pid == 0 and is_in_child:
+        os._exit(0)
+    if pid:
+        os.waitpid(pid, 0)
+    return ENDS[end]()
+
+
+@worker.task("spend-on", processes=True, kill_grace=0.1)
+def spend_on(task):
+    """Heeds no stop."""
+    task.progress(1, str(spend()))
+    threading.Event().wait()
 
 
 @worker.task("daemon", processes=True)

@@ -460,6 +460,8 @@ class WorkerCore:
                 message=f"the result has {len(ended.result)} bytes, "
                 f"allowed are {self._result_bytes_max}",
                 retryable=False,
+                cpu_ms=ended.cpu_ms,
+                rss_bytes_max=ended.rss_bytes_max,
             )
         result: dict[str, Any] = {**key._asdict(), "outcome": ended.outcome}
         result["usage"] = {"cpu_ms": ended.cpu_ms, "rss_bytes_max": ended.rss_bytes_max}

@@ -6,14 +6,13 @@ import contextlib
 import functools
 import os
 import queue
-import resource
 import select
 import signal
 import socket
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 from . import core, logs, wire
@@ -417,10 +416,11 @@ class Handlers:
                 last, has_ended = self._hear(attempt, child)
             finally:
                 attempt.set_pid(0)
-                status = self._spawner.reap(child.pid)
+                end = self._spawner.reap(child.pid)
             while child.read_output():
                 pass
-        return Ended(**last) if last else _crashed(status, has_ended, child.tail)
+        ended = Ended(**last) if last else _crashed(end.status, has_ended, child.tail)
+        return replace(ended, cpu_ms=end.cpu_ms, rss_bytes_max=end.rss_bytes_max)
 
     def _hear(self, attempt: _Attempt, child: Child) -> tuple[Optional[dict[str, Any]], bool]:
         """Its last word, or whether it ended without one."""
@@ -436,15 +436,18 @@ class Handlers:
         return None, child.has_ended(within=_END_WITHIN)
 
 
+_STOPPED = {
+    core.CANCEL: Ended("cancelled"),
+    core.TIMED_OUT: Ended("failed", code="timeout", message="the attempt's time is over"),
+    core.HAND_BACK: Ended("handed_back"),
+}
+
+
 def _by_reason(ended: Ended, reason: str) -> Ended:
     """After a stop it is the reason that counts, not what a half-done handler returned."""
-    if reason == core.CANCEL:
-        return Ended("cancelled", cpu_ms=ended.cpu_ms)
-    if reason == core.TIMED_OUT:
-        return Ended("failed", code="timeout", message="the attempt's time is over")
-    if reason == core.HAND_BACK:
-        return Ended("handed_back", cpu_ms=ended.cpu_ms)
-    return ended
+    if reason not in _STOPPED:
+        return ended
+    return replace(_STOPPED[reason], cpu_ms=ended.cpu_ms, rss_bytes_max=ended.rss_bytes_max)
 
 
 def _cannot_start(error: BaseException) -> Ended:
@@ -507,9 +510,6 @@ def child_main(offers: dict[str, Offer]) -> Callable[[socket.socket], None]:
         if os.getpid() != pid:  # a fork of the handler's that returned: it has no word in this
             return
         flush_output()
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        ended.cpu_ms = round((used.ru_utime + used.ru_stime) * 1000)
-        ended.rss_bytes_max = used.ru_maxrss * 1024
         try:
             write_frame(sock, vars(ended))
         except OSError:

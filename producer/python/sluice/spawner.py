@@ -13,7 +13,7 @@ not fork itself belongs to an attempt that is over, and is killed. (A keeper bet
 child, as sluice-worker has one, would do the same for one more fork of Python for every attempt.)
 
 Requests and answers are single packets; the child's ends of an attempt's socket pair and of a pipe travel along:
-    {"op": "fork"} + fds -> {"pid": n}       {"op": "reap", "pid": n} -> {"status": wait status}
+    {"op": "fork"} + fds -> {"pid": n}       {"op": "reap", "pid": n} -> an End
 On the attempt's socket: the job goes in, reports come out, each as 4 bytes of length and msgpack. The pipe is the
 child's standard output and error.
 """
@@ -33,7 +33,7 @@ import struct
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from . import wire
 
@@ -89,6 +89,14 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
             stream.flush()
+
+
+class End(NamedTuple):
+    """Of a child: its wait status, and what it and the children that it waited for have used."""
+
+    status: int
+    cpu_ms: int
+    rss_bytes_max: int
 
 
 class Child:
@@ -204,11 +212,11 @@ class Spawner:
             ours.pop_all()  # the child's from now on
         return child
 
-    def reap(self, pid: int) -> int:
-        """Kills the child and all its descendants; its wait status. None of them is left after
-        this, and the pid is free."""
+    def reap(self, pid: int) -> End:
+        """Kills the child and all its descendants. None of them is left after this, and the pid is
+        free."""
         with self._lock:
-            return int(self._ask({"op": "reap", "pid": pid})["status"])
+            return End(**self._ask({"op": "reap", "pid": pid}))
 
     def close(self) -> None:
         """Ends the helper and all its descendants."""
@@ -271,7 +279,7 @@ def _serve(control: socket.socket, child_main: ChildMain) -> None:
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 answer: dict[str, Any] = {"pid": family.fork(fds, control, child_main)}
             else:
-                answer = {"status": family.reap(request["pid"])}
+                answer = family.reap(request["pid"])._asdict()
         except OSError as error:
             answer = {"error": error.strerror or str(error), "errno": error.errno or 0}
         finally:
@@ -330,12 +338,12 @@ class _Family:
         finally:
             os._exit(code)
 
-    def reap(self, pid: int) -> int:
+    def reap(self, pid: int) -> End:
         kill_all(pid)
-        status = os.waitpid(pid, 0)[1]
+        _, status, used = os.wait4(pid, 0)
         self._attempts.discard(pid)
         self._end_strangers()
-        return status
+        return End(status, round((used.ru_utime + used.ru_stime) * 1000), used.ru_maxrss * 1024)
 
     def end(self) -> None:
         for pid in self._attempts:
