@@ -20,7 +20,7 @@ def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(shared
     checkpoint = progress["checkpoint"]
     broker.record(progress)
     (result,) = broker.take("result")["results"]
-    assert result["error"]["code"] == "crashed" and "signal 9" in result["error"]["message"]
+    assert result["error"]["code"] == "isolate_crashed" and "SIGKILL" in result["error"]["message"]
     again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})
     assert msgpack.unpackb(again["result"]) == ["a", [broker.epoch, 2], 50, {"h": "v"}]
 
@@ -44,7 +44,7 @@ def test_what_a_handler_prints_is_in_its_log_ahead_of_its_result(shared_broker):
 def test_its_last_words_are_in_its_log_and_in_the_reason(shared_broker):
     data, result = printed(shared_broker, "crash")
     assert data == b"a line\nof a program\n"
-    assert result["error"]["message"] == f"the handler's process was killed by signal 6\n{data.decode()}"
+    assert result["error"]["message"] == f"isolate crashed: SIGABRT\n{data.decode()}"
 
 
 def test_a_thread_is_asked_to_stop_and_a_process_is_killed_with_its_children(shared_broker):
@@ -67,9 +67,11 @@ def test_an_attempt_ends_with_its_handler_s_process_and_takes_what_that_left_wit
 ):
     broker = shared_broker
     ends = {
-        "kill": "the handler's process was killed by signal 9",
-        "exit": "the handler's process left with exit code 7",
-        "exit-in-a-frame": "the handler's process left with exit code 7",
+        "segv": "isolate crashed: SIGSEGV",
+        "nameless": "isolate crashed: SIG35",
+        "kill": "isolate crashed: SIGKILL, from outside or for want of memory",
+        "exit": "isolate exited with code 7",
+        "exit-in-a-frame": "isolate exited with code 7",
         "raise": "SystemExit: no",
         "return": None,
     }
@@ -90,7 +92,7 @@ def test_the_end_of_one_attempt_leaves_the_processes_of_another_alone(shared_bro
     broker = shared_broker
     broker.order("run", jobs=[broker.job("a", "daemon")])
     (daemon,) = pids(broker)
-    assert run_one(broker, "b", "leave-child", ["kill", True])["error"]["code"] == "crashed"
+    assert run_one(broker, "b", "leave-child", ["kill", True])["error"]["code"] == "isolate_crashed"
     assert Path(f"/proc/{daemon}/stat").read_text().split()[2] != "Z"
     broker.order("cancel", attempts=[broker.ref("a")])
     assert broker.take("result")["results"][0]["outcome"] == "cancelled"
@@ -111,15 +113,14 @@ def test_a_process_that_left_its_group_is_killed_all_the_same(shared_broker):
     assert not os.path.exists(f"/proc/{handler}")
 
 
-@pytest.mark.parametrize("then, words", [
-    ("stay", "closed its connection to the node"),
-    ("return", "closed its connection to the node"),
-    ("exit", "left with exit code 7"),
+@pytest.mark.parametrize("then, code, message", [
+    ("stay", "isolate_broken", "isolate killed: its handler closed or spoiled its socket"),
+    ("return", "isolate_broken", "isolate killed: its handler closed or spoiled its socket"),
+    ("exit", "isolate_crashed", "isolate exited with code 7"),
 ])  # fmt: skip
-def test_a_process_that_closed_its_connection_is_not_said_to_be_killed(shared_broker, then, words):
-    broker = shared_broker
-    error = run_one(broker, "a", "close", then)["error"]
-    assert error["code"] == "crashed" and words in error["message"]
+def test_what_is_said_of_a_process_that_closed_its_connection(shared_broker, then, code, message):
+    error = run_one(shared_broker, "a", "close", then)["error"]
+    assert (error["code"], error["message"]) == (code, message)
 
 
 def has_spent(usage):

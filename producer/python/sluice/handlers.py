@@ -457,13 +457,26 @@ def _cannot_start(error: BaseException) -> Ended:
 
 
 def _crashed(status: int, has_ended: bool, tail: bytes) -> Ended:
-    """By its own end, or by ours when it could tell us no more; with what it printed last."""
-    code = os.waitstatus_to_exitcode(status)
-    how = f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}"
-    if not has_ended or code == _UNCONNECTED:
-        how = "closed its connection to the node, so its outcome is not known"
+    """By its own end, or by ours when it could tell us no more; with what it printed last. In
+    sluice-worker's words for an isolate."""
+    exit_code = os.waitstatus_to_exitcode(status)
+    code, text = "isolate_crashed", _how(exit_code)
+    if not has_ended or exit_code == _UNCONNECTED:
+        code, text = "isolate_broken", "isolate killed: its handler closed or spoiled its socket"
     said = "\n" + tail.decode("utf-8", "replace") if tail else ""
-    return Ended("failed", code="crashed", message=f"the handler's process {how}{said}")
+    return Ended("failed", code=code, message=text + said)
+
+
+def _how(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"isolate exited with code {exit_code}"
+    from_outside = ", from outside or for want of memory" if -exit_code == signal.SIGKILL else ""
+    return f"isolate crashed: {_signal_name(-exit_code)}{from_outside}"
+
+
+def _signal_name(number: int) -> str:
+    """Those of real time have no names in sluice-worker, and some have none here."""
+    return signal.Signals(number).name if number <= signal.SIGSYS else f"SIG{number}"
 
 
 # ---------------------------------------------------------------- in the child process
