@@ -25,7 +25,8 @@ class Check(Story):
                                r"running=1 concurrency=2 unacknowledged=0\n$")
         other = self.check("--name", "nobody-of-this-name")
         self.assertEqual((other.returncode, other.stdout), (1, ""))
-        self.assertEqual(other.stderr, "sluice-worker: nobody-of-this-name: no node answers here\n")
+        self.assertEqual(other.stderr, "sluice-worker: nobody-of-this-name: no node answers here: is it running, as this user, "
+                                       "and with this --name or --state-dir?\n")
         worker.signal(signal.SIGSTOP)
         hung = self.check("--state-dir", state)
         worker.signal(signal.SIGCONT)

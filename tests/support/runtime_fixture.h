@@ -34,6 +34,15 @@ inline bool is_alive(pid_t pid) {
   return at != std::string::npos && text[at + 2] != 'Z';
 }
 
+inline std::vector<pid_t> children_of(pid_t pid) {
+  const std::string process = std::to_string(pid);
+  std::ifstream file("/proc/" + process + "/task/" + process + "/children");
+  std::vector<pid_t> pids;
+  for (pid_t child = 0; file >> child;)
+    pids.push_back(child);
+  return pids;
+}
+
 // Every job is of task "t", in queue "q", with fence 7.3, and was tried twice before.
 class RuntimeFixture : public testing::Test {
  protected:

@@ -66,15 +66,6 @@ class ExecTest : public RuntimeFixture {
   ExecRuntimeBuilder builder_;
 };
 
-std::vector<pid_t> children_of(pid_t pid) {
-  const std::string process = std::to_string(pid);
-  std::ifstream file("/proc/" + process + "/task/" + process + "/children");
-  std::vector<pid_t> pids;
-  for (pid_t child = 0; file >> child;)
-    pids.push_back(child);
-  return pids;
-}
-
 TEST_F(ExecTest, the_payload_is_stdin_and_stdout_is_the_result) {
   use({"cat"});
   const std::string payload = std::string("a\0b", 3) + std::string(200'000, 'x');
@@ -107,6 +98,13 @@ TEST_F(ExecTest, a_missing_program_fails_for_good_and_says_so) {
   const AttemptResult got = run();
   EXPECT_EQ(got.error_code, "program_not_found");
   EXPECT_FALSE(got.retryable);
+}
+
+TEST_F(ExecTest, a_directory_that_is_not_there_is_told_from_a_program_that_is_not) {
+  use({"/bin/true"}, {{"cwd", std::string("/no/such/place")}});
+  const AttemptResult got = run();
+  EXPECT_EQ(got.error_code, "cwd_not_found");
+  EXPECT_THAT(got.error, HasSubstr("/no/such/place"));
 }
 
 TEST_F(ExecTest, death_by_signal_is_named) {

@@ -183,7 +183,9 @@ TEST(HandlerCall, a_task_shows_its_headers_its_stop_and_no_time_below_nothing) {
   const auto told = std::make_shared<Told>(1);  // a millisecond after the machine's start
   Task task(told);
   EXPECT_EQ(task.remaining_ms(), 0);
+  EXPECT_EQ(task.deadline()->time_since_epoch(), std::chrono::milliseconds(1));
   EXPECT_EQ(Task(std::make_shared<Told>()).remaining_ms(), std::nullopt);
+  EXPECT_EQ(Task(std::make_shared<Told>()).deadline(), std::nullopt);
   EXPECT_EQ(task.header("trace"), "x1");
   EXPECT_EQ(task.header("empty"), "");
   EXPECT_EQ(task.header("none"), "");

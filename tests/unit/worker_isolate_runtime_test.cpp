@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -431,15 +432,19 @@ TEST_F(IsolateTest, a_crash_has_the_usage_of_its_own_attempt_and_not_of_those_be
 
 TEST_F(IsolateTest, what_an_attempt_left_behind_counts_with_it) {
   use([](Task& task) {
+    std::array<int, 2> pipe{};
+    if (::pipe(pipe.data()) != 0) std::abort();
     if (::fork() == 0) {
       ::setsid();
       const std::clock_t end = std::clock() + CLOCKS_PER_SEC / 5;
       while (std::clock() < end) {
       }
-      task.progress(1, "burnt");
+      (void)!::write(pipe[1], "x", 1);
       while (true)
         ::pause();
     }
+    char burnt = 0;
+    if (::read(pipe[0], &burnt, 1) == 1) task.progress(1, "burnt");
     while (!task.stop_requested())
       ::usleep(1'000);
     if (task.payload() == "crash") ::raise(SIGKILL);
@@ -537,6 +542,31 @@ TEST_F(IsolateTest, when_the_spawner_dies_the_jobs_are_handed_back_and_it_is_sai
   EXPECT_EQ(std::get<RuntimeFailed>(last).detail, "the spawner died");
   start("c");
   EXPECT_EQ(result().error_code, "task_not_offered");
+}
+
+TEST_F(IsolateTest, a_handler_that_forks_may_come_back_twice_and_is_heard_once) {
+  use([](Task& task) {
+    const pid_t child = ::fork();
+    task.progress(1, child == 0 ? "child" : "parent");
+    if (child == 0) return std::string("child");
+    int status = 0;
+    (void)::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? own_pid(task) : std::string("the child was killed");
+  });
+  const std::string first = run().result;
+  EXPECT_EQ(run().result, first) << "the next job is not to pay for it";
+  EXPECT_EQ(figures().crashes, 0U);
+}
+
+TEST_F(IsolateTest, those_that_die_before_their_first_job_are_replaced_up_to_the_minimum) {
+  use(own_pid, {{"isolates_min", std::int64_t{2}}, {"isolates_max", std::int64_t{2}}});
+  while (children_of(spawner_.pid()).size() < 2)
+    ::usleep(1000);
+  for (const pid_t isolate : children_of(spawner_.pid()))
+    ASSERT_EQ(::kill(isolate, SIGKILL), 0);
+  while (figures().crashes < 2 || figures().total < 2)
+    turn();
+  EXPECT_NE(run().result, "");
 }
 
 // Its mark is not in its environment as the kernel shows it: it executes nothing.

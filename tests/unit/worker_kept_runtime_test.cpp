@@ -317,7 +317,8 @@ TEST_F(KeptTest, a_program_that_is_not_there_is_named_and_taken_when_it_is) {
   use({path.string()});
   const AttemptResult missing = run();
   EXPECT_EQ(missing.error_code, "program_not_found");
-  EXPECT_EQ(missing.error, "the program cannot be run: No such file or directory");
+  EXPECT_EQ(missing.error,
+            "the program " + path.string() + " cannot be run: No such file or directory");
   EXPECT_FALSE(missing.retryable);
   // The one in its place looks for the program too, and may do so before it is there or after.
   while (figures().total > 0)

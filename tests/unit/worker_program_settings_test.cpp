@@ -93,14 +93,26 @@ TEST(ProgramSettings, the_node_s_variables_pass_when_they_are_listed_and_set_and
 }
 
 TEST(ProgramSettings, a_program_that_is_none_fails_for_good_and_another_trouble_does_not) {
+  ProgramSettings program;
+  program.argv = {"/bin/tool"};
+  program.cwd = "/somewhere";
+  const auto never_ran_for = [&program](int error) {
+    return never_ran(program_job(), program, SpawnReport{.exec_errno = error});
+  };
   for (const int error : {ENOENT, EACCES, ENOTDIR, ENOEXEC}) {
-    const AttemptResult result = never_ran(program_job(), error);
+    const AttemptResult result = never_ran_for(error);
+    EXPECT_THAT(result.error, testing::HasSubstr("the program /bin/tool cannot be run: ")) << error;
     EXPECT_EQ(result.error_code, "program_not_found") << error;
     EXPECT_FALSE(result.retryable) << error;
   }
-  EXPECT_EQ(never_ran(program_job(), E2BIG).error_code, "cannot_start");
-  EXPECT_TRUE(never_ran(program_job(), E2BIG).retryable);
-  EXPECT_EQ(never_ran(program_job(), ENOMEM).outcome, Outcome::handed_back);
+  EXPECT_EQ(never_ran_for(E2BIG).error_code, "cannot_start");
+  EXPECT_TRUE(never_ran_for(E2BIG).retryable);
+  EXPECT_EQ(never_ran_for(ENOMEM).outcome, Outcome::handed_back);
+  const AttemptResult homeless =
+      never_ran(program_job(), program, {.exec_errno = ENOENT, .is_cwd_refused = 1});
+  EXPECT_EQ(homeless.error_code, "cwd_not_found");
+  EXPECT_EQ(homeless.error,
+            "its directory (cwd) /somewhere cannot be entered: No such file or directory");
 }
 
 SpawnReport ended(int wait_status) {

@@ -278,7 +278,9 @@ TEST_F(OfferedTasks, a_name_is_given_once_and_there_are_at_most_256) {
   for (std::size_t i = 0; i < kTasksPerNodeMax; ++i)
     ASSERT_EQ(add("t" + std::to_string(i), {}), "");
   EXPECT_EQ(add("t7", {{"run", std::string("fast")}}), "task.t7.run: this task is defined twice");
-  EXPECT_EQ(add("more", {}), "task.more.run: a node offers at most 256 tasks");
+  EXPECT_EQ(
+      add("more", {}),
+      "task.more: is one too many: a node offers at most 256 tasks; let another node have some");
   EXPECT_EQ(table_.tasks().size(), kTasksPerNodeMax);
 }
 

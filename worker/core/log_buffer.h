@@ -13,7 +13,7 @@ namespace sluice {
 
 class LogBuffer {
  public:
-  static constexpr std::size_t kBytesMax = 256u << 10;
+  static constexpr std::size_t kBytesMax = kLogKeptBytes;  // what is kept of a job's log
 
   void add(std::string_view bytes, std::size_t bytes_max = kBytesMax);
   // Keeps the newest `bytes_max`, from the beginning of a line where one is near.

@@ -64,7 +64,7 @@ AttemptResult judge_exit(Running& running, const SpawnReport& report) {
                           "keeper_lost",
                           "its keeper process was killed from outside",
                           true);
-  if (report.exec_errno != 0) return never_ran(running.job, report.exec_errno);
+  if (report.exec_errno != 0) return never_ran(running.job, running.task->program, report);
   if (!WIFEXITED(report.wait_status) || WEXITSTATUS(report.wait_status) != 0)
     return failed_by_exit(running.job,
                           running.task->program.limits,
@@ -225,15 +225,20 @@ class ExecRuntime : public Runtime {
     watch_backlog();
   }
 
+  // Again until its end is told.
+  void kill(std::uint64_t number, Running& running) {
+    running.due_ms = after(clock_now().mono_ms, kKillAgainMs);
+    spawner_.kill(number);
+    watch_backlog();
+  }
+
   void fire(Now now) {
     for (auto& [number, running] : running_) {
       if (now.mono_ms < running.due_ms) continue;
-      if (!running.reason) {
+      if (!running.reason && !running.is_flooding)
         stop(number, running, StopReason::timed_out);
-      } else {
-        running.due_ms = kNever;
-        spawner_.kill(number);
-      }
+      else
+        kill(number, running);
     }
   }
 
@@ -272,8 +277,7 @@ class ExecRuntime : public Runtime {
       if (running.output.size() <= running.task->output_bytes_max) return;
       running.is_flooding = true;
       running.output = {};
-      running.due_ms = kNever;
-      spawner_.kill(number);
+      kill(number, running);
     });
   }
 

@@ -1,5 +1,7 @@
 #include "worker/runtime/handler_call.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -104,6 +106,11 @@ std::string_view Task::header(std::string_view header_name) const {
   return {};
 }
 
+std::optional<std::chrono::steady_clock::time_point> Task::deadline() const {
+  if (state_->deadline_mono_ms == kNever) return std::nullopt;
+  return std::chrono::steady_clock::time_point(std::chrono::milliseconds(state_->deadline_mono_ms));
+}
+
 std::optional<std::int64_t> Task::remaining_ms() const {
   const std::int64_t deadline = state_->deadline_mono_ms;
   if (deadline == kNever) return std::nullopt;
@@ -175,7 +182,28 @@ Handlers with_middlewares(Handlers handlers, const std::vector<Middleware>& midd
   return handlers;
 }
 
+namespace {
+
+// Of a process that the handler forked, which has come back from it beside the one that was called:
+// it has no say, and no place to go on.
+class OnlyInThisProcess {
+ public:
+  OnlyInThisProcess() = default;
+  OnlyInThisProcess(const OnlyInThisProcess&) = delete;
+  OnlyInThisProcess& operator=(const OnlyInThisProcess&) = delete;
+
+  ~OnlyInThisProcess() {
+    if (::getpid() != self_) ::_exit(0);
+  }
+
+ private:
+  const pid_t self_ = ::getpid();
+};
+
+}  // namespace
+
 TaskOutcome call_handler(const TaskHandler& handler, Task& task) {
+  const OnlyInThisProcess here;
   try {
     return handler(task);
   } catch (const TaskFailed& failed) {

@@ -65,7 +65,8 @@ struct Task::State {
 [[nodiscard]] Handlers with_middlewares(Handlers handlers,
                                         const std::vector<Middleware>& middlewares);
 
-// Calls it and takes whatever it does for an outcome; never throws.
+// Calls it and takes whatever it does for an outcome; never throws. A process that the handler
+// forked, and that comes back from it too, ends here.
 [[nodiscard]] TaskOutcome call_handler(const TaskHandler& handler, Task& task);
 
 // As the attempt's result, not yet within the bounds of the wire.

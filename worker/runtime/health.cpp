@@ -110,7 +110,10 @@ Result<std::string> ask_health(const std::string& place, int timeout_ms) {
   const Place at(place);
   const int refused = ::connect(fd.get(), at.get(), at.size) == 0 ? 0 : errno;
   if (refused != 0 && refused != EAGAIN)  // EAGAIN: too many ask, and nobody answers them
-    return fail(ErrorCode::not_found, place, "no node answers here");
+    return fail(
+        ErrorCode::not_found,
+        place,
+        "no node answers here: is it running, as this user, and with this --name or --state-dir?");
   ucred owner{};
   socklen_t owner_size = sizeof owner;
   if (refused == 0 && ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &owner, &owner_size) == 0 &&

@@ -153,8 +153,9 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
           Log{node_, job.id, job.fence, std::string(bytes.substr(0, kLogChunkBytesMax))}));
   }
 
-  // False when the node is gone.
+  // False when the node is gone. What a handler forked has this socket, and no say.
   bool send(std::string_view message) {
+    if (::getpid() != self_) return true;
     const std::string frame = isolate_frame(message);
     const std::lock_guard lock(send_mutex_);
     for (std::size_t at = 0; at < frame.size();) {
@@ -186,6 +187,7 @@ class IsolateLoop : public std::enable_shared_from_this<IsolateLoop> {
     }
   }
 
+  const pid_t self_ = ::getpid();
   const int jobs_fd_;
   const int notes_fd_;
   const TaskHandler& handler_;

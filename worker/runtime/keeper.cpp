@@ -101,6 +101,7 @@ class Keeper {
         error != 0 ? Started{-1, error} : start_program(order, report_, reports_fd_, stack_);
     program_ = started.pid;
     report_.exec_errno = started.error;
+    report_.is_cwd_refused = started.is_cwd_refused ? 1 : 0;
     if (program_ < 0) tell();
   }
 

@@ -106,7 +106,7 @@ class KeptKind : public PoolKind {
 
   [[nodiscard]] AttemptResult judge_end(const RunJob& job, const PoolEnd& end) const override {
     const SpawnReport& report = end.report;
-    if (report.exec_errno != 0) return never_ran(job, report.exec_errno);
+    if (report.exec_errno != 0) return never_ran(job, settings_.program, report);
     if (!end.spoiled.empty())
       return failed_attempt(job,
                             "program_broken",

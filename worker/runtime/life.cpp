@@ -140,7 +140,8 @@ Life begin_life(std::string_view name, const std::string& state_dir) {
   if (!is_ours) {
     ::close(fd);
     throw std::runtime_error("the state directory " + state_dir +
-                             " belongs to a worker that is running: " + before);
+                             " belongs to a worker that is running: " + before +
+                             ". Stop that one, or give this one a state directory of its own");
   }
   if (!before.empty() && !is_node_id(before)) {
     ::close(fd);

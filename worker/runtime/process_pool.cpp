@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <deque>
 #include <optional>
 #include <set>
@@ -28,6 +29,11 @@
 namespace sluice {
 
 namespace {
+
+// From one that could not be made, or ended without a job, to the next try at the minimum; twice as
+// long each time.
+constexpr std::int64_t kRefillPauseMs = 1'000;
+constexpr std::int64_t kRefillPauseMsMax = 60'000;
 
 struct MemberPool;
 
@@ -59,6 +65,8 @@ struct MemberPool {
   std::size_t total = 0;      // without those that are leaving
   std::vector<Member*> idle;  // the last one used is the next one used
   std::deque<Assignment> waiting;
+  std::int64_t refill_ms = kNever;  // when the minimum is tried again
+  std::int64_t refill_pause_ms = 0;
   std::uint64_t job_count = 0;
   std::uint64_t crash_count = 0;
   std::uint64_t recycle_count = 0;
@@ -118,7 +126,10 @@ class PoolRuntime : public Runtime {
 
   [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {
     if (!events_.empty()) return 0;
-    return timers_.empty() ? kNever : timers_.begin()->first;
+    std::int64_t next = timers_.empty() ? kNever : timers_.begin()->first;
+    for (const auto& [task, pool] : pools_)
+      next = std::min(next, pool.refill_ms);
+    return next;
   }
 
   void poll(Now now, std::vector<RuntimeEvent>& events) override {
@@ -181,8 +192,32 @@ class PoolRuntime : public Runtime {
 
   // Up to the minimum.
   void fill(MemberPool& pool) {
-    while (pool.total < pool.settings.processes_min && start_one(pool) == 0) {
-    }
+    pool.refill_ms = kNever;
+    while (pool.total < pool.settings.processes_min)
+      if (const int error = start_one(pool); error != 0)
+        return fill_later(pool, std::strerror(error));
+  }
+
+  // In the place of one that ended. What cannot live must not be made over and over: at once after
+  // one that had a job, and once after one that had none.
+  void fill_again(MemberPool& pool) {
+    if (pool.total >= pool.settings.processes_min) return;
+    if (pool.refill_pause_ms > 0) return fill_later(pool, "one ended before it had a job");
+    pool.refill_pause_ms = kRefillPauseMs;
+    fill(pool);
+  }
+
+  void fill_later(MemberPool& pool, const std::string& reason) {
+    pool.refill_pause_ms = std::max(pool.refill_pause_ms, kRefillPauseMs);
+    pool.refill_ms = after(clock_now().mono_ms, pool.refill_pause_ms);
+    log_line(LogLevel::warn,
+             "processes_lacking",
+             {{"task", pool.task},
+              {"total", std::to_string(pool.total)},
+              {"wanted", std::to_string(pool.settings.processes_min)},
+              {"reason", reason},
+              {"again_in_ms", std::to_string(pool.refill_pause_ms)}});
+    pool.refill_pause_ms = std::min(2 * pool.refill_pause_ms, kRefillPauseMsMax);
   }
 
   // Gives what waits to whoever is free, and makes more of them while it may.
@@ -411,17 +446,20 @@ class PoolRuntime : public Runtime {
   void kill(Member& member, std::string spoiled) {
     member.spoiled = std::move(spoiled);
     spawner_.kill(member.number);
+    arm(member, after(clock_now().mono_ms, kKillAgainMs));
     watch_backlog();
   }
 
   void fire(Now now) {
+    for (auto& [task, pool] : pools_)
+      if (!is_broken_ && now.mono_ms >= pool.refill_ms) fill(pool);
     while (!timers_.empty() && timers_.begin()->first <= now.mono_ms)
       fire(members_.at(timers_.begin()->second));
   }
 
   void fire(Member& member) {
     arm(member, kNever);
-    if (member.is_silent || member.reason || !member.wire)
+    if (member.is_silent || member.reason || !member.wire || !member.spoiled.empty())
       kill(member, member.spoiled.empty() ? "it closed its stream and lived on" : member.spoiled);
     else if (member.job)
       stop(member, StopReason::timed_out);
@@ -467,7 +505,11 @@ class PoolRuntime : public Runtime {
     arm(member, kNever);
     members_.erase(member.number);
     if (is_broken_) return;
-    if (was_used) fill(pool);
+    if (was_used) {
+      pool.refill_pause_ms = 0;
+      pool.refill_ms = kNever;
+    }
+    if (pool.refill_ms == kNever) fill_again(pool);
     serve(pool);
   }
 

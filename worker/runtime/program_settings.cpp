@@ -156,14 +156,24 @@ std::vector<std::string> environment_of(const ProgramSettings& program,
   return all;
 }
 
-AttemptResult never_ran(const RunJob& job, int error) {
+AttemptResult never_ran(const RunJob& job,
+                        const ProgramSettings& program,
+                        const SpawnReport& report) {
+  const int error = report.exec_errno;
   const bool is_missing =
       error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
   if (!is_missing) return cannot_start(job, error);
-  return failed_attempt(job,
-                        "program_not_found",
-                        std::string("the program cannot be run: ") + std::strerror(error),
-                        false);
+  if (report.is_cwd_refused != 0)
+    return failed_attempt(
+        job,
+        "cwd_not_found",
+        "its directory (cwd) " + program.cwd + " cannot be entered: " + std::strerror(error),
+        false);
+  return failed_attempt(
+      job,
+      "program_not_found",
+      "the program " + program.argv.at(0) + " cannot be run: " + std::strerror(error),
+      false);
 }
 
 AttemptResult failed_by_exit(const RunJob& job,

@@ -39,9 +39,11 @@ struct ProgramSettings {
                                                       const std::string& node,
                                                       const std::string& task);
 
-// The result of an attempt whose program could not be run, for this errno: `program_not_found`, for
-// good, or cannot_start().
-[[nodiscard]] AttemptResult never_ran(const RunJob& job, int error);
+// The result of an attempt whose program could not be run: `program_not_found` or `cwd_not_found`,
+// for good, or cannot_start().
+[[nodiscard]] AttemptResult never_ran(const RunJob& job,
+                                      const ProgramSettings& program,
+                                      const SpawnReport& report);
 
 // How a program ended, as the attempt's failure: killed_by_SIGNAL or exit_N, 65 for good, or
 // `cpu_limit` or `memory_limit`. `what` and `tail` are for people: "killed by SIGSEGV" + what, and

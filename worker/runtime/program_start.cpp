@@ -29,15 +29,17 @@ struct Start {
   SpawnReport report;
   int report_fd = -1;
   int error = 0;
+  bool is_cwd_refused = false;
 };
 
 // 0, or an errno.
-int confine(const Start& start) {
+int confine(Start& start) {
   const Cgroup* group = start.order->group;
   if (const int error = group == nullptr ? 0 : group->enter(); error != 0) return error;
   if (const int error = become_user(*start.user); error != 0) return error;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of the user takes it away
-  if (*start.order->cwd != '\0' && ::chdir(start.order->cwd) != 0) return errno;
+  start.is_cwd_refused = *start.order->cwd != '\0' && ::chdir(start.order->cwd) != 0;
+  if (start.is_cwd_refused) return errno;
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
   return apply_limits(start.order->limits);
@@ -96,10 +98,10 @@ Started start_program(const ProgramOrder& order,
                       const StartStack& stack) {
   ProgramUser user;
   if (const int error = find_user(order.user, user); error != 0) return {-1, error};
-  Start start{&order, &user, start_report, report_fd, 0};
+  Start start{&order, &user, start_report, report_fd};
   const pid_t pid = ::clone(run_start, stack.top(), CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
   if (pid < 0) return {-1, errno};
-  return {pid, start.error};
+  return {pid, start.error, start.is_cwd_refused};
 }
 
 }  // namespace sluice

@@ -44,8 +44,9 @@ class StartStack {
 };
 
 struct Started {
-  pid_t pid = -1;  // -1: there is none, and nothing to wait for
-  int error = 0;   // not 0: it is no program, and has ended or never was
+  pid_t pid = -1;               // -1: there is none, and nothing to wait for
+  int error = 0;                // not 0: it is no program, and has ended or never was
+  bool is_cwd_refused = false;  // the error is of its working directory
 };
 
 // Returns when it is the program, or cannot be: in a group, and a session, of its own, with

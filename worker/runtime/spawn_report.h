@@ -10,13 +10,14 @@ namespace sluice {
 
 // The program or isolate has ended and nothing of it is left; or, with a `started_pid`, it begins.
 struct SpawnReport {
-  std::uint64_t id = 0;          // as it was asked for; 0: of the keeper, which is no more
-  std::uint64_t keeper = 0;      // of a program: the number of its keeper; 0 for an isolate
-  std::int32_t started_pid = 0;  // not 0: no end, all else says nothing
-  std::int32_t wait_status = 0;  // as of waitpid
-  std::int32_t exec_errno = 0;   // not 0: it never ran
-  std::int64_t cpu_ms = 0;       // of the program and everything it waited for
-  std::int64_t left_cpu_ms = 0;  // of what it left behind
+  std::uint64_t id = 0;             // as it was asked for; 0: of the keeper, which is no more
+  std::uint64_t keeper = 0;         // of a program: the number of its keeper; 0 for an isolate
+  std::int32_t started_pid = 0;     // not 0: no end, all else says nothing
+  std::int32_t wait_status = 0;     // as of waitpid
+  std::int32_t exec_errno = 0;      // not 0: it never ran
+  std::int32_t is_cwd_refused = 0;  // that is of its working directory
+  std::int64_t cpu_ms = 0;          // of the program and everything it waited for
+  std::int64_t left_cpu_ms = 0;     // of what it left behind
   // The greatest of them. 0: not known, for a program that had no more than the copy of the node
   // from which it was made, which the system counts as its own. In a cgroup of all together.
   std::int64_t rss_bytes_max = 0;

@@ -69,6 +69,8 @@ struct IsolateEnds {
 using IsolateMain = std::function<void(
     int jobs_fd, int notes_fd, const std::string& handler, const ProgramLimits& limits)>;
 
+constexpr std::int64_t kKillAgainMs = 1'000;
+
 // One runtime's line to the spawner. Its ids are its own.
 class SpawnerChannel {
  public:
@@ -96,7 +98,9 @@ class SpawnerChannel {
                             const ProgramLimits& limits,
                             const IsolateEnds& ends);
   void terminate(std::uint64_t id);  // SIGTERM to the program's group
-  void kill(std::uint64_t id);       // SIGKILL to the group and every descendant
+  // SIGKILL to the group and every descendant. To be repeated after kKillAgainMs while no end is
+  // told: a program may stop its keeper just when that was to hear of it.
+  void kill(std::uint64_t id);
   // Gives the spawner the far end of another channel, which stays the caller's. 0, or an errno.
   [[nodiscard]] int add_channel(int far_end);
 

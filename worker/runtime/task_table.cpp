@@ -122,7 +122,9 @@ Result<void> TaskTable::add(TaskSettings settings) {
   if (kind_of_.contains(task))
     return tl::unexpected(settings.error("run", "this task is defined twice"));
   if (kind_of_.size() >= kTasksPerNodeMax)
-    return tl::unexpected(settings.error("run", "a node offers at most 256 tasks"));
+    return tl::unexpected(settings.error(
+        "",
+        "is one too many: a node offers at most 256 tasks; let another node have some"));
   const auto run = settings.take_text("run");
   if (!run) return tl::unexpected(run.error());
   const auto kind = kinds_.find(run->value_or("exec"));

@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +17,8 @@
 namespace sluice {
 
 // One attempt at a job. Lives while its handler runs; the methods may be called from any thread.
+// What the handler forks has no say: its progress and logs go nowhere, and where it comes back from
+// the handler it ends.
 //
 // When the job is cancelled, its time is over or the node leaves, stop_requested() becomes true and
 // the handler should return soon: its slot stays taken until it does, and what it then returns
@@ -43,7 +46,9 @@ class Task {
   [[nodiscard]] std::string fence() const;
   // The value of a header of the job, or empty.
   [[nodiscard]] std::string_view header(std::string_view header_name) const;
-  // How long until the attempt times out; nothing without a time-out.
+  // When the attempt times out; nothing without a time-out.
+  [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> deadline() const;
+  // How long until then.
   [[nodiscard]] std::optional<std::int64_t> remaining_ms() const;
 
   [[nodiscard]] bool stop_requested() const;
@@ -59,7 +64,7 @@ class Task {
   bool checkpoint(std::string_view bytes);
 
   // A line for the job's log, which `sluice logs` shows; more lines are fine. Cheap, and never
-  // waits: of more than can be sent in time, 256 KiB at most, the oldest goes, and a line says so.
+  // waits: of more than can be sent in time, 1 MiB at most, the oldest goes, and a line says so.
   void log(std::string_view text);
 
  private:
