@@ -416,6 +416,7 @@ class BadPrograms(Story):
             "SIGTERM ignored": f"trap '' TERM; touch up; {self.nap}; {self.nap}",
             "stopped": f"setsid {self.nap} & touch up; kill -STOP $$",
             "its keeper stopped": f"setsid {self.nap} & touch up; kill -STOP $PPID; {self.nap}",
+            "its keeper stopped over and over": f"setsid {self.nap} & touch up; while :; do kill -STOP $PPID; done",
             "every stream closed": f"touch up; exec <&- >&- 2>&- 3>&-; exec {self.nap}",
             "endless stderr": "touch up; yes >&2",
             "endless progress": "touch up; yes >&3",

@@ -260,6 +260,12 @@ TEST_F(ExecTest, a_program_that_stops_its_keeper_is_ended_all_the_same) {
   EXPECT_EQ(run().error_code, "timeout");
 }
 
+TEST_F(ExecTest, a_program_that_stops_its_keeper_over_and_over_is_ended_all_the_same) {
+  shell("trap '' TERM; while :; do kill -STOP $PPID; done",
+        {{"timeout", std::int64_t{50}}, {"grace", std::int64_t{0}}});
+  EXPECT_EQ(run().error_code, "timeout");
+}
+
 TEST_F(ExecTest, a_cancelled_one_and_one_handed_back_say_so) {
   shell("sleep 1000", {{"grace", std::string("20ms")}});
   start("a");

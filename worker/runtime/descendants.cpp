@@ -56,10 +56,12 @@ pid_t parent_of(pid_t pid) {
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + std::min(at + 4, text.size()));
 }
 
-// The number of one that has ended may be another's, a stranger's, a moment later. So each is held
-// by a descriptor first, and believed to be below us if the one above it is there still after it
-// was seen there.
-void kill_tree(pid_t child) {
+namespace {
+
+// A child of ours, first, and what is seen below it. The number of one that has ended may be
+// another's, a stranger's, a moment later. So each is held by a descriptor first, and believed to
+// be below us if the one above it is there still after it was seen there.
+std::vector<Held> tree_of(pid_t child) {
   std::vector<Held> tree;
   tree.push_back({child, hold_process(child)});
   for (std::size_t i = 0; i < tree.size(); ++i) {
@@ -70,9 +72,22 @@ void kill_tree(pid_t child) {
       if (held.is_open() && is_below) tree.push_back({pid, std::move(held)});
     }
   }
+  return tree;
+}
+
+}  // namespace
+
+void kill_tree(pid_t child) {
+  const std::vector<Held> tree = tree_of(child);
   ::kill(child, SIGKILL);  // its number is its own until we have waited for it
   for (const Held& process : tree)
     if (process.fd.is_open()) (void)send_signal(process.fd, SIGKILL);
+}
+
+void kill_below(pid_t child) {
+  const std::vector<Held> tree = tree_of(child);
+  for (std::size_t i = 1; i < tree.size(); ++i)
+    (void)send_signal(tree[i].fd, SIGKILL);
 }
 
 // Whole trees, for a fork bomb outruns one that kills its own children only: what those leave takes

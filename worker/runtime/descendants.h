@@ -20,6 +20,9 @@ namespace sluice {
 // afterwards.
 void kill_tree(pid_t child);
 
+// The same without the child itself.
+void kill_below(pid_t child);
+
 // Kills what is below us until nothing is, and waits for each. What they have used.
 Spent end_descendants();
 

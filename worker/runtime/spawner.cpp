@@ -278,7 +278,7 @@ void SpawnerChannel::kill(std::uint64_t id) {
 
 void SpawnerChannel::tell_keeper(std::uint64_t keeper, std::uint64_t program, KeeperOp op) {
   (void)send(keepers_.at(keeper).line.get(), head_bytes(KeeperHead{op, program}), {});
-  tell_spawner(SpawnerOp::resume, keeper);
+  tell_spawner(op == KeeperOp::kill ? SpawnerOp::kill : SpawnerOp::resume, keeper);
 }
 
 void SpawnerChannel::tell_spawner(SpawnerOp op, std::uint64_t id) {

@@ -167,10 +167,23 @@ class SpawnerProcess {
   }
 
   void tell(int fd, const SpawnerHead& head) const {
-    const bool is_isolate = head.op == SpawnerOp::kill;
-    for (const Child& child : children_)
-      if (child.fd == fd && child.id == head.id && child.is_isolate == is_isolate)
-        child.tell(is_isolate ? SIGKILL : SIGCONT);
+    for (const Child& child : children_) {
+      if (child.fd != fd || child.id != head.id) continue;
+      if (head.op == SpawnerOp::kill) free_from_below(child);
+      child.tell(child.is_isolate ? SIGKILL : SIGCONT);
+    }
+  }
+
+  // What a keeper runs may have stopped it, and may do so again. One that is not stopped hears by
+  // itself what it is told, and may have the next program by now.
+  static void free_from_below(const Child& child) {
+    if (!child.is_isolate && is_stopped(child.pid)) kill_below(child.pid);
+  }
+
+  static bool is_stopped(pid_t child) {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(child), &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == child;
   }
 
   void start(int fd, const SpawnerHead& head) {
@@ -279,8 +292,11 @@ class SpawnerProcess {
 
   // Ends what was started over the channel; that it closes says that nothing of it is left.
   void end_channel(int fd) {
-    for (const Child& child : children_)
-      if (child.fd == fd) child.end();
+    for (const Child& child : children_) {
+      if (child.fd != fd) continue;
+      free_from_below(child);
+      child.end();
+    }
     for (Child& child : children_) {
       if (child.fd != fd) continue;
       (void)::waitpid(child.pid, nullptr, 0);

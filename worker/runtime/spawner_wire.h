@@ -11,7 +11,7 @@ enum class SpawnerOp : std::uint64_t {
   isolate,  // goes on with its ProgramLimits and the name of its handler; carries the ends of two
             // sockets, and its standard output
   resume,   // a keeper that somebody stopped goes on
-  kill,     // an isolate
+  kill,     // an isolate; or what is below a keeper that is stopped, so that it can hear
   channel   // carries the far end of another one
 };
 
