@@ -115,7 +115,11 @@ void Ledger::write(const ViewRow& row, std::int64_t now_ms) {
     }
     check_birth(row.job);
     // What ended before this history began is not counted.
-    if (!row.job.attempts.empty()) durable.attempts_before = row.job.attempts.back().attempt;
+    if (!row.job.attempts.empty()) {
+      durable.attempts_before = row.job.attempts.back().attempt;
+      durable.retries_before = row.job.retry_count;
+      durable.losses_before = row.job.lost_count;
+    }
   } else {
     check_move(durable, row.job);
     check_times(durable.job, row.job);
@@ -171,6 +175,7 @@ void Ledger::check_move(const Durable& before, const Job& after) const {
 void Ledger::see_attempts(Durable& durable, const Job& before, const Job& after) {
   if (after.life != before.life && before.life > 0) {
     durable.ended_attempts.clear();
+    durable.retries_before = durable.losses_before = 0;
     // What is written whole after a loss may have jumped over attempts of more than one life, and
     // be in one that has had none yet.
     const bool has_run = after.state == JobState::running || is_ended(after.state) ||
@@ -209,8 +214,8 @@ void Ledger::see_attempts(Durable& durable, const Job& before, const Job& after)
               after.retry_count <= after.spec.retry.max_retries,
           "attempts_bounded",
           std::to_string(losses) + " lost attempts: " + text(after));
-  // What ended before this history began is not counted.
-  REQUIRE(has_lost_data_ || (after.retry_count <= failures && after.lost_count <= losses),
+  REQUIRE(has_lost_data_ || (after.retry_count <= durable.retries_before + failures &&
+                             after.lost_count <= durable.losses_before + losses),
           "attempts_bounded",
           std::to_string(after.retry_count) + " retries and " + std::to_string(after.lost_count) +
               " losses count after " + std::to_string(failures) + " failed and " +

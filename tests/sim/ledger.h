@@ -77,7 +77,9 @@ class Ledger {
     // The attempts of this life that have ended, and how; a lost one that is taken back is none.
     std::map<std::uint32_t, AttemptEnd> ended_attempts;
     std::uint32_t attempts_before = 0;  // the newest attempt of the lives before
-    std::uint32_t taken_back = 0;       // the newest attempt that was lost and is not any more
+    std::uint32_t retries_before = 0;   // counted when this history began, in this life
+    std::uint32_t losses_before = 0;
+    std::uint32_t taken_back = 0;  // the newest attempt that was lost and is not any more
 
     [[nodiscard]] bool is_live() const { return !is_removed && !is_ended(job.state); }
   };

@@ -38,6 +38,7 @@ inline constexpr Regression kRegressions[] = {
     {703443, true, "the same, of a job in the log that a start found"},
     {179589358600926, true, "the checker: reports of a job that was forgotten, and put back"},
     {401526, true, "the checker: rest was looked for in step with the heartbeats"},
+    {179598764400417, false, "the checker: losses from before a history began were not counted"},
     {405499, true, "the checker: a forgotten id came, ended and went in one batch, a first time"},
     {406936, true, "the checker: what an earlier broker had written was asked for"},
     {407898, true, "the checker: a run that came after its attempt was given up was early"},
