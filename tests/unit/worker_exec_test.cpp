@@ -427,8 +427,8 @@ TEST_F(ExecTest, what_escaped_from_a_program_counts_with_it) {
   EXPECT_GE(run().usage.cpu_ms, 200);
 }
 
-// Which it does not have by itself: the kernel says of each program what the copy of the node had
-// from which it came.
+// Which it does not have by itself: the kernel says of each program what its keeper had,
+// whose memory it shared at first.
 TEST_F(ExecTest, the_peak_of_a_small_program_is_not_that_of_the_node) {
   const std::string much(64 << 20, 'x');  // and so has the spawner
   use({"/bin/true"});

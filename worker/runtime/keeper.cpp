@@ -27,14 +27,13 @@ namespace sluice {
 
 namespace {
 
-// What a copy of the spawner may have more when it is the program than when it told its peak: what
-// it touches on the way, and the kernel counts pages in batches, on each CPU.
+// The kernel says of a program that it had at least what the keeper had, whose memory it shared
+// until it was executed; and it counts pages in batches, on each CPU.
 constexpr std::int64_t kRssErrorBytes = 2 << 20;
 
 // Its texts stay in the packet.
 ProgramOrder read_order(const KeeperHead& head, PacketReader& packet) {
   ProgramOrder order;
-  order.id = head.id;
   order.tells_start = head.tells_start != 0;
   char* at = packet.data() + sizeof head;
   const char* const end = packet.data() + packet.bytes().size();

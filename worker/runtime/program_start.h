@@ -17,7 +17,6 @@ namespace sluice {
 
 // Texts are the caller's and stand while it is started.
 struct ProgramOrder {
-  std::uint64_t id = 0;
   bool tells_start = false;  // over the keeper's own line, before anything that it could say itself
   ProgramLimits limits;
   const Cgroup* group = nullptr;  // which it enters, or none

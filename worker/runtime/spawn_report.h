@@ -18,8 +18,9 @@ struct SpawnReport {
   std::int32_t is_cwd_refused = 0;  // that is of its working directory
   std::int64_t cpu_ms = 0;          // of the program and everything it waited for
   std::int64_t left_cpu_ms = 0;     // of what it left behind
-  // The greatest of them. 0: not known, for a program that had no more than the copy of the node
-  // from which it was made, which the system counts as its own. In a cgroup of all together.
+  // The greatest of them. 0: not known, for a program that had little more than its keeper,
+  // whose memory it shared at first and which the system counts as its own. In a cgroup of all
+  // together.
   std::int64_t rss_bytes_max = 0;
   std::int32_t is_out_of_memory = 0;  // the kernel killed some of it at the limit of its cgroup
   std::int32_t is_keeper_lost = 0;    // somebody killed the keeper: the status is not known
