@@ -44,6 +44,11 @@ struct ThreadShared {
 
   void tell(RuntimeEvent event) {
     const std::lock_guard lock(mutex);
+    tell_locked(std::move(event));
+  }
+
+  // With the mutex held.
+  void tell_locked(RuntimeEvent event) {
     if (is_closing) return;
     events.push_back(std::move(event));
     if (events.size() == 1) wake.set();
@@ -89,27 +94,31 @@ std::int64_t cpu_us() {
   return time.tv_sec * 1'000'000 + time.tv_nsec / 1'000;
 }
 
-void run_one(ThreadShared& shared, const std::shared_ptr<ThreadAttempt>& attempt) {
+// `told_us`: what this thread had used at the end of its job before. One reading a job: each is a
+// system call, and what lies between two jobs is far below a millisecond.
+AttemptResult run_one(const Handlers& handlers,
+                      const std::shared_ptr<ThreadAttempt>& attempt,
+                      std::int64_t& told_us) {
   const RunJob& job = attempt->job;
   Task task(attempt);
-  const auto handler = shared.handlers.find(job.task);
-  const std::int64_t begun_us = cpu_us();
+  const auto handler = handlers.find(job.task);
   AttemptResult result = to_result(
       job,
-      handler == shared.handlers.end()
+      handler == handlers.end()
           ? TaskOutcome::failed("task_not_offered", "this node has no handler for " + job.task)
           : call_handler(handler->second, task));
-  result.usage.cpu_ms = (cpu_us() - begun_us + 500) / 1'000;
+  const std::int64_t now_us = cpu_us();
+  result.usage.cpu_ms = (now_us - std::exchange(told_us, now_us) + 500) / 1'000;
   std::optional<StopReason> reason;
   {
     const std::lock_guard lock(attempt->reason_mutex);
     reason = attempt->reason;
   }
-  if (reason) result = after_stop(job, *reason, std::move(result));
-  shared.tell(AttemptDone{std::move(result)});
+  return reason ? after_stop(job, *reason, std::move(result)) : result;
 }
 
 void serve(const std::shared_ptr<ThreadShared>& shared) {
+  std::int64_t told_us = cpu_us();
   std::unique_lock lock(shared->mutex);
   while (true) {
     ++shared->idle_count;
@@ -122,8 +131,9 @@ void serve(const std::shared_ptr<ThreadShared>& shared) {
     const auto attempt = std::move(shared->queue.front());
     shared->queue.pop_front();
     shared->wake_one(std::move(lock));
-    run_one(*shared, attempt);
+    AttemptResult result = run_one(shared->handlers, attempt, told_us);
     lock = std::unique_lock(shared->mutex);
+    shared->tell_locked(AttemptDone{std::move(result)});
   }
   --shared->thread_count;
   shared->changed.notify_all();
