@@ -50,6 +50,10 @@ bool is_node_id(std::string_view text) {
   return is_name(text.substr(0, at)) && is_name(text.substr(at + 1));
 }
 
+std::string Fence::str() const {
+  return std::to_string(epoch) + "." + std::to_string(attempt);
+}
+
 std::string make_uuid_v7(std::int64_t wall_ms, std::span<const std::uint8_t, 10> random) {
   std::array<std::uint8_t, 16> bytes{};
   const auto ms = static_cast<std::uint64_t>(wall_ms);

@@ -49,10 +49,12 @@ class JobId {
 [[nodiscard]] bool is_node_id(std::string_view text);
 
 // Which run of a job: (epoch, attempt) as stored with the job at its dispatch. Fences of one job
-// only grow. A report counts only when its fence equals the stored one.
+// only grow: they can be compared. A report counts only when its fence equals the stored one.
 struct Fence {
   std::uint64_t epoch = 0;
   std::uint32_t attempt = 0;
+  // `epoch.attempt`: for programs and people. As a text it does not compare.
+  [[nodiscard]] std::string str() const;
   friend bool operator==(const Fence&, const Fence&) = default;
   friend auto operator<=>(const Fence&, const Fence&) = default;
 };

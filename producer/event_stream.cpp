@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/protocol/codec.h"
 #include "producer/connection.h"
 
 namespace sluice {

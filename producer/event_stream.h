@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "common/protocol/codec.h"
+#include "common/protocol/messages.h"
 
 namespace sluice {
 

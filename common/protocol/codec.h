@@ -41,11 +41,6 @@ struct BadRequest {
 [[nodiscard]] std::string encode_worker_message(const WorkerMessage& message);
 [[nodiscard]] Result<BrokerMessage> decode_broker_message(std::string_view frame);
 
-struct SequencedEvent {
-  EventBody event;
-  std::uint64_t sequence = 0;
-};
-
 [[nodiscard]] Result<SequencedEvent> decode_event(std::string_view frame);
 
 // A client's number as `req`.

@@ -503,4 +503,9 @@ struct LogEvent {
 
 using EventBody = std::variant<JobEvent, NodeEvent, LogEvent>;
 
+struct SequencedEvent {
+  EventBody event;
+  std::uint64_t sequence = 0;  // of its publisher: the next one has one more
+};
+
 }  // namespace sluice

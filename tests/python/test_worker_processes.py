@@ -22,7 +22,7 @@ def test_a_crash_costs_one_attempt_and_the_checkpoint_comes_with_the_next(shared
     (result,) = broker.take("result")["results"]
     assert result["error"]["code"] == "isolate_crashed" and "SIGKILL" in result["error"]["message"]
     again = run_one(broker, "a", "resume", attempt=2, checkpoint=checkpoint, headers={"h": "v"})
-    assert msgpack.unpackb(again["result"]) == ["a", [broker.epoch, 2], 50, {"h": "v"}]
+    assert msgpack.unpackb(again["result"]) == ["a", [broker.epoch, 2], f"{broker.epoch}.2", 50, {"h": "v"}]
 
 
 def printed(broker, payload):

@@ -288,7 +288,7 @@ def resume(task):
     if task.checkpoint is None:
         task.progress(50, "half", checkpoint={"done": 50})
         os.kill(os.getpid(), 9)
-    return [task.id, task.fence, task.checkpoint["done"], task.headers]
+    return [task.id, task.fence, str(task.fence), task.checkpoint["done"], task.headers]
 
 
 @worker.task("gate")

@@ -47,6 +47,7 @@ TEST(Ids, job_ids_compare_as_their_text) {
 TEST(Ids, fences_grow_with_the_epoch_first) {
   EXPECT_LT((Fence{1, 9}), (Fence{2, 1}));
   EXPECT_LT((Fence{2, 1}), (Fence{2, 2}));
+  EXPECT_EQ((Fence{12, 3}).str(), "12.3");
 }
 
 TEST(Ids, a_uuid_v7_has_its_version_variant_and_time) {

@@ -89,8 +89,8 @@ TEST_F(IsolateTest, a_handler_runs_in_a_process_of_its_own_which_is_used_again) 
 
 TEST_F(IsolateTest, the_attempt_is_seen_as_on_a_thread_of_the_node) {
   use([](Task& task) {
-    return std::string(task.id()) + " " + task.fence() + " " + task.name() + " " + task.queue() +
-           " " + task.content_type() + " " + task.payload();
+    return std::string(task.id()) + " " + task.fence().str() + " " + task.name() + " " +
+           task.queue() + " " + task.content_type() + " " + task.payload();
   });
   EXPECT_EQ(run("hello").result, "a 7.3 t q text/plain hello");
 }

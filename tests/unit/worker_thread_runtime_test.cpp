@@ -124,7 +124,7 @@ TEST_F(ThreadRuntimeTest, of_a_handler_that_logs_more_than_is_taken_the_end_is_k
 }
 
 TEST_F(ThreadRuntimeTest, what_a_handler_returns_is_the_result) {
-  use([](Task& task) { return task.payload() + "!" + task.fence(); });
+  use([](Task& task) { return task.payload() + "!" + task.fence().str(); });
   start("a", "hello");
   const AttemptResult got = result();
   EXPECT_EQ(got.outcome, Outcome::completed);

@@ -95,9 +95,8 @@ std::uint32_t Task::max_retries() const {
   return state_->job.max_retries;
 }
 
-std::string Task::fence() const {
-  const Fence& fence = state_->job.fence;
-  return std::to_string(fence.epoch) + "." + std::to_string(fence.attempt);
+Fence Task::fence() const {
+  return state_->job.fence;
 }
 
 std::string_view Task::header(std::string_view header_name) const {

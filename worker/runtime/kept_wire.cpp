@@ -179,7 +179,7 @@ std::string kept_job(const RunJob& job, KeptProtocol protocol) {
   ordered_json message;
   message["id"] = job.id.str();
   message["attempt"] = job.fence.attempt;
-  message["fence"] = std::to_string(job.fence.epoch) + "." + std::to_string(job.fence.attempt);
+  message["fence"] = job.fence.str();
   message["task"] = job.task;
   message["queue"] = job.queue;
   message["retry_count"] = job.retry_count;

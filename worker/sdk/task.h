@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "common/ids.h"
+
 namespace sluice {
 
 // One attempt at a job. Lives while its handler runs; the methods may be called from any thread.
@@ -41,9 +43,9 @@ class Task {
   [[nodiscard]] std::uint32_t attempt() const;
   [[nodiscard]] std::uint32_t retry_count() const;
   [[nodiscard]] std::uint32_t max_retries() const;
-  // `epoch.attempt`: fences of one job only grow, so a system that this handler writes to can
-  // refuse an attempt that was superseded.
-  [[nodiscard]] std::string fence() const;
+  // Fences of one job only grow, so a system that this handler writes to can refuse an attempt that
+  // was superseded; str() is what programs have as SLUICE_FENCE.
+  [[nodiscard]] Fence fence() const;
   // The value of a header of the job, or empty.
   [[nodiscard]] std::string_view header(std::string_view header_name) const;
   // When the attempt times out; nothing without a time-out.

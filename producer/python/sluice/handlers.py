@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, Union
 
 from . import core, logs, wire
 from .core import Ended, Key
@@ -45,6 +45,17 @@ class Offer:
     kill_grace: float = 2.0
 
 
+class Fence(NamedTuple):
+    """Which attempt of its job: later ones are greater. As a text `epoch.attempt`, as a program has
+    it in SLUICE_FENCE."""
+
+    epoch: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.attempt}"
+
+
 class Task:
     """What a handler sees of its attempt. One thread uses it: the handler's."""
 
@@ -61,7 +72,7 @@ class Task:
         self.task: str = job["task"]
         self.queue: str = job.get("queue", "default")
         self.attempt: int = job["attempt"]
-        self.fence: tuple[int, int] = (job["epoch"], job["attempt"])  # grows; handlers may order it
+        self.fence = Fence(job["epoch"], job["attempt"])
         self.retry_count: int = job.get("retry_count", 0)
         self.max_retries: int = job.get("max_retries", 0)
         self.headers: dict[str, str] = job.get("headers") or {}
