@@ -27,10 +27,6 @@ namespace sluice {
 
 namespace {
 
-// The kernel says of a program that it had at least what the keeper had, whose memory it shared
-// until it was executed; and it counts pages in batches, on each CPU.
-constexpr std::int64_t kRssErrorBytes = 2 << 20;
-
 // Its texts stay in the packet.
 ProgramOrder read_order(const KeeperHead& head, PacketReader& packet) {
   ProgramOrder order;
@@ -144,8 +140,7 @@ class Keeper {
     report_.take_end(status, spent);
     rusage own{};
     ::getrusage(RUSAGE_SELF, &own);
-    if (report_.rss_bytes_max < spent_of(own).rss_bytes_max + kRssErrorBytes)
-      report_.rss_bytes_max = 0;
+    report_.take_keeper_peak(spent_of(own).rss_bytes_max);
     left_.add(end_descendants());
     report_.take_left(left_);
     if (is_in_group_) {

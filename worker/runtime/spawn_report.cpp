@@ -10,6 +10,12 @@ void SpawnReport::take_end(int status, const Spent& spent) {
   rss_bytes_max = spent.rss_bytes_max;
 }
 
+void SpawnReport::take_keeper_peak(std::int64_t bytes) {
+  constexpr std::int64_t kErrorBytes = 2 << 20;  // pages are counted in batches, on each CPU
+  constexpr std::int64_t kMuchBytes = 8 << 20;
+  if (rss_bytes_max < bytes + kErrorBytes && bytes > kMuchBytes) rss_bytes_max = 0;
+}
+
 void SpawnReport::take_left(const Spent& left) {
   left_cpu_ms = left.cpu_us / 1000;
   rss_bytes_max = std::max(rss_bytes_max, left.rss_bytes_max);

@@ -18,9 +18,7 @@ struct SpawnReport {
   std::int32_t is_cwd_refused = 0;  // that is of its working directory
   std::int64_t cpu_ms = 0;          // of the program and everything it waited for
   std::int64_t left_cpu_ms = 0;     // of what it left behind
-  // The greatest of them. 0: not known, for a program that had little more than its keeper,
-  // whose memory it shared at first and which the system counts as its own. In a cgroup of all
-  // together.
+  // The greatest of them; in a cgroup of all together. 0: not known.
   std::int64_t rss_bytes_max = 0;
   std::int32_t is_out_of_memory = 0;  // the kernel killed some of it at the limit of its cgroup
   std::int32_t is_keeper_lost = 0;    // somebody killed the keeper: the status is not known
@@ -28,6 +26,11 @@ struct SpawnReport {
 
   // `status` and `spent` as wait4 tells them of it.
   void take_end(int status, const Spent& spent);
+  // Of a program, after take_end(): what its keeper had at most. The kernel says of the program
+  // that it had at least as much, for it shared that memory until it was executed. So little more
+  // says nothing about the program, but that it had no more: that is left standing while it is not
+  // much.
+  void take_keeper_peak(std::int64_t bytes);
   // Of what it left behind.
   void take_left(const Spent& left);
   // Of the cgroup that it was in, after the others.
