@@ -404,9 +404,10 @@ Result<ConfigAction> ConfigTable::parse(int argc,
   return action;
 }
 
-void ConfigTable::confirm() const {
-  for (const std::string& line : effective())
-    std::puts(printable(line).c_str());
+void ConfigTable::confirm(const std::vector<std::string>& more) const {
+  for (const auto& lines : {effective(), more})
+    for (const std::string& line : lines)
+      std::puts(printable(line).c_str());
   std::puts((impl_->program + ": the configuration is valid").c_str());
 }
 

@@ -120,8 +120,9 @@ class ConfigTable {
                                            const char* const* argv,
                                            Environment environment);
 
-  // Says on stdout that the configuration is valid, with effective().
-  void confirm() const;
+  // Says on stdout that the configuration is valid, with effective(), and `more` lines of a
+  // subtree.
+  void confirm(const std::vector<std::string>& more = {}) const;
 
   // Prints `program: where: detail` to stderr with a pointer to --help; returns the exit status 2.
   int explain(const Error& error) const;

@@ -39,7 +39,7 @@ std::string utilisation(const IsolateFigures& isolates) {
 }
 
 void print_isolates(const std::vector<NodeInfo>& nodes) {
-  Table table({"isolates of",
+  Table table({"processes of",
                "task",
                ">total",
                ">busy",
@@ -122,7 +122,7 @@ void add_workers(CLI::App& app, Cli& cli) {
       "  sluice workers --json | jq '[.workers[].free] | add'\n\n"
       "slots: attempts at once; running: slots taken; heard: since its last sign of life; "
       "completed and\nfailed: attempts since the broker started. In JSON last_seen_ms is in "
-      "milliseconds.\nisolates (child processes that run handlers), by task, as the node's last "
+      "milliseconds.\nprocesses (isolates and kept programs), by task, as the node's last "
       "heartbeat said: total\nand busy now, utilised: busy of total, waiting: jobs that found "
       "none; jobs, crashes and recycled\nsince the node started. In JSON available is total less "
       "busy, utilisation 0 to 1, and busy_ms the time\nthat they were at work, all together.\n"

@@ -1,9 +1,10 @@
-"""What the programs refuse at their start, and with which words and exit codes."""
+"""What the programs refuse or doubt at their start, and with which words and exit codes."""
 
 import socket
+import subprocess
 import unittest
 
-from cluster import BIN, Story
+from cluster import BIN, Story, clean_environment
 
 
 class Refusals(Story):
@@ -139,6 +140,53 @@ class Refusals(Story):
         config = self.cluster.write("w.toml", '[task.sum]\nprogram = ["sha256sum"]\n')
         self.check(self.refusal("sluice-worker", "--config", config, "--check-config"), 0)
         self.check(self.broker("--check-config"), 0)
+
+    def test_check_config_shows_the_tasks_and_what_is_doubtful(self):
+        config = self.cluster.write("w.toml", """
+            [task.sum]
+            program = ["sha256sum"]
+            env = {TOKEN = "hidden"}
+            [task.gone]
+            program = ["/no/such/program"]
+            [task.lost]
+            program = ["true"]
+            cwd = "/no/such/directory"
+            [task.echo]
+            run = "isolate"
+            isolates_min = 9
+            """)
+        done = subprocess.run([BIN / "sluice-worker", "--config", config, "--concurrency", "2", "--check-config"],
+                              env=clean_environment(), text=True, capture_output=True)
+        self.check((done.returncode, done.stdout), 0, 'task.sum.program=["sha256sum"]', "task.sum.env={TOKEN}",
+                   "task.echo.isolates_min=9", "the configuration is valid")
+        self.assertNotIn("hidden", done.stdout)
+        self.check((done.returncode, done.stderr), 0,
+                   "doubtful: task.gone.program: /no/such/program cannot be run now",
+                   "doubtful: task.lost.cwd: there is no directory /no/such/directory",
+                   "doubtful: task.echo.isolates_min: 9 are kept for at most 2 jobs at once")
+        self.assertNotIn("doubtful: task.sum", done.stderr)
+        self.cluster.addresses[1] = "tcp://127.0.0.1:1"
+        worker = self.cluster.start_worker("--config", config, "--concurrency", "2")
+        worker.line("task_doubtful setting=task.gone.program")
+        worker.stop()
+
+    def test_a_worker_with_too_few_descriptors_says_how_many_it_wants(self):
+        def at_start(tasks, *arguments):
+            config = self.cluster.write("w.toml", tasks)
+            worker = self.cluster.start_worker("--config", config, *arguments,
+                                               inside=["prlimit", "--nofile=200:200"])
+            worker.line("node_started")
+            worker.stop()
+            return worker.log()
+
+        self.cluster.addresses[1] = "tcp://127.0.0.1:1"
+        isolates = '[task.echo]\nrun = "isolate"\nisolates_min = 0\nisolates_max = '
+        self.assertNotIn("few_descriptors", at_start(isolates + "40"))
+        self.assertRegex(at_start(isolates + "60"), "few_descriptors limit=200 wanted=244 ")
+        threads = '[task.noop]\nrun = "thread"'
+        self.assertNotIn("few_descriptors", at_start(threads, "--concurrency", "1000"))
+        programs = '[task.sum]\nprogram = "sha256sum"'
+        self.assertRegex(at_start(programs, "--concurrency", "30"), "few_descriptors limit=200 wanted=214 ")
 
     def test_a_worker_without_a_broker_says_so_and_can_be_stopped(self):
         self.cluster.addresses[1] = "tcp://127.0.0.1:1"

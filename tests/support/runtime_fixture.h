@@ -56,7 +56,7 @@ class RuntimeFixture : public testing::Test {
 
   void build(RuntimeBuilder& builder, Values values) {
     TaskSettings settings("t", std::move(values));
-    settings.set_in_groups(groups_.has_value());
+    settings.set_host({.is_in_groups = groups_.has_value()});
     spawner_.set_groups(groups_);
     const auto added = builder.add(settings);
     ASSERT_TRUE(added) << added.error().where << ": " << added.error().detail;

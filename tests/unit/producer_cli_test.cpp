@@ -126,7 +126,7 @@ TEST(Cli, workers_shows_the_isolates_of_those_that_have_any) {
   const std::string table = sluice({"workers", "--broker", broker.address()}).out;
   EXPECT_THAT(
       table,
-      testing::ContainsRegex("isolates of +task +total +busy +available +utilised +waiting"));
+      testing::ContainsRegex("processes of +task +total +busy +available +utilised +waiting"));
   EXPECT_THAT(table, testing::ContainsRegex("photos-1@cd +shrink +0 +0 +0 +- +0 +0 +0 +0\n"));
   EXPECT_THAT(table, testing::ContainsRegex("photos-2@ef +resize +4 +3 +1 +75 % +2 +1000 +1 +7\n"));
   const Json json = Json::parse(sluice({"workers", "--json", "--broker", broker.address()}).out);

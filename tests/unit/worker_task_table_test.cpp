@@ -19,112 +19,6 @@ using testing::IsEmpty;
 using Value = TaskSettings::Value;
 using Values = std::map<std::string, Value>;
 
-// ---------------------------------------------------------------- one task's settings
-
-// `take` of a task whose only key is `k`: the value, or the refusal.
-template <typename Take>
-std::string take_from(Values values, Take take) {
-  TaskSettings settings("t", std::move(values));
-  const auto taken = take(settings);
-  if (!taken) return taken.error().where + ": " + taken.error().detail;
-  return *taken ? testing::PrintToString(**taken) : "absent";
-}
-
-std::string integer(Value value) {
-  return take_from({{"k", std::move(value)}},
-                   [](TaskSettings& settings) { return settings.take_integer("k", -2, 5); });
-}
-
-std::string duration(Value value) {
-  return take_from({{"k", std::move(value)}},
-                   [](TaskSettings& settings) { return settings.take_duration_ms("k"); });
-}
-
-std::string bytes(Value value) {
-  return take_from({{"k", std::move(value)}},
-                   [](TaskSettings& settings) { return settings.take_bytes("k"); });
-}
-
-TEST(TaskSettings, an_absent_key_is_no_error) {
-  TaskSettings settings("t", {{"other", true}});
-  EXPECT_EQ(settings.take_bool("k").value(), std::nullopt);
-  EXPECT_EQ(settings.take_integer("k", 1, 1).value(), std::nullopt);
-  EXPECT_EQ(settings.take_text("k").value(), std::nullopt);
-  EXPECT_EQ(settings.take_texts("k").value(), std::nullopt);
-  EXPECT_EQ(settings.take_map("k").value(), std::nullopt);
-  EXPECT_EQ(settings.take_duration_ms("k").value(), std::nullopt);
-  EXPECT_EQ(settings.take_bytes("k").value(), std::nullopt);
-}
-
-TEST(TaskSettings, a_key_can_be_taken_once_and_what_is_left_is_told) {
-  TaskSettings settings("t", {{"a", true}, {"b", true}});
-  EXPECT_EQ(settings.take_bool("a").value(), true);
-  EXPECT_EQ(settings.take_bool("a").value(), std::nullopt);
-  ASSERT_TRUE(settings.untaken());
-  EXPECT_EQ(settings.untaken()->code, ErrorCode::bad_field);
-  EXPECT_EQ(settings.untaken()->where, "task.t.b");
-  EXPECT_EQ(settings.take_bool("b").value(), true);
-  EXPECT_FALSE(settings.untaken());
-}
-
-TEST(TaskSettings, another_type_is_refused_with_the_key_and_what_it_must_be) {
-  const std::int64_t number = 1;
-  const auto refusal = [&](auto take) {
-    return take_from({{"k", number}}, take);
-  };
-  EXPECT_EQ(refusal([](TaskSettings& settings) { return settings.take_bool("k"); }),
-            "task.t.k: must be true or false");
-  EXPECT_EQ(refusal([](TaskSettings& settings) { return settings.take_text("k"); }),
-            "task.t.k: must be a text");
-  EXPECT_EQ(refusal([](TaskSettings& settings) { return settings.take_texts("k"); }),
-            "task.t.k: must be a list of texts");
-  EXPECT_EQ(refusal([](TaskSettings& settings) { return settings.take_map("k"); }),
-            "task.t.k: must be a table of texts");
-}
-
-TEST(TaskSettings, an_integer_lies_within_its_bounds_and_is_nothing_else) {
-  EXPECT_EQ(integer(std::int64_t{-2}), "-2");
-  EXPECT_EQ(integer(std::int64_t{5}), "5");
-  for (const Value& value : {Value(std::int64_t{-3}),
-                             Value(std::int64_t{6}),
-                             Value(1.0),
-                             Value(std::string("1")),
-                             Value(true)})
-    EXPECT_EQ(integer(value), "task.t.k: must be an integer from -2 to 5");
-}
-
-TEST(TaskSettings, a_duration_has_a_unit_or_is_milliseconds_up_to_ten_years) {
-  for (const auto& [text, ms] : {std::pair{"1500ms", "1500"},
-                                 {"30s", "30000"},
-                                 {"5m", "300000"},
-                                 {"1h", "3600000"},
-                                 {"7d", "604800000"},
-                                 {"0s", "0"},
-                                 {"3650d", "315360000000"}})
-    EXPECT_EQ(duration(std::string(text)), ms);
-  EXPECT_EQ(duration(kTenYearsMs), "315360000000");
-  for (const Value& value : {Value(std::string("3651d")),
-                             Value(kTenYearsMs + 1),
-                             Value(std::string("-1s")),
-                             Value(std::int64_t{-1}),
-                             Value(std::string("1y")),
-                             Value(1.5)})
-    EXPECT_TRUE(duration(value).starts_with("task.t.k: must be a duration such as \"30s\""))
-        << duration(value);
-}
-
-TEST(TaskSettings, a_size_has_a_unit_or_is_bytes) {
-  EXPECT_EQ(bytes(std::string("256MiB")), "268435456");
-  EXPECT_EQ(bytes(std::int64_t{0}), "0");
-  for (const Value& value : {Value(std::string("-1KiB")),
-                             Value(std::int64_t{-1}),
-                             Value(std::string("much")),
-                             Value(2.0)})
-    EXPECT_EQ(bytes(value), "task.t.k: must be a size such as \"256MiB\", or bytes");
-}
-
-// ---------------------------------------------------------------- the tasks of a node
-
 struct Calls {
   std::vector<std::string> names;
   int runtime_count = 0;
@@ -160,8 +54,14 @@ class NotingBuilder : public RuntimeBuilder {
   [[nodiscard]] Result<void> add(TaskSettings& settings) override {
     if (auto speed = settings.take_integer("speed", 0, 9); !speed)
       return tl::unexpected(speed.error());
+    else if (*speed == 0)
+      settings.doubt("speed", "it will never end");
     calls_.names.push_back(kind_ + " add " + settings.task());
     return {};
+  }
+
+  [[nodiscard]] DescriptorNeed descriptors(std::uint32_t concurrency) const override {
+    return kind_ == "fast" ? DescriptorNeed{100, 2} : DescriptorNeed{10 * concurrency, 7};
   }
 
   [[nodiscard]] std::unique_ptr<Runtime> build() override {
@@ -272,6 +172,27 @@ TEST_F(OfferedTasks, one_that_is_refused_is_not_offered) {
   EXPECT_NE(add("", {}), "");
   EXPECT_THAT(table_.tasks(), IsEmpty());
   EXPECT_EQ(add("a", {{"run", fast}}), "") << "and may still be offered rightly";
+}
+
+// Slots are shared by all the tasks: each may have the dearest attempt.
+TEST_F(OfferedTasks, descriptors_are_wanted_by_every_kind_that_is_used_and_once_for_each_slot) {
+  table_.set_concurrency(3);
+  EXPECT_EQ(table_.descriptors(), 0U);
+  EXPECT_EQ(add("a", {{"run", std::string("fast")}}), "");
+  EXPECT_EQ(table_.descriptors(), 100U + 3 * 2);
+  EXPECT_EQ(add("b", {{"run", std::string("fast")}}), "");
+  EXPECT_EQ(table_.descriptors(), 100U + 3 * 2) << "the builder has counted both";
+  EXPECT_EQ(add("c", {}), "");
+  EXPECT_EQ(table_.descriptors(), 100U + 10 * 3 + 3 * 7);
+}
+
+TEST_F(OfferedTasks, what_is_doubtful_is_told_of_those_that_are_offered) {
+  EXPECT_EQ(add("a", {{"run", std::string("fast")}, {"speed", std::int64_t{0}}}), "");
+  EXPECT_NE(add("b", {{"speed", std::int64_t{0}}, {"more", true}}), "") << "refused";
+  EXPECT_EQ(add("c", {}), "");
+  ASSERT_EQ(table_.doubts().size(), 1U);
+  EXPECT_EQ(table_.doubts()[0].where, "task.a.speed");
+  EXPECT_EQ(table_.doubts()[0].detail, "it will never end");
 }
 
 TEST_F(OfferedTasks, a_name_is_given_once_and_there_are_at_most_256) {

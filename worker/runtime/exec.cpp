@@ -203,8 +203,7 @@ class ExecRuntime : public Runtime {
     std::vector<std::string> all = environment_of(task.program, node_, job.task);
     all.push_back("SLUICE_JOB_ID=" + job.id.str());
     all.push_back("SLUICE_ATTEMPT=" + std::to_string(job.fence.attempt));
-    all.push_back("SLUICE_FENCE=" + std::to_string(job.fence.epoch) + "." +
-                  std::to_string(job.fence.attempt));
+    all.push_back("SLUICE_FENCE=" + job.fence.str());
     all.push_back("SLUICE_QUEUE=" + job.queue);
     all.push_back("SLUICE_RETRY_COUNT=" + std::to_string(job.retry_count));
     // A text as it is; an environment has no place for anything else.
@@ -400,6 +399,10 @@ Result<void> ExecRuntimeBuilder::add(TaskSettings& settings) {
     return tl::unexpected(settings.error("limits.output", "a result has at most 1 MiB"));
   tasks_[settings.task()] = std::move(task);
   return {};
+}
+
+DescriptorNeed ExecRuntimeBuilder::descriptors(std::uint32_t) const {
+  return {.per_attempt = 5};  // its three streams, its progress, and its keeper
 }
 
 void ExecRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {

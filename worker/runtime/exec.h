@@ -26,6 +26,7 @@ class ExecRuntimeBuilder : public RuntimeBuilder {
  public:
   // Settings: those of take_program(), stdin ("payload" or "none"), timeout, grace, limits.output.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+  [[nodiscard]] DescriptorNeed descriptors(std::uint32_t concurrency) const override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 

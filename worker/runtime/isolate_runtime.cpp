@@ -182,6 +182,14 @@ Result<void> IsolateRuntimeBuilder::add(TaskSettings& settings) {
   return {};
 }
 
+DescriptorNeed IsolateRuntimeBuilder::descriptors(std::uint32_t concurrency) const {
+  constexpr std::uint64_t kOfOne = 3;  // jobs, notes, output
+  DescriptorNeed need;
+  for (const auto& [task, settings] : tasks_)
+    need.standing += kOfOne * settings.pool.most(concurrency);
+  return need;
+}
+
 // The spawner's copy of the handlers and of the node's id is what its isolates have: all of them,
 // for a task table that is read later may name others.
 void IsolateRuntimeBuilder::teach(const std::string& node, Spawner& spawner) {

@@ -23,6 +23,7 @@ class IsolateRuntimeBuilder : public RuntimeBuilder {
   // Settings: handler, isolates_min, isolates_max, idle, reuse, recycle_after, recycle_memory,
   // timeout, grace, limits.memory, limits.cpu, limits.file_size.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+  [[nodiscard]] DescriptorNeed descriptors(std::uint32_t concurrency) const override;
   void teach(const std::string& node, Spawner& spawner) override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;

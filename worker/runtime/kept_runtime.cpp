@@ -146,6 +146,14 @@ Result<void> KeptRuntimeBuilder::add(TaskSettings& settings) {
   return {};
 }
 
+DescriptorNeed KeptRuntimeBuilder::descriptors(std::uint32_t concurrency) const {
+  constexpr std::uint64_t kOfOne = 7;  // stream, errors, keeper, and four of /proc
+  DescriptorNeed need;
+  for (const auto& [task, settings] : tasks_)
+    need.standing += kOfOne * settings.pool.most(concurrency);
+  return need;
+}
+
 void KeptRuntimeBuilder::prepare(const std::string& node, Spawner& spawner) {
   node_ = node;
   spawner_ = &spawner.open_channel();

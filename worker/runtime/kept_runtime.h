@@ -27,6 +27,7 @@ class KeptRuntimeBuilder : public RuntimeBuilder {
   // Settings: program, protocol ("json" or "msgpack"), cwd, env, pass_env, processes_min,
   // processes_max, idle, recycle_after, timeout, grace.
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+  [[nodiscard]] DescriptorNeed descriptors(std::uint32_t concurrency) const override;
   void prepare(const std::string& node, Spawner& spawner) override;
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 

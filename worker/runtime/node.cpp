@@ -60,6 +60,19 @@ struct Generation {
   std::size_t running = 0;  // attempts
 };
 
+// Says so when there are too few descriptors for all that these tasks may take.
+void check_descriptors(const TaskTable& tasks) {
+  constexpr std::uint64_t kOfNode = 64;
+  const std::uint64_t limit = raise_descriptor_limit();
+  const std::uint64_t wanted = kOfNode + tasks.descriptors();
+  if (limit == 0 || limit >= wanted) return;
+  log::warn(
+      "few_descriptors",
+      {{"limit", limit},
+       {"wanted", wanted},
+       {"reason", "jobs that find none are handed back: raise `ulimit -n`, or lower concurrency"}});
+}
+
 class NodeLoop {
  public:
   NodeLoop(const NodeOptions& options,
@@ -149,6 +162,7 @@ class NodeLoop {
       auto read = read_again_(*generations_.back().tasks);
       if (!read) return refuse(read.error().where, read.error().detail);
       names = (*read)->tasks();
+      check_descriptors(**read);
       (*read)->prepare(core_.settings().node);
       generations_.emplace_back(std::move(*read));
     } catch (const std::exception& error) {
@@ -289,20 +303,6 @@ class NodeLoop {
   bool is_health_asked_ = false;
 };
 
-// Says so when there are too few descriptors for every slot.
-void check_descriptors(std::uint32_t concurrency) {
-  constexpr std::uint64_t kOfNode = 64;
-  constexpr std::uint64_t kOfSlot = 7;  // a kept program's stream, errors, keeper, four of /proc
-  const std::uint64_t limit = raise_descriptor_limit();
-  const std::uint64_t wanted = kOfNode + kOfSlot * concurrency;
-  if (limit == 0 || limit >= wanted) return;
-  log::warn(
-      "few_descriptors",
-      {{"limit", limit},
-       {"wanted", wanted},
-       {"reason", "jobs that find none are handed back: raise `ulimit -n`, or lower concurrency"}});
-}
-
 }  // namespace
 
 NodeOptions with_defaults(NodeOptions options) {
@@ -314,7 +314,7 @@ NodeOptions with_defaults(NodeOptions options) {
 NodeExit run_node(NodeOptions options, std::unique_ptr<TaskTable> tasks, ReadTasks read_again) {
   ::signal(SIGPIPE, SIG_IGN);
   options = with_defaults(std::move(options));
-  check_descriptors(options.concurrency);
+  check_descriptors(*tasks);
   const Life life = begin_life(options.name, options.state_dir);
   tasks->prepare(life.node());
   WorkerSettings settings;

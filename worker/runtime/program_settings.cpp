@@ -13,6 +13,7 @@
 #include "common/config_value.h"
 #include "common/limits.h"
 #include "worker/runtime/process_result.h"
+#include "worker/runtime/program_doubts.h"
 
 namespace sluice {
 
@@ -66,7 +67,7 @@ Result<ProgramLimits> take_limits(TaskSettings& settings, const std::string& use
                             take_count(settings, "limits.processes", 1, limits.processes),
                             take_size(settings, "limits.file_size", 1, limits.file_bytes)})
     if (!taken) return tl::unexpected(taken.error());
-  if (limits.processes != 0 && !settings.is_in_groups() &&
+  if (limits.processes != 0 && !settings.host().is_in_groups &&
       (user.empty() ? ::geteuid() == 0 : user == "root"))
     return tl::unexpected(settings.error("limits.processes",
                                          "does not bind root without cgroups: name a user for this "
@@ -123,6 +124,7 @@ Result<ProgramSettings> take_program(TaskSettings& settings) {
   auto cwd = settings.take_text("cwd");
   if (!cwd) return tl::unexpected(cwd.error());
   program.cwd = cwd->value_or("");
+  doubt_program(settings, program.argv.front(), program.cwd);
   auto env = settings.take_map("env");
   if (!env) return tl::unexpected(env.error());
   if (*env) program.env = std::move(**env);

@@ -1,105 +1,13 @@
 #include "worker/runtime/task_table.h"
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
-#include "common/config_value.h"
 #include "common/ids.h"
 #include "common/limits.h"
 
 namespace sluice {
-
-Error TaskSettings::error(const std::string& key, std::string detail) const {
-  return Error{ErrorCode::bad_field,
-               "task." + task_ + (key.empty() ? "" : ".") + key,
-               std::move(detail)};
-}
-
-std::optional<Error> TaskSettings::untaken() const {
-  if (values_.empty()) return std::nullopt;
-  const std::string& key = values_.begin()->first;
-  std::string near = nearest_name(key, asked_);
-  if (!near.empty()) return error(key, "is no setting of this task; did you mean " + near + "?");
-  std::string known;
-  for (const std::string& name : asked_)
-    known += (known.empty() ? "" : ", ") + name;
-  return error(key, "is no setting of this task; there are " + known);
-}
-
-Error TaskSettings::missing(const std::string& key, std::string detail) const {
-  std::vector<std::string> others;
-  for (const auto& [name, value] : values_)
-    others.push_back(name);
-  const std::string near = nearest_name(key, others);
-  return error(key, near.empty() ? std::move(detail) : detail + "; " + near + " is no setting");
-}
-
-std::map<std::string, TaskSettings::Value>::node_type TaskSettings::take(const std::string& key) {
-  asked_.push_back(key);
-  return values_.extract(key);
-}
-
-Result<std::optional<bool>> TaskSettings::take_bool(const std::string& key) {
-  const auto node = take(key);
-  if (!node) return std::nullopt;
-  if (const auto* value = std::get_if<bool>(&node.mapped())) return *value;
-  return tl::unexpected(error(key, "must be true or false"));
-}
-
-Result<std::optional<std::int64_t>> TaskSettings::take_integer(const std::string& key,
-                                                               std::int64_t min,
-                                                               std::int64_t max) {
-  const auto node = take(key);
-  if (!node) return std::nullopt;
-  const auto* value = std::get_if<std::int64_t>(&node.mapped());
-  if (value != nullptr && *value >= min && *value <= max) return *value;
-  return tl::unexpected(
-      error(key, "must be an integer from " + std::to_string(min) + " to " + std::to_string(max)));
-}
-
-Result<std::optional<std::string>> TaskSettings::take_text(const std::string& key) {
-  auto node = take(key);
-  if (!node) return std::nullopt;
-  if (auto* value = std::get_if<std::string>(&node.mapped())) return std::move(*value);
-  return tl::unexpected(error(key, "must be a text"));
-}
-
-Result<std::optional<TaskSettings::Texts>> TaskSettings::take_texts(const std::string& key) {
-  auto node = take(key);
-  if (!node) return std::nullopt;
-  if (auto* value = std::get_if<Texts>(&node.mapped())) return std::move(*value);
-  if (auto* value = std::get_if<std::string>(&node.mapped())) return Texts{std::move(*value)};
-  return tl::unexpected(error(key, "must be a list of texts"));
-}
-
-Result<std::optional<TaskSettings::TextMap>> TaskSettings::take_map(const std::string& key) {
-  auto node = take(key);
-  if (!node) return std::nullopt;
-  if (auto* value = std::get_if<TextMap>(&node.mapped())) return std::move(*value);
-  return tl::unexpected(error(key, "must be a table of texts"));
-}
-
-Result<std::optional<std::int64_t>> TaskSettings::take_duration_ms(const std::string& key) {
-  const auto node = take(key);
-  if (!node) return std::nullopt;
-  if (const auto* number = std::get_if<std::int64_t>(&node.mapped()))
-    if (*number >= 0 && *number <= kTenYearsMs) return *number;
-  if (const auto* text = std::get_if<std::string>(&node.mapped()))
-    if (const auto duration = read_duration_ms(*text))
-      if (*duration >= 0 && *duration <= kTenYearsMs) return *duration;
-  return tl::unexpected(
-      error(key, "must be a duration such as \"30s\", or milliseconds, at most ten years"));
-}
-
-Result<std::optional<std::int64_t>> TaskSettings::take_bytes(const std::string& key) {
-  const auto node = take(key);
-  if (!node) return std::nullopt;
-  if (const auto* number = std::get_if<std::int64_t>(&node.mapped()))
-    if (*number >= 0) return *number;
-  if (const auto* text = std::get_if<std::string>(&node.mapped()))
-    if (const auto bytes = read_bytes(*text))
-      if (*bytes >= 0) return *bytes;
-  return tl::unexpected(error(key, "must be a size such as \"256MiB\", or bytes"));
-}
 
 // What it opened on the way to a mistake is not left open in a node that goes on without it.
 TaskTable::~TaskTable() {
@@ -108,7 +16,7 @@ TaskTable::~TaskTable() {
 
 void TaskTable::set_groups(const std::optional<CgroupPlace>& groups) {
   spawner_->set_groups(groups);
-  has_groups_ = groups.has_value();
+  host_.is_in_groups = groups.has_value();
 }
 
 void TaskTable::add_kind(std::string run, std::unique_ptr<RuntimeBuilder> builder) {
@@ -134,9 +42,10 @@ Result<void> TaskTable::add(TaskSettings settings) {
       known += (known.empty() ? "" : ", ") + name;
     return tl::unexpected(settings.error("run", "must be one of " + known));
   }
-  settings.set_in_groups(has_groups_);
+  settings.set_host(host_);
   if (auto added = kind->second->add(settings); !added) return added;
   if (const auto error = settings.untaken()) return tl::unexpected(*error);
+  doubts_.insert(doubts_.end(), settings.doubts().begin(), settings.doubts().end());
   kind_of_[task] = kind->first;
   return {};
 }
@@ -146,6 +55,19 @@ std::vector<std::string> TaskTable::tasks() const {
   for (const auto& [task, kind] : kind_of_)
     names.push_back(task);
   return names;
+}
+
+std::uint64_t TaskTable::descriptors() const {
+  std::set<std::string> kinds;
+  for (const auto& [task, kind] : kind_of_)
+    kinds.insert(kind);
+  DescriptorNeed all;
+  for (const std::string& kind : kinds) {
+    const DescriptorNeed need = kinds_.at(kind)->descriptors(host_.concurrency);
+    all.standing += need.standing;
+    all.per_attempt = std::max(all.per_attempt, need.per_attempt);
+  }
+  return all.standing + all.per_attempt * host_.concurrency;
 }
 
 void TaskTable::prepare(const std::string& node) {

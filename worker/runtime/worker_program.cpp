@@ -1,8 +1,12 @@
 #include "worker/runtime/worker_program.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "common/config.h"
 #include "common/utf8.h"
@@ -44,6 +48,17 @@ std::vector<std::string> own_tasks(const WorkerProgram& program) {
   return names;
 }
 
+Result<void> add_tasks(TaskTable& tasks, std::vector<TaskSettings> all) {
+  for (TaskSettings& task : all)
+    if (auto added = tasks.add(std::move(task)); !added) return added;
+  return {};
+}
+
+void log_doubts(const TaskTable& tasks) {
+  for (const Error& doubt : tasks.doubts())
+    log_line(LogLevel::warn, "task_doubtful", {{"setting", doubt.where}, {"reason", doubt.detail}});
+}
+
 // The task table as it is configured now: the file is read once more.
 Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
                                               const char* const* argv,
@@ -60,9 +75,9 @@ Result<std::unique_ptr<TaskTable>> read_tasks(int argc,
   if (!config) return tl::unexpected(config.error());
   auto tasks = before.make_successor();
   add_kinds(*tasks, program, in_isolates);
-  for (TaskSettings& task : config->tasks)
-    if (const auto added = tasks->add(std::move(task)); !added)
-      return tl::unexpected(added.error());
+  if (auto added = add_tasks(*tasks, std::move(config->tasks)); !added)
+    return tl::unexpected(added.error());
+  log_doubts(*tasks);
   return tasks;
 }
 
@@ -77,6 +92,15 @@ void say_effective(const ConfigTable& table, const TaskTable& tasks, const Cgrou
   log_line(LogLevel::info,
            "config",
            {{"limits_held_by", groups.place ? "cgroups" : "rlimits"}, {"reason", groups.reason}});
+}
+
+// Of --check-config, which has no log.
+void warn_of_doubts(const std::string& program, const TaskTable& tasks) {
+  for (const Error& doubt : tasks.doubts())
+    std::fprintf(stderr,
+                 "%s: doubtful: %s\n",
+                 program.c_str(),
+                 printable(doubt.where + ": " + doubt.detail).c_str());
 }
 
 constexpr int kAskMs = 5'000;
@@ -115,16 +139,22 @@ int configure_and_run(int argc, const char* const* argv, const WorkerProgram& pr
   if (!groups) return table.explain(groups.error());
   auto tasks = std::make_unique<TaskTable>();
   tasks->set_groups(groups->place);
+  tasks->set_concurrency(config->node.concurrency);
   add_kinds(*tasks, program, in_isolates);
-  for (TaskSettings& task : config->tasks)
-    if (const auto added = tasks->add(std::move(task)); !added) return table.explain(added.error());
+  std::vector<std::string> lines;
+  for (const TaskSettings& task : config->tasks)
+    std::ranges::move(task.lines(), std::back_inserter(lines));
+  if (const auto added = add_tasks(*tasks, std::move(config->tasks)); !added)
+    return table.explain(added.error());
   if (action->is_check) {
-    table.confirm();
+    table.confirm(lines);
+    warn_of_doubts(program.name, *tasks);
     return node_drained;
   }
   step_below_first_process();
   log::set_up(log_options(options));
   say_effective(table, *tasks, *groups);
+  log_doubts(*tasks);
   return run_node(config->node, std::move(tasks), [&](const TaskTable& before) {
     return read_tasks(argc, argv, program, in_isolates, before);
   });

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/job.h"
+#include "worker/tasks/http_connections.h"
 #include "worker/tasks/target_check.h"
 
 namespace sluice {
@@ -68,6 +69,9 @@ struct FinishedCall {
 
 class CurlLoop {
  public:
+  static constexpr std::size_t kDescriptorsKept = HttpConnections::kIdleMax;
+  static constexpr std::size_t kDescriptorsPerCall = 2;  // while two addresses are tried
+
   CurlLoop();  // throws std::runtime_error
   ~CurlLoop();
   CurlLoop(const CurlLoop&) = delete;

@@ -56,6 +56,11 @@ struct HttpPlan {
 class HttpRuntimeBuilder : public RuntimeBuilder {
  public:
   [[nodiscard]] Result<void> add(TaskSettings& settings) override;
+
+  [[nodiscard]] DescriptorNeed descriptors(std::uint32_t) const override {
+    return {CurlLoop::kDescriptorsKept, CurlLoop::kDescriptorsPerCall};
+  }
+
   [[nodiscard]] std::unique_ptr<Runtime> build() override;
 
  private:
