@@ -45,7 +45,7 @@ class Install(unittest.TestCase):
         project = self.cluster.folder / "project"
         shutil.copytree(ROOT / "worker" / "examples" / "project", project)
         build = self.cluster.folder / "build"
-        run("cmake", "-S", project, "-B", build, f"-DCMAKE_PREFIX_PATH={self.prefix}",
+        run("cmake", "-G", "Ninja", "-S", project, "-B", build, f"-DCMAKE_PREFIX_PATH={self.prefix}",
             f"-DCMAKE_EXE_LINKER_FLAGS={linker_flags()}")
         run("cmake", "--build", build)
         self.cluster.start_broker()
