@@ -323,6 +323,22 @@ class BadPrograms(Story):
         self.assertEqual(self.node.stop(), 0)
         self.assertEqual(self.alive(), [])
 
+    def test_many_floods_of_progress_keep_nobody_waiting_and_take_no_memory(self):
+        self.start_node(self.kept_task("json", 'timeout = "2s"', "processes_min = 0"),
+                        '[task.echo]\nrun = "thread"\n', slots=16)
+        before = rss_bytes(self.node.pid)
+        flood = "while True: os.write(1, b'{\"progress\":5}\\n' * 5000)"
+        floods = [self.submit("json", flood) for _ in range(8)]
+        for job_id in floods:
+            self.client.until_state(job_id, "running")
+        [echo] = self.client.submit(job("echo", b"among floods"))
+        self.assertEqual(self.client.wait([echo])[echo]["result"], b"among floods")
+        for job_id, view in self.client.wait(floods).items():
+            self.check(view, job_id, "failed", "timeout", "its time was over")
+        self.assertLess(rss_bytes(self.node.pid) - before, 64 * MIB)
+        self.assertEqual(self.node.stop(), 0)
+        self.assertEqual(self.alive(), [])
+
     # ---- handlers in isolates
 
     def test_an_isolate_that_a_signal_ends_says_which_and_is_replaced(self):

@@ -75,7 +75,7 @@ TEST(HttpAttemptResult, a_stop_has_the_outcome_of_its_reason) {
     EXPECT_EQ(stopped_attempt(some_job(), reason).outcome, outcome) << to_string(reason);
   const AttemptResult timed_out = stopped_attempt(some_job(), StopReason::timed_out);
   EXPECT_EQ(timed_out.error_code, "timeout");
-  EXPECT_EQ(timed_out.error, "stopped after 1500 ms");
+  EXPECT_EQ(timed_out.error, "stopped: its time was over");
   EXPECT_TRUE(timed_out.retryable);
 }
 

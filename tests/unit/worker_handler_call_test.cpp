@@ -135,7 +135,7 @@ TEST(HandlerCall, a_time_out_says_how_long_it_was_and_may_be_tried_again) {
   const AttemptResult said = to_result(some_job(), TaskOutcome::failed("why", "words", false));
   const AttemptResult result = after_stop(some_job(), StopReason::timed_out, said);
   EXPECT_EQ(result.error_code, "timeout");
-  EXPECT_EQ(result.error, "stopped after 1500 ms");
+  EXPECT_EQ(result.error, "stopped: its time was over");
   EXPECT_TRUE(result.retryable);
 }
 

@@ -79,12 +79,12 @@ TEST(HttpRuntime, the_job_s_log_says_what_was_called_and_what_failed_but_nothing
   }
   EXPECT_EQ(without_times(log),
             "POST " + server.url("/p") +
-                ": 503 in N ms, to be tried again after 2 s (Retry-After)\n"
+                ": 503 in N ms, may be tried again after 2 s (Retry-After)\n"
                 "GET " +
                 server.url("/gone") +
                 ": 410 in N ms, not to be tried again\n"
                 "GET " +
-                nobody + ": connect_failed in N ms, to be tried again\n");
+                nobody + ": connect_failed in N ms, may be tried again\n");
 }
 
 TEST(HttpRuntime, the_job_s_log_says_that_a_call_was_stopped) {

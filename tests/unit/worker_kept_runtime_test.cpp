@@ -57,6 +57,43 @@ TEST_F(KeptTest, one_process_runs_job_after_job) {
   EXPECT_EQ(figures().jobs, 3U);
 }
 
+// Lines that cost a program nothing to write: the loop goes round between a few of them, so that it
+// hears of others and of the time, and tells of each turn the newest, with the newest checkpoint.
+TEST_F(KeptTest, a_flood_of_progress_is_taken_a_little_at_a_time) {
+  constexpr int kLines = 20'000;
+  python(R"(
+import sys
+for line in sys.stdin:
+    for i in range(20000 // 100):
+        sys.stdout.write('{"progress":5,"checkpoint":"c%d"}\n' % i + '{"progress":6}\n' * 99)
+    print('{"result": "done"}', flush=True)
+)");
+  start("a");
+  int turns = 0;
+  std::size_t told = 0;
+  std::string checkpoint;
+  AttemptResult ended;
+  while (ended.id != JobId("a")) {
+    turn();
+    ++turns;
+    std::size_t told_now = 0;
+    for (const RuntimeEvent& event : std::exchange(events_, {})) {
+      if (const auto* done = std::get_if<AttemptDone>(&event)) ended = done->result;
+      const auto* progress = std::get_if<AttemptProgress>(&event);
+      if (progress == nullptr) continue;
+      EXPECT_EQ(ended.id, JobId()) << "progress comes before the result";
+      ++told_now;
+      checkpoint = progress->checkpoint.value_or(checkpoint);
+    }
+    EXPECT_LE(told_now, 1U);
+    told += told_now;
+  }
+  EXPECT_EQ(ended.result, "done");
+  EXPECT_EQ(checkpoint, "c199");
+  EXPECT_GE(turns, kLines / 64);
+  EXPECT_LE(told, static_cast<std::size_t>(turns));
+}
+
 TEST_F(KeptTest, each_attempt_has_the_cpu_time_and_the_peak_memory_of_its_own) {
   python(R"(
 import json, os, sys, time

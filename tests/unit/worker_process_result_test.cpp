@@ -58,6 +58,19 @@ TEST(ProcessResult, a_time_out_may_be_tried_again_and_shows_what_was_said_last) 
   EXPECT_EQ(stopped_attempt(some_job(), StopReason::timed_out).error, "stopped: its time was over");
 }
 
+TEST(ProcessResult, an_end_is_told_in_words) {
+  SpawnReport report;
+  report.exec_errno = ENOENT;
+  EXPECT_EQ(how_it_ended(report), "cannot start: No such file or directory");
+  report.exec_errno = 0;
+  report.wait_status = 3 << 8;  // as wait(2) has it
+  EXPECT_EQ(how_it_ended(report), "exited with code 3");
+  report.wait_status = SIGSEGV;
+  EXPECT_EQ(how_it_ended(report), "killed by SIGSEGV");
+  report.is_keeper_lost = 1;
+  EXPECT_EQ(how_it_ended(report), "lost its keeper");
+}
+
 TEST(ProcessResult, signals_have_names_and_those_without_one_their_number) {
   EXPECT_EQ(signal_name(SIGKILL), "SIGKILL");
   EXPECT_EQ(signal_name(SIGXCPU), "SIGXCPU");

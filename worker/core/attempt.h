@@ -23,6 +23,9 @@ enum class StopReason : std::uint8_t {
 };
 [[nodiscard]] std::string_view to_string(StopReason reason);
 
+// What a `timeout` says, whichever time it was: the job's, the task's, or the attempt's.
+inline constexpr const char* kTimeWasOver = "stopped: its time was over";
+
 // Which attempt. One job may be held twice: an old attempt that is still being stopped, and a
 // newer.
 struct AttemptKey {

@@ -237,7 +237,7 @@ AttemptResult after_stop(const RunJob& job, StopReason reason, AttemptResult res
   if (reason == StopReason::timed_out) {
     stopped.outcome = Outcome::failed;
     stopped.error_code = "timeout";
-    stopped.error = "stopped after " + std::to_string(job.timeout_ms) + " ms";
+    stopped.error = kTimeWasOver;
   } else {
     stopped.outcome = reason == StopReason::hand_back ? Outcome::handed_back : Outcome::cancelled;
   }

@@ -14,6 +14,7 @@
 #include <span>
 #include <system_error>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,7 @@ struct Member {
   // Its attempt; the job is without its payload.
   std::optional<RunJob> job;
   std::optional<StopReason> reason;
+  std::optional<AttemptProgress> progress;  // of this turn
   std::int64_t given_ms = 0;
   // Ended, and told when the process is gone.
   std::optional<AttemptResult> result;
@@ -125,7 +127,7 @@ class PoolRuntime : public Runtime {
   [[nodiscard]] int fd() const override { return epoll_.get(); }
 
   [[nodiscard]] std::int64_t next_deadline_mono_ms() const override {
-    if (!events_.empty()) return 0;
+    if (!events_.empty() || !talking_.empty()) return 0;
     std::int64_t next = timers_.empty() ? kNever : timers_.begin()->first;
     for (const auto& [task, pool] : pools_)
       next = std::min(next, pool.refill_ms);
@@ -144,8 +146,14 @@ class PoolRuntime : public Runtime {
     is_every_error_read_ = items.size() < ready.size();
     for (const epoll_event& item : items)
       if (Member* member = member_of(item, kErrorsBit)) read_errors(*member);
+    const std::unordered_set<std::uint64_t> talking = std::exchange(talking_, {});
+    for (const std::uint64_t number : talking)
+      if (const auto it = members_.find(number); it != members_.end()) read_some(it->second);
     for (const epoll_event& item : items)
-      if (Member* member = member_of(item, 0)) on_ready(*member, item.events);
+      if (Member* member = member_of(item, 0); member != nullptr && member->wire) {
+        if ((item.events & EPOLLOUT) != 0) on_room(*member);
+        if (!talking.contains(member->number)) read_some(*member);
+      }
     fire(now);
     watch_backlog();
     for (RuntimeEvent& event : std::exchange(events_, {}))
@@ -181,7 +189,9 @@ class PoolRuntime : public Runtime {
   static constexpr std::int64_t kLeaveGraceMs = 2'000;     // from the end of a stream to SIGKILL
   static constexpr std::size_t kSparedMax = 1'000;
   static constexpr std::size_t kShownOfOutputBytes = 200;
-  static constexpr int kReadsPerTurn = 16;  // a handler that talks must not starve the others
+  // One that talks must not starve the others, nor keep time-outs waiting.
+  static constexpr int kReadsPerTurn = 16;
+  static constexpr int kWordsPerTurn = 64;
 
   Member* member_of(const epoll_event& item, std::uint64_t bit) {
     const auto it = members_.find(item.data.u64 ^ bit);
@@ -200,9 +210,10 @@ class PoolRuntime : public Runtime {
 
   // In the place of one that ended. What cannot live must not be made over and over: at once after
   // one that had a job, and once after one that had none.
-  void fill_again(MemberPool& pool) {
+  void fill_again(MemberPool& pool, const SpawnReport& ended) {
     if (pool.total >= pool.settings.processes_min) return;
-    if (pool.refill_pause_ms > 0) return fill_later(pool, "one ended before it had a job");
+    if (pool.refill_pause_ms > 0)
+      return fill_later(pool, how_it_ended(ended) + " before it had a job");
     pool.refill_pause_ms = kRefillPauseMs;
     fill(pool);
   }
@@ -216,7 +227,8 @@ class PoolRuntime : public Runtime {
               {"total", std::to_string(pool.total)},
               {"wanted", std::to_string(pool.settings.processes_min)},
               {"reason", reason},
-              {"again_in_ms", std::to_string(pool.refill_pause_ms)}});
+              {"again_in_ms", std::to_string(pool.refill_pause_ms)},
+              {"what_next", "mend that; it is tried again by itself, and whenever a job comes"}});
     pool.refill_pause_ms = std::min(2 * pool.refill_pause_ms, kRefillPauseMsMax);
   }
 
@@ -344,14 +356,12 @@ class PoolRuntime : public Runtime {
     arm(member, after(clock_now().mono_ms, member.pool->settings.grace_ms));
   }
 
-  void on_ready(Member& member, std::uint32_t what) {
-    if (!member.wire) return;
-    if ((what & EPOLLOUT) != 0) {
-      watch(member.wire->fd(), member.number, EPOLLIN, EPOLL_CTL_MOD);
-      write(member);
-    }
-    read(member, kReadsPerTurn);
+  void on_room(Member& member) {
+    watch(member.wire->fd(), member.number, EPOLLIN, EPOLL_CTL_MOD);
+    write(member);
   }
+
+  void read_some(Member& member) { read(member, kReadsPerTurn, kWordsPerTurn); }
 
   // What it writes there while it has a job is part of the job's log.
   void read_errors(Member& member) {
@@ -368,23 +378,47 @@ class PoolRuntime : public Runtime {
 
   // What it has to say. What it wrote to its standard error before the first word was at hand when
   // this turn began, and is read; before a later one it may have written more.
-  void read(Member& member, int reads_max) {
+  void read(Member& member, int reads_left, int words_left) {
     bool is_error_read = is_every_error_read_;
-    for (int reads = 0; member.wire && !member.is_silent && reads < reads_max; ++reads) {
-      const PoolWire::Fill fill = member.wire->fill();
-      if (fill == PoolWire::Fill::none) return;
-      if (fill == PoolWire::Fill::unread) member.has_unread = true;
-      if (fill != PoolWire::Fill::some) return fall_silent(member);
-      while (member.wire) {
-        auto word = member.wire->next();
-        if (word && !*word) break;
-        if (!std::exchange(is_error_read, false)) read_errors(member);
-        std::string wrong = word ? take(member, std::move(**word)) : word.error().detail;
-        if (wrong.empty()) continue;
-        fall_silent(member);
-        return kill(member, std::move(wrong));
+    while (member.wire && !member.is_silent) {
+      if (words_left-- == 0) {
+        talking_.insert(member.number);  // there may be more at hand, of which epoll knows nothing
+        break;
       }
+      auto word = member.wire->next();
+      if (word && !*word) {
+        if (reads_left-- == 0 || !fill(member)) break;
+        continue;
+      }
+      if (!std::exchange(is_error_read, false)) read_errors(member);
+      std::string wrong = word ? take(member, std::move(**word)) : word.error().detail;
+      if (wrong.empty()) continue;
+      fall_silent(member);
+      kill(member, std::move(wrong));
     }
+    tell_progress(member);
+  }
+
+  // Whether it has said more.
+  bool fill(Member& member) {
+    const PoolWire::Fill fill = member.wire->fill();
+    if (fill == PoolWire::Fill::none) return false;
+    if (fill == PoolWire::Fill::unread) member.has_unread = true;
+    if (fill != PoolWire::Fill::some) fall_silent(member);
+    return fill == PoolWire::Fill::some;
+  }
+
+  // Of one turn the newest is told, with the newest checkpoint: lines are cheaper to write than to
+  // carry on. A checkpoint that is waited for stands for itself.
+  void keep_newest(Member& member, AttemptProgress progress) {
+    std::optional<AttemptProgress>& kept = member.progress;
+    if (kept && (kept->awaited_n != 0 || progress.awaited_n != 0)) tell_progress(member);
+    if (kept && !progress.checkpoint) progress.checkpoint = std::move(kept->checkpoint);
+    kept = std::move(progress);
+  }
+
+  void tell_progress(Member& member) {
+    if (member.progress) events_.emplace_back(*std::exchange(member.progress, std::nullopt));
   }
 
   // At the end of a stream it is dead mostly, and the spawner is about to say how it died; if not,
@@ -401,7 +435,7 @@ class PoolRuntime : public Runtime {
     if (auto* progress = std::get_if<AttemptProgress>(&word)) {
       // A thread that its handler left behind may speak of an attempt that is over.
       if (member.job && member.job->id == progress->id && member.job->fence == progress->fence)
-        events_.emplace_back(std::move(*progress));
+        keep_newest(member, std::move(*progress));
       return {};
     }
     if (auto* log = std::get_if<AttemptLog>(&word)) {
@@ -418,6 +452,7 @@ class PoolRuntime : public Runtime {
   }
 
   void finish(Member& member, AttemptResult result) {
+    tell_progress(member);
     member.told_cpu_ms += result.usage.cpu_ms;
     member.rss_bytes_max = std::max(member.rss_bytes_max, result.usage.rss_bytes_max);
     if (member.reason) result = after_stop(*member.job, *member.reason, std::move(result));
@@ -486,7 +521,7 @@ class PoolRuntime : public Runtime {
   void on_end(Member& member, const SpawnReport& report) {
     member.is_gone = true;
     read_errors(member);
-    read(member, INT_MAX);
+    read(member, INT_MAX, INT_MAX);
     MemberPool& pool = *member.pool;
     const bool was_used = member.job_count > 0;
     if (member.result) tell(std::move(*member.result));
@@ -509,7 +544,7 @@ class PoolRuntime : public Runtime {
       pool.refill_pause_ms = 0;
       pool.refill_ms = kNever;
     }
-    if (pool.refill_ms == kNever) fill_again(pool);
+    if (pool.refill_ms == kNever) fill_again(pool, report);
     serve(pool);
   }
 
@@ -590,6 +625,7 @@ class PoolRuntime : public Runtime {
   std::unordered_map<AttemptKey, std::uint64_t> numbers_;  // of those at work
   std::set<std::pair<std::int64_t, std::uint64_t>> timers_;
   std::uint64_t last_number_ = 0;
+  std::unordered_set<std::uint64_t> talking_;  // who had more to say than there was time for
   std::deque<JobId> spared_;  // handed back because nobody had read them; the oldest goes first
   std::vector<RuntimeEvent> events_;
   std::vector<SpawnReport> reports_;

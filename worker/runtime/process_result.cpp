@@ -1,5 +1,7 @@
 #include "worker/runtime/process_result.h"
 
+#include <sys/wait.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -43,7 +45,7 @@ AttemptResult cannot_start(const RunJob& job, int error) {
 
 AttemptResult stopped_attempt(const RunJob& job, StopReason reason, const std::string& tail) {
   if (reason == StopReason::timed_out)
-    return failed_attempt(job, "timeout", with_tail("stopped: its time was over", tail), true);
+    return failed_attempt(job, "timeout", with_tail(kTimeWasOver, tail), true);
   AttemptResult result;
   result.id = job.id;
   result.fence = job.fence;
@@ -53,6 +55,15 @@ AttemptResult stopped_attempt(const RunJob& job, StopReason reason, const std::s
 
 Usage usage_of(const SpawnReport& report) {
   return {report.cpu_ms + report.left_cpu_ms, report.rss_bytes_max};
+}
+
+std::string how_it_ended(const SpawnReport& report) {
+  if (report.exec_errno != 0)
+    return std::string("cannot start: ") + std::strerror(report.exec_errno);
+  if (report.is_keeper_lost != 0) return "lost its keeper";
+  if (WIFSIGNALED(report.wait_status))
+    return "killed by " + signal_name(WTERMSIG(report.wait_status));
+  return "exited with code " + std::to_string(WEXITSTATUS(report.wait_status));
 }
 
 std::string signal_name(int signal) {

@@ -27,6 +27,9 @@ namespace sluice {
 // Of the whole life of what has ended, with all that it left behind.
 [[nodiscard]] Usage usage_of(const SpawnReport& report);
 
+// "killed by SIGSEGV", "exited with code 1", or why it never ran: for people.
+[[nodiscard]] std::string how_it_ended(const SpawnReport& report);
+
 [[nodiscard]] std::string signal_name(int signal);  // SIGSEGV
 
 // `text`, and what the process said last on lines of its own.

@@ -18,7 +18,7 @@ std::string ended_line(const std::string& call,
   if (!reply.error_code.empty()) line += ' ' + reply.error_code;
   line += " in " + std::to_string(took_ms) + " ms";
   if (!result.retryable) return line + ", not to be tried again";
-  line += ", to be tried again";
+  line += ", may be tried again";
   if (const auto after_ms = result.retry_after_ms)
     line += " after " + std::to_string((*after_ms + 999) / 1000) + " s (Retry-After)";
   return line;

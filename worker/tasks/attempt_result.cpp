@@ -55,7 +55,7 @@ AttemptResult stopped_attempt(const RunJob& job, StopReason reason) {
   if (reason != StopReason::timed_out) return result_of(job, Outcome::cancelled);
   AttemptResult result = result_of(job, Outcome::failed);
   result.error_code = "timeout";
-  result.error = "stopped after " + std::to_string(job.timeout_ms) + " ms";
+  result.error = kTimeWasOver;
   return result;
 }
 

@@ -46,9 +46,16 @@ std::string environment_name(std::string_view name) {
   return result;
 }
 
+tl::unexpected<Error> no_secret(const std::string& name) {
+  return fail(ErrorCode::not_found,
+              name,
+              "this worker has no secret " + name + ": give it as " + environment_name(name) +
+                  ", or as a file of that name in the task's secrets_dir");
+}
+
 Result<std::string> read_private_file(const std::string& path, const std::string& name) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail(ErrorCode::not_found, name, "this worker has no secret " + name);
+  if (fd < 0) return no_secret(name);
 
   struct stat info {};
 
@@ -83,8 +90,7 @@ Result<std::string> SecretStore::find(std::string_view name) const {
       name.find_first_not_of(kNameCharacters) != std::string_view::npos)
     return fail(ErrorCode::bad_field, text, "a secret's name is [A-Za-z0-9_]{1,64}");
   if (const char* value = std::getenv(environment_name(name).c_str())) return std::string(value);
-  if (directory_.empty())
-    return fail(ErrorCode::not_found, text, "this worker has no secret " + text);
+  if (directory_.empty()) return no_secret(text);
   return read_private_file(directory_ + "/" + text, text);
 }
 

@@ -449,7 +449,7 @@ class Handlers:
 
 _STOPPED = {
     core.CANCEL: Ended("cancelled"),
-    core.TIMED_OUT: Ended("failed", code="timeout", message="the attempt's time is over"),
+    core.TIMED_OUT: Ended("failed", code="timeout", message="stopped: its time was over"),
     core.HAND_BACK: Ended("handed_back"),
 }
 
