@@ -296,7 +296,13 @@ void raise_descriptor_limit(rlim_t wanted) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) {
+    std::puts(
+        "Measures the http runtime of a node; takes no arguments. tests/bench/README.md says what "
+        "the rows are.");
+    return std::string_view(argv[1]) == "--help" ? 0 : 2;
+  }
   constexpr int kMany = 5000;
   raise_descriptor_limit(kMany + 100);
   curl_global_init(CURL_GLOBAL_DEFAULT);

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -315,7 +316,13 @@ void measure_isolates(int slots) {
 }  // namespace
 
 // Whatever forks comes before the first thread.
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) {
+    std::puts(
+        "Measures the runtimes of a node; takes no arguments. tests/bench/README.md says what the "
+        "rows are.");
+    return std::string_view(argv[1]) == "--help" ? 0 : 2;
+  }
   for (const int slots : {2, 8, 64})
     measure_isolates(slots);
   {

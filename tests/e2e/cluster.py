@@ -215,16 +215,19 @@ class Client:
         return self.ask("get", ids=[job_id])["jobs"][0]
 
     def wait(self, ids):
-        """Every job of `ids`, ended, by id."""
+        """Every job of `ids`, ended, by id. Patience is for a time in which none ends."""
         limit = time.monotonic() + PATIENCE
         left, ended = list(ids), {}
         while left:
-            assert time.monotonic() < limit, f"not ended: {[self.get(i) for i in left[:3]]}"
+            assert time.monotonic() < limit, f"none ended for {PATIENCE} s: {[self.get(i) for i in left[:3]]}"
+            before = len(ended)
             self.ask("wait", ids=left[:1000], timeout_ms=500)
             for job in self._get_all(left[:1000]):
                 if job.get("state") in ("completed", "failed", "cancelled"):
                     ended[job["id"]] = job
             left = [job_id for job_id in left if job_id not in ended]
+            if len(ended) > before:
+                limit = time.monotonic() + PATIENCE
         return ended
 
     def _get_all(self, ids):
