@@ -265,19 +265,18 @@ Result<std::optional<std::string_view>> KeptReader::next() {
 }
 
 Result<std::optional<std::string_view>> KeptReader::next_line() {
-  while (true) {
-    const std::size_t end = buffer_.find('\n', std::max(seen_, begin_));
-    if (end == std::string::npos) {
-      seen_ = buffer_.size();
-      if (buffer_.size() - begin_ > kMessageBytesMax)
-        return fail(ErrorCode::malformed, "", "a line of stdout has more than 8 MiB");
-      return std::nullopt;
-    }
-    std::string_view line(buffer_.data() + begin_, end - begin_);
-    begin_ = seen_ = end + 1;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty()) return line;
+  begin_ = std::min(buffer_.find_first_not_of("\r\n", begin_), buffer_.size());
+  const std::size_t end = buffer_.find('\n', std::max(seen_, begin_));
+  if (end == std::string::npos) {
+    seen_ = buffer_.size();
+    if (buffer_.size() - begin_ > kMessageBytesMax)
+      return fail(ErrorCode::malformed, "", "a line of stdout has more than 8 MiB");
+    return std::nullopt;
   }
+  std::string_view line(buffer_.data() + begin_, end - begin_);
+  begin_ = seen_ = end + 1;
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  return line;
 }
 
 Result<std::optional<std::string_view>> KeptReader::next_frame() {

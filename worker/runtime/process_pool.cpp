@@ -47,7 +47,7 @@ struct Member {
   std::int64_t told_cpu_ms = 0;    // by its results so far
   std::int64_t rss_bytes_max = 0;  // of its jobs so far
   bool is_silent = false;          // its stream ended or makes no sense: it can say nothing more
-  bool is_gone = false;            // the spawner said so
+  std::optional<SpawnReport> end;  // it is gone; what it said may not have been read yet
   bool has_unread = false;         // it left without having read all that it was given
   std::string spoiled;             // what makes no sense, or that it said nothing more and lived on
   std::int64_t due_ms = kNever;    // its place among the timers
@@ -148,11 +148,11 @@ class PoolRuntime : public Runtime {
       if (Member* member = member_of(item, kErrorsBit)) read_errors(*member);
     const std::unordered_set<std::uint64_t> talking = std::exchange(talking_, {});
     for (const std::uint64_t number : talking)
-      if (const auto it = members_.find(number); it != members_.end()) read_some(it->second);
+      if (const auto it = members_.find(number); it != members_.end()) go_on(it->second);
     for (const epoll_event& item : items)
       if (Member* member = member_of(item, 0); member != nullptr && member->wire) {
         if ((item.events & EPOLLOUT) != 0) on_room(*member);
-        if (!talking.contains(member->number)) read_some(*member);
+        if (!talking.contains(member->number)) go_on(*member);
       }
     fire(now);
     watch_backlog();
@@ -190,7 +190,7 @@ class PoolRuntime : public Runtime {
   static constexpr std::size_t kSparedMax = 1'000;
   static constexpr std::size_t kShownOfOutputBytes = 200;
   // One that talks must not starve the others, nor keep time-outs waiting.
-  static constexpr int kReadsPerTurn = 16;
+  static constexpr int kReadsPerTurn = 4;
   static constexpr int kWordsPerTurn = 64;
 
   Member* member_of(const epoll_event& item, std::uint64_t bit) {
@@ -228,7 +228,9 @@ class PoolRuntime : public Runtime {
               {"wanted", std::to_string(pool.settings.processes_min)},
               {"reason", reason},
               {"again_in_ms", std::to_string(pool.refill_pause_ms)},
-              {"what_next", "mend that; it is tried again by itself, and whenever a job comes"}});
+              {"what_next",
+               "mend that, what it wrote is told as output_between_jobs; it is tried again by "
+               "itself, and whenever a job comes"}});
     pool.refill_pause_ms = std::min(2 * pool.refill_pause_ms, kRefillPauseMsMax);
   }
 
@@ -361,7 +363,13 @@ class PoolRuntime : public Runtime {
     write(member);
   }
 
-  void read_some(Member& member) { read(member, kReadsPerTurn, kWordsPerTurn); }
+  // Reads on, a little; of one that is gone to the end.
+  void go_on(Member& member) {
+    if (!read(member, kReadsPerTurn, kWordsPerTurn))
+      talking_.insert(member.number);  // of what is read already epoll knows nothing
+    else if (member.end)
+      settle(member);
+  }
 
   // What it writes there while it has a job is part of the job's log.
   void read_errors(Member& member) {
@@ -378,18 +386,20 @@ class PoolRuntime : public Runtime {
 
   // What it has to say. What it wrote to its standard error before the first word was at hand when
   // this turn began, and is read; before a later one it may have written more.
-  void read(Member& member, int reads_left, int words_left) {
+  // Whether that was all.
+  bool read(Member& member, int reads_left, int words_left) {
     bool is_error_read = is_every_error_read_;
-    while (member.wire && !member.is_silent) {
-      if (words_left-- == 0) {
-        talking_.insert(member.number);  // there may be more at hand, of which epoll knows nothing
-        break;
-      }
+    bool is_all = false;
+    while (!is_all && reads_left > 0 && words_left > 0) {
+      is_all = !member.wire || member.is_silent;
+      if (is_all) break;
       auto word = member.wire->next();
       if (word && !*word) {
-        if (reads_left-- == 0 || !fill(member)) break;
+        --reads_left;
+        is_all = !fill(member);
         continue;
       }
+      --words_left;
       if (!std::exchange(is_error_read, false)) read_errors(member);
       std::string wrong = word ? take(member, std::move(**word)) : word.error().detail;
       if (wrong.empty()) continue;
@@ -397,6 +407,7 @@ class PoolRuntime : public Runtime {
       kill(member, std::move(wrong));
     }
     tell_progress(member);
+    return is_all;
   }
 
   // Whether it has said more.
@@ -463,7 +474,7 @@ class PoolRuntime : public Runtime {
     MemberPool& pool = *member.pool;
     ++pool.job_count;
     pool.busy_ms += clock_now().mono_ms - member.given_ms;
-    if (member.is_gone) return tell(std::move(result));
+    if (member.end) return tell(std::move(result));
     if (is_worn(member)) {
       ++pool.recycle_count;
       member.result = std::move(result);
@@ -517,11 +528,18 @@ class PoolRuntime : public Runtime {
     if (!is_alive) give_up();
   }
 
-  // Nothing of it is left. What it said last may still stand in its socket.
+  // Nothing of it is left. What it said last may still stand in its socket, and be much.
   void on_end(Member& member, const SpawnReport& report) {
-    member.is_gone = true;
+    member.end = report;
+    std::erase(member.pool->idle, &member);
+    arm(member, kNever);
     read_errors(member);
-    read(member, INT_MAX, INT_MAX);
+    go_on(member);
+  }
+
+  // It is gone, and has been heard.
+  void settle(Member& member) {
+    const SpawnReport report = *member.end;
     MemberPool& pool = *member.pool;
     const bool was_used = member.job_count > 0;
     if (member.result) tell(std::move(*member.result));
@@ -583,8 +601,13 @@ class PoolRuntime : public Runtime {
     sweep_processes(node_);
     SpawnReport lost;
     lost.is_spawner_lost = 1;
-    while (!members_.empty())
-      on_end(members_.begin()->second, lost);
+    while (!members_.empty()) {
+      Member& member = members_.begin()->second;
+      member.end = lost;
+      read_errors(member);
+      (void)read(member, INT_MAX, INT_MAX);
+      settle(member);
+    }
     for (auto& [task, pool] : pools_) {
       for (const Assignment& assignment : std::exchange(pool.waiting, {}))
         tell(stopped_attempt(assignment.job, StopReason::hand_back));
