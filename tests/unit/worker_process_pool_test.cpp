@@ -1,5 +1,6 @@
 // The pool itself, with a kind of its own; isolates and kept programs have tests of theirs.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -21,7 +22,7 @@ using namespace sluice;
 // How often a process was asked for a word, and how many it had.
 struct Said {
   int asked = 0;
-  int left = 200'000;
+  int left = 50'000;  // more than a socket holds of the smallest
 };
 
 // A line to a process that lives until it is killed, and has said a lot by then.
@@ -138,6 +139,31 @@ TEST_F(ProcessPool, one_that_talks_is_heard_a_little_at_a_time_and_when_it_is_go
   }
   EXPECT_EQ(ended.outcome, Outcome::cancelled);
   EXPECT_EQ(said_.left, 0);
+}
+
+// As when it handed its stream to a process of somebody else's.
+TEST_F(ProcessPool, what_goes_on_after_its_end_is_not_heard_for_ever) {
+  said_.left = 2'000'000'000;
+  build(builder_, {{"grace", std::int64_t{1}}});
+  start("a");
+  stop("a", StopReason::cancel);
+  EXPECT_EQ(result().outcome, Outcome::cancelled);
+  EXPECT_GT(said_.left, 0);
+}
+
+TEST_F(ProcessPool, when_the_spawner_dies_nobody_is_heard_out) {
+  build(builder_, {});
+  start("a");
+  ASSERT_EQ(::kill(spawner_.pid(), SIGKILL), 0);
+  AttemptResult ended;
+  while (ended.id != JobId("a")) {
+    said_.asked = 0;
+    turn();
+    EXPECT_LE(said_.asked, 200);
+    for (const RuntimeEvent& event : std::exchange(events_, {}))
+      if (const auto* done = std::get_if<AttemptDone>(&event)) ended = done->result;
+  }
+  EXPECT_EQ(ended.outcome, Outcome::handed_back);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <deque>
 #include <optional>
@@ -48,9 +47,10 @@ struct Member {
   std::int64_t rss_bytes_max = 0;  // of its jobs so far
   bool is_silent = false;          // its stream ended or makes no sense: it can say nothing more
   std::optional<SpawnReport> end;  // it is gone; what it said may not have been read yet
-  bool has_unread = false;         // it left without having read all that it was given
-  std::string spoiled;             // what makes no sense, or that it said nothing more and lived on
-  std::int64_t due_ms = kNever;    // its place among the timers
+  int turns_after_end = 0;
+  bool has_unread = false;       // it left without having read all that it was given
+  std::string spoiled;           // what makes no sense, or that it said nothing more and lived on
+  std::int64_t due_ms = kNever;  // its place among the timers
   // Its attempt; the job is without its payload.
   std::optional<RunJob> job;
   std::optional<StopReason> reason;
@@ -192,6 +192,8 @@ class PoolRuntime : public Runtime {
   // One that talks must not starve the others, nor keep time-outs waiting.
   static constexpr int kReadsPerTurn = 4;
   static constexpr int kWordsPerTurn = 64;
+  // More than a socket holds: who talks on is somebody else, to whom its stream was handed.
+  static constexpr int kTurnsAfterEnd = 1'000;
 
   Member* member_of(const epoll_event& item, std::uint64_t bit) {
     const auto it = members_.find(item.data.u64 ^ bit);
@@ -353,6 +355,7 @@ class PoolRuntime : public Runtime {
       return;
     }
     member.reason = reason;
+    if (member.end) return;  // it is only heard to the end
     member.unsent += member.wire->stop(member.job_count);
     if (!member.is_silent) write(member);
     arm(member, after(clock_now().mono_ms, member.pool->settings.grace_ms));
@@ -365,10 +368,9 @@ class PoolRuntime : public Runtime {
 
   // Reads on, a little; of one that is gone to the end.
   void go_on(Member& member) {
-    if (!read(member, kReadsPerTurn, kWordsPerTurn))
-      talking_.insert(member.number);  // of what is read already epoll knows nothing
-    else if (member.end)
-      settle(member);
+    const bool is_all = read(member, kReadsPerTurn, kWordsPerTurn);
+    if (member.end && (is_all || ++member.turns_after_end >= kTurnsAfterEnd)) return settle(member);
+    if (!is_all) talking_.insert(member.number);  // of what is read already epoll knows nothing
   }
 
   // What it writes there while it has a job is part of the job's log.
@@ -603,9 +605,11 @@ class PoolRuntime : public Runtime {
     lost.is_spawner_lost = 1;
     while (!members_.empty()) {
       Member& member = members_.begin()->second;
-      member.end = lost;
+      if (!member.end) member.end = lost;
       read_errors(member);
-      (void)read(member, INT_MAX, INT_MAX);
+      (void)read(member,
+                 kReadsPerTurn,
+                 kWordsPerTurn);  // a result behind more than that runs again
       settle(member);
     }
     for (auto& [task, pool] : pools_) {
